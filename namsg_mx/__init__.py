@@ -1,0 +1,29 @@
+"""NAMSG for Apache MXNet: ``gluon.Trainer(params, 'namsg', {...})`` works once this package is imported.
+
+Chen et al., "NAMSG: An Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019.
+"""
+
+from namsg_mx.compat import prepare_numpy
+
+prepare_numpy()
+
+# A kvstore server unpickles optimizers while MXNet, and so this package, is still being imported: everything below
+# imports from submodules, of MXNet and of this package, and never from the packages themselves.
+from namsg_mx.optimizers import NAMSG, AMSGrad, AveragedSGD, DozatNadam  # noqa: E402
+from namsg_mx.schedules import (  # noqa: E402
+    ExponentialDecay,
+    HarmonicDecay,
+    InverseSquareRoot,
+    ObservationDistance,
+    StepDecay,
+    WarmUp,
+)
+from namsg_mx.weight_decay import exempt_from_decay  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NAMSG", "AMSGrad", "AveragedSGD", "DozatNadam",
+    "ExponentialDecay", "HarmonicDecay", "InverseSquareRoot", "ObservationDistance", "StepDecay", "WarmUp",
+    "exempt_from_decay",
+]

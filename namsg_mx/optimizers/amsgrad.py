@@ -1,0 +1,34 @@
+"""AMSGRAD (4): NAMSG without observation distance."""
+
+from mxnet.optimizer import register
+
+from namsg_mx.optimizers.namsg import NAMSG
+
+
+@register
+class AMSGrad(NAMSG):
+    """AMSGRAD, Reddi et al. 2018, as the paper has it in (4): v_hat starts at epsilon, and no bias is corrected.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        alpha, in [0, inf); 0.001 unless an ``lr_scheduler`` is given.
+    beta1 : float or schedule
+        In [0, 1).
+    beta2 : float
+        In [0, 1).
+    epsilon : float
+        Initial v_hat, in (0, inf).
+    **kwargs
+        See `ElementwiseOptimizer`.
+
+    State, order of the operations and all else are those of `NAMSG` with ``eta=0``, to the bit.
+    """
+
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, **kwargs):
+        for name in ("eta", "mu", "switch_to_sgd"):
+            if name in kwargs:
+                raise ValueError(f"{name}={kwargs[name]!r}: AMSGrad has none; use NAMSG")
+        if learning_rate is None and kwargs.get("lr_scheduler") is None:
+            learning_rate = 0.001
+        super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)

@@ -1,0 +1,76 @@
+"""Checks of optimizer arguments: every error names the argument, its value and the range."""
+
+import math
+import numbers
+import pickle
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    """The numbers from ``low`` to ``high``, each end included or not."""
+
+    low: float
+    high: float
+    includes_low: bool = True
+    includes_high: bool = False
+
+    def __contains__(self, value):
+        above = self.low <= value if self.includes_low else self.low < value
+        return above and (value <= self.high if self.includes_high else value < self.high)
+
+    def __str__(self):
+        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g}{']' if self.includes_high else ')'}"
+
+
+NONNEGATIVE = Interval(0, math.inf)
+POSITIVE = Interval(0, math.inf, includes_low=False)
+DECAY_RATE = Interval(0, 1)
+
+
+def check_number(name, value, interval):
+    """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
+        raise ValueError(f"{name}={value!r}: must be a number in {interval}")
+    return float(value)
+
+
+def check_setting(name, value, interval):
+    """A number in ``interval``, or a schedule, whose values are checked as they come (`value_at`)."""
+    if not callable(value):
+        return check_number(name, value, interval)
+    try:
+        pickle.dumps(value)
+    except Exception as error:
+        raise ValueError(f"{name}={value!r}: a schedule must be picklable, as save_states pickles the optimizer; "
+                         "a lambda or a local function is not") from error
+    return value
+
+
+def value_at(name, setting, k, interval):
+    """The value of a setting at update k; ValueError where a schedule leaves ``interval``."""
+    return check_number(f"{name} at update {k}", setting(k), interval) if callable(setting) else setting
+
+
+def check_flag(name, value):
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: must be True or False")
+    return value
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def check_bounds(bounds):
+    """None, or (low, high) with low < high; either end may be infinite."""
+    if bounds is None:
+        return None
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not low < high:
+        raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
+    return low, high

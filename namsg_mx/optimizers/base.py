@@ -1,0 +1,226 @@
+"""What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+from mxnet.lr_scheduler import LRScheduler
+from mxnet.ndarray import cast, zeros
+from mxnet.optimizer import Optimizer
+
+from namsg_mx import kernels
+from namsg_mx.optimizers.arguments import (
+    DECAY_RATE,
+    NONNEGATIVE,
+    POSITIVE,
+    check_bounds,
+    check_choice,
+    check_flag,
+    check_number,
+    check_setting,
+    value_at,
+)
+
+ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
+
+
+class LastUpdate(NamedTuple):
+    """What ran in the latest update; ``None`` where a method has no such thing.
+
+    ``kernel`` ran update ``k`` (0 for the first) with step size ``learning_rate`` (before ``lr_mult``), ``beta1`` and
+    ``eta``. ``sgd_learning_rate`` is the step size of SGD where `NAMSG` has switched to it. ``nonfinite`` counts the
+    gradient elements that were infinite or not a number, in all updates so far and in one replica of the parameters.
+    """
+
+    kernel: str
+    k: int
+    learning_rate: float
+    beta1: float
+    eta: Optional[float]
+    sgd_learning_rate: Optional[float]
+    nonfinite: int
+
+
+class ScheduledLearningRate(LRScheduler):
+    """A schedule of the update number, in the form in which MXNet asks for it: by ``num_update``, from 1."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def __call__(self, num_update):
+        return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
+
+
+class ElementwiseOptimizer(Optimizer):
+    """Base of the optimizers whose step treats each element of the parameters by itself.
+
+    A subclass names its state arrays in ``STATE`` and defines ``_step``. The state of a parameter is the list of these
+    arrays in the weight's shape, float32 for float16 weights, which then have a float32 master copy of the weight at
+    the list's end.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        Step size alpha, in [0, inf). None: ``lr_scheduler``'s, else the method's default. A schedule is a picklable
+        function of k = 0, 1, ..., the number of updates before this one (`namsg_mx.schedules`).
+    beta1 : float or schedule
+        Decay rate of the momentum, in [0, 1).
+    bounds : (float, float) or None
+        Box F = [low, high] on which each step projects every weight (Pi_F in Algorithm 1); None: no projection.
+    decoupled_wd : bool
+        False: the gradient gets ``wd * weight`` added. True: the weight is multiplied by ``1 - alpha * wd`` instead,
+        alpha the step size of that update with ``lr_mult``.
+    lazy_update : bool
+        For row_sparse gradients. False: rows that are not in the gradient have gradient 0. True: they and their state
+        stay as they are.
+    nonfinite : {'propagate', 'skip'}
+        What a gradient element that is infinite or not a number does: go on into state and weight, as in MXNet, where
+        it freezes ``v_hat``, and so the weight, for good; or leave weight and state of that element untouched.
+        `last_update` has their number in either case.
+    kernel : {'auto', 'ndarray'}
+        The implementation of the step; 'auto' is the fastest that there is.
+    lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
+        MXNet's own; not together with ``learning_rate``.
+    rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
+        As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. float16 weights need
+        ``multi_precision=True``, as epsilon vanishes in float16.
+
+    Raises
+    ------
+    ValueError
+        With the argument's name, its value and the range.
+    """
+
+    STATE = ()
+
+    def __init__(self, learning_rate, default_learning_rate, beta1, *, bounds=None, decoupled_wd=False,
+                 lazy_update=False, nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0,
+                 clip_gradient=None, **kwargs):
+        if lr_scheduler is not None and learning_rate is not None:
+            raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one of the two; "
+                             "the scheduler's base_lr is its learning rate")
+        if lr_scheduler is None:
+            learning_rate = default_learning_rate if learning_rate is None else learning_rate
+            learning_rate = check_setting("learning_rate", learning_rate, NONNEGATIVE)
+            if callable(learning_rate):
+                learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
+        if clip_gradient is not None:
+            clip_gradient = check_number("clip_gradient", clip_gradient, POSITIVE)
+        super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler,
+                         wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=clip_gradient, **kwargs)
+        self.beta1 = check_setting("beta1", beta1, DECAY_RATE)
+        self.bounds = check_bounds(bounds)
+        self.decoupled_wd = check_flag("decoupled_wd", decoupled_wd)
+        self.lazy_update = check_flag("lazy_update", lazy_update)
+        self.nonfinite = check_choice("nonfinite", nonfinite, ("propagate", "skip"))
+        self.kernel = check_choice("kernel", kernel, kernels.KERNELS)
+        self.aggregate_num = ALL_AT_ONCE
+        self._last = None                    # LastUpdate without its count
+        self._nonfinite_counts = {}          # context: NDArray, which nothing waits for until it is asked for
+        self._nonfinite_before_loading = 0
+
+    def set_learning_rate(self, lr):
+        """Set the step size, a number in [0, inf); UserWarning is raised where a schedule or lr_scheduler rules it."""
+        super().set_learning_rate(check_number("learning_rate", lr, NONNEGATIVE))
+
+    def last_update(self):
+        """`LastUpdate` of the latest update, or None before the first. Its count waits for the updates under way."""
+        return self._last and self._last._replace(nonfinite=self._count_nonfinite())
+
+    def create_state(self, index, weight):
+        return [zeros(weight.shape, weight.context, dtype=weight.dtype) for _ in self.STATE]
+
+    def create_state_multi_precision(self, index, weight):
+        if weight.dtype != np.float16:
+            return self.create_state(index, weight)
+        if not self.multi_precision:
+            raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
+        master = weight.astype(np.float32)
+        return self.create_state(index, master) + [master]
+
+    def update(self, index, weight, grad, state):
+        """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for nothing."""
+        if not isinstance(index, (list, tuple)):
+            index, weight, grad, state = [index], [weight], [grad], [state]
+        self._update_count(index)
+        lrs, wds = self._get_lrs(index), self._get_wds(index)
+        work = [_Work(self, *arrays) for arrays in zip(weight, grad, state)]
+        count = self._step(index, [w.weight for w in work], [w.grad for w in work], [w.state for w in work], lrs, wds)
+        for w in work:
+            w.write_back()
+        self._add_nonfinite(count)
+
+    update_multi_precision = update
+
+    def _step(self, index, weights, grads, states, lrs, wds):
+        """Change weights and states in place and return the NDArray, shape (1,), that counts non-finite gradients."""
+        raise NotImplementedError
+
+    def _scalars(self, beta1, **scalars):
+        return kernels.Scalars(rescale_grad=self.rescale_grad, clip_gradient=self.clip_gradient, beta1=beta1,
+                               decoupled_wd=self.decoupled_wd, bounds=self.bounds,
+                               skip_nonfinite=self.nonfinite == "skip", **scalars)
+
+    def _add_nonfinite(self, count):
+        total = self._nonfinite_counts.setdefault(count.context, zeros((1,), count.context, dtype=np.float64))
+        total += count.astype(np.float64)
+
+    def _count_nonfinite(self):
+        # Replicas of the parameters on several devices see the same gradients: the largest count is that of them all.
+        counts = [int(count.asscalar()) for count in self._nonfinite_counts.values()]
+        return self._nonfinite_before_loading + max(counts, default=0)
+
+    def __getstate__(self):
+        # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it.
+        return dict(super().__getstate__(), _nonfinite_counts={}, _nonfinite_before_loading=self._count_nonfinite())
+
+
+class _Work:
+    """One parameter's arrays as a kernel takes them (dense, one precision), and the way back to the originals."""
+
+    def __init__(self, optimizer, weight, grad, state):
+        _check_arrays(optimizer, weight, grad, state)
+        _adapt_precision(state, len(optimizer.STATE), weight)
+        self.original = weight
+        self.full = [state[-1] if weight.dtype == np.float16 else weight] + state[:len(optimizer.STATE)]
+        self.rows = None
+        if weight.dtype == np.float16:
+            grad = grad.astype(np.float32)
+        if grad.stype == "row_sparse" and optimizer.lazy_update:
+            self.rows = grad.indices
+            grad = grad.data
+        elif grad.stype == "row_sparse":
+            grad = grad.tostype("default")
+        self.grad = grad
+        self.weight, *self.state = self.full if self.rows is None else [array.take(self.rows) for array in self.full]
+
+    def write_back(self):
+        if self.rows is not None:
+            for array, rows in zip(self.full, [self.weight] + self.state):
+                array[self.rows] = rows
+        if self.original.dtype == np.float16:
+            cast(self.full[0], dtype=np.float16, out=self.original)
+
+
+def _check_arrays(optimizer, weight, grad, state):
+    name = type(optimizer).__name__
+    if weight.stype != "default":
+        raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported; "
+                        "the gradient may be 'row_sparse' (grad_stype), the weight must be 'default'")
+    if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1):
+        raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
+                        "the float32 master copy); these states were saved by another optimizer")
+    if not weight.shape == grad.shape == state[0].shape:
+        raise ValueError(f"{name}: weight, gradient and state must have one shape, "
+                         f"not {weight.shape}, {grad.shape}, {state[0].shape}")
+
+
+def _adapt_precision(state, count, weight):
+    """Give a state that was saved in one precision the form of another, in place, as it is the Updater's own list."""
+    precision = np.float32 if weight.dtype == np.float16 else weight.dtype
+    if state[0].dtype != precision:
+        state[:] = [array.astype(precision) for array in state]
+    if weight.dtype == np.float16 and len(state) == count:
+        state.append(weight.astype(np.float32))
+    elif weight.dtype != np.float16 and len(state) > count:
+        state.pop()

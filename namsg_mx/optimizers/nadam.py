@@ -1,0 +1,80 @@
+"""NADAM as Dozat wrote it, for models of any number of parameter arrays."""
+
+from functools import lru_cache
+
+from mxnet.optimizer import register
+
+from namsg_mx.kernels import ndarray
+from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number
+from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+
+
+@register
+class DozatNadam(ElementwiseOptimizer):
+    """NADAM, Dozat 2016: Adam with Nesterov momentum and a warming momentum schedule.
+
+    The t-th update of a parameter::
+
+        mu_t = beta1 * (1 - 0.5 * 0.96**(t * schedule_decay))
+        g = rescale_grad * grad + wd * weight
+        g = clip(g, -clip_gradient, clip_gradient)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        m_bar = (1 - mu_t) * g / (1 - mu_1 ... mu_t) + mu_{t+1} * m / (1 - mu_1 ... mu_{t+1})
+        weight = project(weight - learning_rate * m_bar / (sqrt(v / (1 - beta2**t)) + epsilon), bounds)
+
+    MXNet's ``nadam`` multiplies its running product of the mu_i once per parameter array where it should once per step,
+    so it is this method only for a model of one array.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        alpha, in [0, inf); 0.001 unless an ``lr_scheduler`` is given.
+    beta1, beta2 : float
+        Decay rates of the moments, in [0, 1).
+    epsilon : float
+        Added to the square root, in (0, inf).
+    schedule_decay : float
+        Rate of the momentum schedule, in [0, inf).
+    **kwargs
+        See `ElementwiseOptimizer`.
+
+    State: m and v, each in the weight's shape and dtype (float32 for float16 weights).
+    """
+
+    STATE = ("m", "v")
+
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, schedule_decay=0.004, **kwargs):
+        super().__init__(learning_rate, 0.001, check_number("beta1", beta1, DECAY_RATE), **kwargs)
+        self.beta2 = check_number("beta2", beta2, DECAY_RATE)
+        self.epsilon = check_number("epsilon", epsilon, POSITIVE)
+        self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
+
+    def _step(self, index, weights, grads, states, lrs, wds):
+        k = self.num_update - 1
+        self._last = LastUpdate("ndarray", k, self.learning_rate, self.beta1, None, None, 0)
+        biases = [self._biases(self._index_update_count[i]) for i in index]
+        return ndarray.nadam_step(weights, grads, states, lrs, wds,
+                                  self._scalars(self.beta1, beta2=self.beta2, mu=0.0), biases, self.epsilon)
+
+    def _biases(self, t):
+        """The factors of m and g in m_bar, and the bias of v, at a parameter's update t = 1, 2, ..."""
+        mu, mu_next = (momentum(i, self.beta1, self.schedule_decay) for i in (t, t + 1))
+        product = momentum_product(t, self.beta1, self.schedule_decay)
+        return mu_next / (1 - product * mu_next), (1 - mu) / (1 - product), 1 - self.beta2**t
+
+
+def momentum(t, beta1, schedule_decay):
+    """mu_t, t = 1, 2, ..."""
+    return beta1 * (1 - 0.5 * 0.96 ** (t * schedule_decay))
+
+
+@lru_cache(maxsize=1024)
+def momentum_product(t, beta1, schedule_decay):
+    """mu_1 ... mu_t. A pure function, so that replicas, skipped parameters and resumed runs cannot fall out of step."""
+    product = 1.0
+    for i in range(1, t + 1):
+        product *= momentum(i, beta1, schedule_decay)
+        if 1 - product == 1:   # and stays so
+            break
+    return product

@@ -1,0 +1,147 @@
+"""NAMSG (Algorithm 1), with its switch to SGD (SWNTS, Section 5.2)."""
+
+from mxnet.ndarray import full
+from mxnet.optimizer import register
+
+from namsg_mx.kernels import ndarray
+from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number, check_setting, value_at
+from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+
+
+@register
+class NAMSG(ElementwiseOptimizer):
+    """NAMSG, Chen et al. 2019, Algorithm 1: AMSGRAD with gradients at a remote observation point.
+
+    One update of a parameter, t = 1, 2, ...::
+
+        g = rescale_grad * grad + wd * weight
+        g = clip(g, -clip_gradient, clip_gradient)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        v_hat = maximum(v_hat, v)
+        mu = eta * (1 - beta1) / beta1
+        weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / sqrt(v_hat), bounds)
+
+    m and v start at 0 and v_hat at epsilon: there is no other epsilon, and no bias correction. MXNet's Adam differs in
+    both. The weight is the observation point itself (x_t of Algorithm 1). eta = 0 is AMSGRAD; at beta1 = 0 the step is
+    g. Theorem 1 asks for eta in [beta1, beta1 / (1 - beta1)].
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        alpha, in [0, inf); 0.002 unless an ``lr_scheduler`` is given (the paper's footnote 4).
+    beta1 : float or schedule
+        In [0, 1).
+    beta2 : float
+        Decay rate of the second moment, in [0, 1).
+    epsilon : float
+        Initial v_hat, in (0, inf).
+    eta : float or schedule
+        Observation distance in units of the last step, in [0, inf); 0.9 unless ``mu`` is given. The paper's experiments
+        take ``ObservationDistance(updates_per_epoch)``.
+    mu : float or schedule
+        Instead of eta: the observation factor, in [0, inf), of the authors' later work (ARSG).
+    switch_to_sgd : int, optional
+        See the method of that name.
+    **kwargs
+        See `ElementwiseOptimizer`.
+
+    State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
+
+    Example
+    -------
+    >>> trainer = gluon.Trainer(net.collect_params(), 'namsg', {'eta': namsg_mx.ObservationDistance(235)})
+    """
+
+    STATE = ("m", "v", "v_hat")
+
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None, switch_to_sgd=None,
+                 **kwargs):
+        super().__init__(learning_rate, 0.002, beta1, **kwargs)
+        if eta is not None and mu is not None:
+            raise ValueError(f"eta={eta!r} and mu={mu!r}: give at most one of the two")
+        self.beta2 = check_number("beta2", beta2, DECAY_RATE)
+        self.epsilon = check_number("epsilon", epsilon, POSITIVE)
+        self.mu = None if mu is None else check_setting("mu", mu, NONNEGATIVE)
+        self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
+        self._switch = None              # number of the first update that is SGD
+        self._switch_sums = {}           # parameter index: its two sums for alpha_hat, from the update before
+        if switch_to_sgd is not None:
+            self.switch_to_sgd(switch_to_sgd)
+
+    def create_state(self, index, weight):
+        m, v, _ = super().create_state(index, weight)
+        return [m, v, full(weight.shape, self.epsilon, weight.context, dtype=weight.dtype)]
+
+    def switch_to_sgd(self, at):
+        """From update ``at`` on (counted from 0), go on as SGD: SWNTS, Section 5.2.
+
+        The updates no longer divide by sqrt(v_hat), and v and v_hat stay as they are; m and eta go on as before. SGD's
+        step size comes from update ``at - 1``, over all the parameters together::
+
+            alpha_hat = ||u||**2 / <m_hat, u>,    u = alpha * m_hat / sqrt(v_hat)
+
+        and follows the learning rate from there: a later decay of the one is a decay of the other. ``lr_mult`` goes on
+        to multiply each parameter's step. Parameters that update ``at - 1`` skips have no part in alpha_hat. The paper
+        switches at 3000 on CIFAR-10.
+
+        Parameters
+        ----------
+        at : int
+            Number of updates made before the first one of SGD: at least 1, and more than were made so far.
+
+        Raises
+        ------
+        ValueError
+            If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it.
+        RuntimeError
+            At the update: when none was made before it, or when all its gradients and momenta were 0.
+        """
+        if isinstance(at, bool) or not isinstance(at, int) or at <= self.num_update:
+            raise ValueError(f"switch_to_sgd={at!r}: must be an integer above {self.num_update}, "
+                             "the number of updates made so far")
+        self._switch = at
+        self._switch_sums = {}
+
+    def _step(self, index, weights, grads, states, lrs, wds):
+        k = self.num_update - 1
+        beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
+        eta, mu = self._observation(k, beta1)
+        sgd_scale = self._sgd_scale(k)
+        scalars = self._scalars(beta1, beta2=self.beta2, mu=mu, adaptive=sgd_scale is None)
+        if sgd_scale is not None:
+            lrs = [lr * sgd_scale for lr in lrs]
+        measure = self._switch is not None and k == self._switch - 1
+        if measure:
+            gradients = [ndarray.gradient(w, g, wd, scalars) for w, g, wd in zip(weights, grads, wds)]
+        count = ndarray.step(weights, grads, states, lrs, wds, scalars)
+        if measure:
+            self._measure_switch(index, grads, gradients, states, lrs, scalars)
+        alpha = self.learning_rate
+        self._last = LastUpdate("ndarray", k, alpha, beta1, eta, sgd_scale and alpha * sgd_scale, 0)
+        return count
+
+    def _observation(self, k, beta1):
+        """eta and mu of update k: line 7 of Algorithm 1, in whichever direction."""
+        if self.mu is not None:
+            mu = value_at("mu", self.mu, k, NONNEGATIVE)
+            return mu * beta1 / (1 - beta1), mu
+        eta = value_at("eta", self.eta, k, NONNEGATIVE)
+        return eta, eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
+
+    def _measure_switch(self, index, grads, gradients, states, lrs, scalars):
+        """Keep each parameter's part in alpha_hat, as numbers: this waits for the device, in this update only."""
+        for i, grad, g, state, lr in zip(index, grads, gradients, states, lrs):
+            skipped = ndarray.nonfinite(grad) if scalars.skip_nonfinite else None
+            sums = ndarray.switch_sums(state, g, skipped, scalars.mu)
+            self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in sums]
+
+    def _sgd_scale(self, k):
+        """alpha_hat / alpha, which does not depend on alpha, or None before the switch."""
+        if self._switch is None or k < self._switch:
+            return None
+        squared_norm, inner_product = map(sum, zip(*self._switch_sums.values())) if self._switch_sums else (0.0, 0.0)
+        if inner_product == 0:
+            raise RuntimeError(f"switch_to_sgd={self._switch}: update {self._switch - 1}, which gives the step size "
+                               "of SGD, was not made by this optimizer, or changed no weight")
+        return squared_norm / inner_product

@@ -1,0 +1,46 @@
+"""SGD with the paper's averaged momentum."""
+
+from mxnet.optimizer import register
+
+from namsg_mx.kernels import ndarray
+from namsg_mx.optimizers.arguments import DECAY_RATE, value_at
+from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+
+
+@register
+class AveragedSGD(ElementwiseOptimizer):
+    """SGD with momentum in the convention of the paper: the momentum is an average of gradients, not a sum.
+
+    One update::
+
+        g = rescale_grad * grad + wd * weight
+        g = clip(g, -clip_gradient, clip_gradient)
+        m = beta1 * m + (1 - beta1) * g
+        weight = project(weight - learning_rate * m, bounds)
+
+    With a constant step size this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and ``momentum=beta1``. When
+    the step size drops, it drops at once, where MXNet's velocity keeps the old one for about 1 / (1 - beta1) updates.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        alpha, in [0, inf); 0.1 unless an ``lr_scheduler`` is given.
+    beta1 : float or schedule
+        In [0, 1).
+    **kwargs
+        See `ElementwiseOptimizer`.
+
+    State: m, in the weight's shape and dtype (float32 for float16 weights).
+    """
+
+    STATE = ("m",)
+
+    def __init__(self, learning_rate=None, beta1=0.9, **kwargs):
+        super().__init__(learning_rate, 0.1, beta1, **kwargs)
+
+    def _step(self, index, weights, grads, states, lrs, wds):
+        k = self.num_update - 1
+        beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
+        self._last = LastUpdate("ndarray", k, self.learning_rate, beta1, None, None, 0)
+        scalars = self._scalars(beta1, beta2=0.0, mu=0.0, adaptive=False)
+        return ndarray.step(weights, grads, states, lrs, wds, scalars)

@@ -1,0 +1,119 @@
+"""Every method of this project in NumPy float64, one equation per line: the definition.
+
+The optimizers and their kernels are tested against these functions; nothing else uses them. Each function makes one
+step: it takes the parameters ``x``, the gradient ``g`` and the method's state, all arrays of one shape (or scalars),
+and returns the new parameters and the new state. Equation and line numbers are those of Chen et al., "NAMSG: An
+Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019. Where the print has ``diag(v_t)`` for the
+metric of (4), (6) and Algorithm 1, ``diag(v_hat_t)`` is meant.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Moments(NamedTuple):
+    """State of the AMSGRAD family: momentum, second moment, and the largest second moment so far."""
+
+    m: np.ndarray
+    v: np.ndarray
+    v_hat: np.ndarray
+
+
+def initial_moments(x, epsilon=1e-8):
+    """Line 1 of Algorithm 1: the denominators start at sqrt(epsilon), and epsilon occurs nowhere else."""
+    return Moments(m=np.zeros_like(x), v=np.zeros_like(x), v_hat=np.full_like(x, epsilon))
+
+
+def gradient(grad, x, rescale_grad=1.0, wd=0.0, clip_gradient=None):
+    """The g of every method here: rescale, then weight decay, then clip, in the order of MXNet's Adam."""
+    g = rescale_grad * grad
+    g = g + wd * x
+    return g if clip_gradient is None else np.clip(g, -clip_gradient, clip_gradient)
+
+
+def project(x, bounds=None):
+    """Projection on a box F = [low, high]; with a diagonal metric it is a clip of each element, whatever the metric."""
+    return x if bounds is None else np.clip(x, *bounds)
+
+
+def observation_factor(eta, beta1):
+    """mu of Algorithm 1, line 7, from the observation distance eta. At beta1 = 0 the step is g for any mu."""
+    return eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
+
+
+def namsg(x, g, state, alpha, beta1, beta2, eta, bounds=None):
+    """NAMSG: Algorithm 1. ``x`` is the observation point, as in the paper's analysis."""
+    m = beta1 * state.m + (1 - beta1) * g                              # line 4
+    v = beta2 * state.v + (1 - beta2) * g**2                           # line 5
+    v_hat = np.maximum(state.v_hat, v)                                 # line 6
+    mu = observation_factor(eta, beta1)                                # line 7
+    m_hat = (1 - mu) * m + mu * g                                      # line 7
+    x = project(x - alpha * m_hat / np.sqrt(v_hat), bounds)            # line 8
+    return x, Moments(m, v, v_hat)
+
+
+def namsg_original(x, g, state, alpha, beta1, beta2, eta, bounds=None):
+    """NAMSG's original form (6), with ``g`` the gradient at the observation point x_hat: returns x, x_hat and state."""
+    m = beta1 * state.m + (1 - beta1) * g                              # (6), first row
+    v = beta2 * state.v + (1 - beta2) * g**2                           # (6), second row
+    v_hat = np.maximum(state.v_hat, v)                                 # (6), third row
+    x_hat = project(x - (1 + eta) * alpha * m / np.sqrt(v_hat), bounds)   # (6), fifth row
+    x = project(x - alpha * m / np.sqrt(v_hat), bounds)                # (6), fourth row
+    return x, x_hat, Moments(m, v, v_hat)
+
+
+def amsgrad(x, g, state, alpha, beta1, beta2, bounds=None):
+    """AMSGRAD (4), Reddi et al. 2018."""
+    m = beta1 * state.m + (1 - beta1) * g                              # (4), first row
+    v = beta2 * state.v + (1 - beta2) * g**2                           # (4), second row
+    v_hat = np.maximum(state.v_hat, v)                                 # (4), third row
+    x = project(x - alpha * m / np.sqrt(v_hat), bounds)                # (4), fourth row
+    return x, Moments(m, v, v_hat)
+
+
+def sgd(x, m, g, alpha, beta, eta=0.0, bounds=None):
+    """SGD with the averaged momentum of the paper; with ``eta``, what NAMSG becomes at the switch (Section 5.2)."""
+    m = beta * m + (1 - beta) * g
+    mu = observation_factor(eta, beta)
+    m_hat = (1 - mu) * m + mu * g
+    return project(x - alpha * m_hat, bounds), m
+
+
+def sgd_mxnet(x, velocity, g, learning_rate, momentum):
+    """SGD with momentum as MXNet has it: for a constant step size, ``sgd`` with alpha = learning_rate / (1 - beta)."""
+    velocity = momentum * velocity - learning_rate * g
+    return x + velocity, velocity
+
+
+def switched_step_size(m_hats, v_hats, alpha):
+    """SWNTS (Section 5.2): the step size of SGD at the switch, from lists of all the parameters' m_hat and v_hat."""
+    u_hats = [alpha * m_hat / np.sqrt(v_hat) for m_hat, v_hat in zip(m_hats, v_hats)]
+    squared_norm = sum(np.sum(u_hat**2) for u_hat in u_hats)
+    inner_product = sum(np.sum(m_hat * u_hat) for m_hat, u_hat in zip(m_hats, u_hats))
+    return squared_norm / inner_product
+
+
+def adam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8):
+    """ADAM, Kingma and Ba 2015, in the form at the end of their Section 2, as in MXNet. t = 1, 2, ..."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    alpha_t = alpha * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+    return x - alpha_t * m / (np.sqrt(v) + epsilon), m, v
+
+
+def nadam_momentum(t, beta1, schedule_decay=0.004):
+    """mu_t of NADAM: Dozat's warming momentum schedule, t = 1, 2, ..."""
+    return beta1 * (1 - 0.5 * 0.96 ** (t * schedule_decay))
+
+
+def nadam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8, schedule_decay=0.004):
+    """NADAM, Dozat 2016, with the product of the mu_i taken once per step. t = 1, 2, ..."""
+    mu = [nadam_momentum(i, beta1, schedule_decay) for i in range(1, t + 2)]
+    g_prime = g / (1 - np.prod(mu[:t]))
+    m = beta1 * m + (1 - beta1) * g
+    m_prime = m / (1 - np.prod(mu))
+    v = beta2 * v + (1 - beta2) * g**2
+    v_prime = v / (1 - beta2**t)
+    m_bar = (1 - mu[t - 1]) * g_prime + mu[t] * m_prime
+    return x - alpha * m_bar / (np.sqrt(v_prime) + epsilon), m, v

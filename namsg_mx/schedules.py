@@ -1,0 +1,114 @@
+"""Schedules for the step size, beta1 and the observation distance: pure functions of the update number.
+
+A schedule is called with k, the number of updates made before this one (0, 1, 2, ...; the paper's t is k + 1), and
+returns that update's value. It keeps no state, so a resumed run needs none, and two values of one type with equal
+fields are equal. Any picklable callable of k can stand in for these.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Callable, Tuple, Union
+
+
+@dataclass(frozen=True)
+class ObservationDistance:
+    """eta by the guideline of Section 3: linear from ``start`` to ``end`` over ``updates`` updates, then constant.
+
+    The paper's experiments take ``ObservationDistance(updates_per_epoch)``.
+
+    Parameters
+    ----------
+    updates : int
+        Number of updates of the linear part, at least 1.
+    start, end : float
+        First and last value of eta, finite and at least 0; 0.9 and 3.0 in all of the paper's experiments.
+    """
+
+    updates: int
+    start: float = 0.9
+    end: float = 3.0
+
+    def __post_init__(self):
+        _require(self.updates >= 1, "updates", self.updates, "at least 1")
+        _require(0 <= self.start < math.inf, "start", self.start, "in [0, inf)")
+        _require(0 <= self.end < math.inf, "end", self.end, "in [0, inf)")
+
+    def __call__(self, k: int) -> float:
+        return self.start + (self.end - self.start) * min(1.0, k / self.updates)
+
+
+@dataclass(frozen=True)
+class InverseSquareRoot:
+    """``initial`` / sqrt(t), t = k + 1: the step size of Theorem 1."""
+
+    initial: float
+
+    def __call__(self, k: int) -> float:
+        return self.initial / math.sqrt(k + 1)
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """``initial`` * ``factor`` ** (t - 1), t = k + 1: the decay of beta1 in Corollary 1. ``factor`` is in (0, 1]."""
+
+    initial: float
+    factor: float
+
+    def __post_init__(self):
+        _require(0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
+
+    def __call__(self, k: int) -> float:
+        return self.initial * self.factor**k
+
+
+@dataclass(frozen=True)
+class HarmonicDecay:
+    """``initial`` / t, t = k + 1: the modest decay of beta1 named after Corollary 1."""
+
+    initial: float
+
+    def __call__(self, k: int) -> float:
+        return self.initial / (k + 1)
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """``initial``, multiplied by ``factor`` from each update number in ``at`` on.
+
+    The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: the update k = 12000 is the first smaller one.
+    """
+
+    initial: float
+    at: Tuple[int, ...]
+    factor: float = 0.1
+
+    def __post_init__(self):
+        object.__setattr__(self, "at", tuple(self.at))   # a list from a configuration file is as good
+        _require(list(self.at) == sorted(set(self.at)), "at", self.at, "increasing")
+
+    def __call__(self, k: int) -> float:
+        return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Linear from ``start`` to ``target`` over the first ``updates`` updates, ``target`` from then on.
+
+    ``target`` is a number or a schedule, which sees the same k as this one.
+    """
+
+    target: Union[float, Callable[[int], float]]
+    updates: int
+    start: float = 0.0
+
+    def __post_init__(self):
+        _require(self.updates >= 1, "updates", self.updates, "at least 1")
+
+    def __call__(self, k: int) -> float:
+        target = self.target(k) if callable(self.target) else self.target
+        return self.start + (target - self.start) * min(1.0, k / self.updates)
+
+
+def _require(condition, name, value, allowed):
+    if not condition:
+        raise ValueError(f"{name}={value!r}: must be {allowed}")

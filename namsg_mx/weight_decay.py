@@ -1,0 +1,26 @@
+"""Which parameters weight decay leaves alone."""
+
+
+def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
+    """Set ``wd_mult = 0`` on biases and on BatchNorm's gamma and beta, which Gluon's Trainer decays like all others.
+
+    Parameters
+    ----------
+    params : mxnet.gluon.ParameterDict or dict of str to Parameter
+        As from ``net.collect_params()``; changed in place. A Trainer looks ``wd_mult`` up at each step.
+    suffixes : tuple of str
+        Ends of the names of the parameters to exempt.
+
+    Returns
+    -------
+    list of str
+        Names of the exempted parameters, in the order of ``params``.
+
+    Example
+    -------
+    >>> exempted = namsg_mx.exempt_from_decay(net.collect_params())
+    """
+    exempted = [name for name in params if name.endswith(tuple(suffixes))]
+    for name in exempted:
+        params[name].wd_mult = 0.0
+    return exempted
