@@ -1,5 +1,35 @@
-"""Builds the distribution `namsg-mx`; its metadata stands in pyproject.toml."""
+"""Metadata of the distribution `namsg-mx`."""
+
+import re
+from pathlib import Path
 
 from setuptools import setup
 
-setup()
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
+
+EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "pandas>=1.3", "pillow>=8", "PyYAML>=6", "filelock>=3.12",
+               "tqdm>=4.60"]
+
+setup(
+    name="namsg-mx",
+    version=VERSION,
+    description="The NAMSG optimizer for Apache MXNet and Gluon, and the reproduction of its paper",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.8,<3.13",
+    packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers"],
+    install_requires=[
+        "mxnet==1.9.1",
+        # MXNet reads numpy.bool, which NumPy 1.24 removed; where Python has no older NumPy, namsg_mx/compat.py helps.
+        "numpy>=1.19,<1.24; python_version < '3.12'",
+        "numpy>=1.26,<2; python_version >= '3.12'",
+        # MXNet imports distutils, which Python 3.12 no longer has and setuptools before 81 brings.
+        "setuptools<81; python_version >= '3.12'",
+    ],
+    extras_require={
+        "experiments": EXPERIMENTS,
+        "test": [*EXPERIMENTS, "pytest>=7", "hypothesis>=6", "ruff>=0.6"],
+    },
+)

@@ -1,0 +1,88 @@
+"""Steps an optimizer beside the float64 reference, under the contract of the element step."""
+
+import mxnet as mx
+import numpy as np
+
+from namsg_mx import reference
+
+ULPS = 32   # of the largest term added on the way to a value: signed sums cancel
+
+
+def reference_step(method, x, grad, state, t, lr, hyper):
+    """One step of ``method`` in float64; ``state`` is a dict by name; returns the new x and state.
+
+    ``hyper``: beta1, beta2, epsilon, eta of this step, and rescale_grad, wd, clip_gradient, bounds, decoupled_wd.
+    """
+    decoupled = hyper.get("decoupled_wd", False)
+    wd = hyper.get("wd", 0.0)
+    g = reference.gradient(grad, x, hyper.get("rescale_grad", 1.0), 0.0 if decoupled else wd,
+                           hyper.get("clip_gradient"))
+    bounds = hyper.get("bounds")
+    start = x * (1 - lr * wd) if decoupled else x
+    if method in ("namsg", "amsgrad"):
+        moments = reference.Moments(state["m"], state["v"], state["v_hat"])
+        if method == "namsg":
+            x, moments = reference.namsg(start, g, moments, lr, hyper["beta1"], hyper["beta2"], hyper["eta"], bounds)
+        else:
+            x, moments = reference.amsgrad(start, g, moments, lr, hyper["beta1"], hyper["beta2"], bounds)
+        return x, moments._asdict()
+    if method == "averagedsgd":
+        x, m = reference.sgd(start, state["m"], g, lr, hyper["beta1"], bounds=bounds)
+        return x, {"m": m}
+    x, m, v = reference.nadam(start, state["m"], state["v"], g, t, lr, hyper["beta1"], hyper["beta2"],
+                              hyper["epsilon"], hyper["schedule_decay"])
+    return reference.project(x, bounds), {"m": m, "v": v}
+
+
+def largest_terms(x, grad, state, new_state, lr, hyper):
+    """The largest term added on the way to each new value: a dict by name, ``x`` among them."""
+    g = np.abs(hyper.get("rescale_grad", 1.0) * grad) + np.abs(hyper.get("wd", 0.0) * x)
+    terms = {"m": np.maximum(hyper["beta1"] * np.abs(state["m"]), (1 - hyper["beta1"]) * g)}
+    size = terms["m"] + g
+    if "v" in state:
+        terms["v"] = np.maximum(hyper["beta2"] * state["v"], (1 - hyper["beta2"]) * g**2)
+        size = size / np.sqrt(new_state.get("v_hat", new_state["v"]))
+    if "v_hat" in state:
+        terms["v_hat"] = np.maximum(state["v_hat"], terms["v"])
+    eta_factor = 1 + abs(hyper.get("eta", 0.0)) * (1 - hyper["beta1"]) / hyper["beta1"] if hyper["beta1"] else 1
+    terms["x"] = np.maximum(np.abs(x), lr * eta_factor * size)
+    return terms
+
+
+def assert_close(name, value, expected, largest_term, ulps=ULPS):
+    spacing = np.spacing(np.abs(largest_term).astype(value.dtype)).astype(np.float64)
+    error = np.abs(value.astype(np.float64) - expected) / spacing
+    worst = np.unravel_index(np.argmax(error), error.shape) if error.size else ()
+    assert not error.size or error[worst] <= ulps, (
+        f"{name}{list(worst)}: {value[worst]!r} is {error[worst]:.1f} units from {expected[worst]!r}")
+
+
+def numpy_state(names, state):
+    """The optimizer's state as float64 arrays by name."""
+    return {name: array.asnumpy().astype(np.float64) for name, array in zip(names, state)}
+
+
+def step_beside_reference(optimizer, method, weight, grad, state, t, lr, hyper, index=0):
+    """One update by ``optimizer``, compared with the reference's from the same state."""
+    names = optimizer.STATE
+    x = weight.asnumpy().astype(np.float64)
+    before = numpy_state(names, state)
+    g = grad.asnumpy()
+    expected_x, expected_state = reference_step(method, x, g.astype(np.float64), before, t, lr, hyper)
+    terms = largest_terms(x, g, before, expected_state, lr, hyper)
+    optimizer.update(index, weight, grad, state)
+    np.testing.assert_array_equal(grad.asnumpy(), g)   # the caller's gradient stays as it was
+    assert_close("weight", weight.asnumpy(), expected_x, terms["x"])
+    for name, array in zip(names, state):
+        assert_close(name, array.asnumpy(), expected_state[name], terms[name])
+
+
+def signed_gradients(shape, steps, seed=0, scale=1.0):
+    """Seeded gradients of both signs, over some orders of magnitude."""
+    random = np.random.RandomState(seed)
+    return [(scale * random.standard_normal(shape) * 10.0 ** random.uniform(-3, 1, shape)).astype(np.float32)
+            for _ in range(steps)]
+
+
+def array(values, dtype=np.float32):
+    return mx.nd.array(values, dtype=dtype)

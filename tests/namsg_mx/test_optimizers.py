@@ -1,0 +1,281 @@
+"""The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from comparison import array, numpy_state, reference_step, signed_gradients, step_beside_reference
+
+import namsg_mx
+from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance
+
+METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+STEPS = 12
+# Every hyper-parameter away from its default at once; the clip acts on some gradients, the box on some weights.
+EVERYTHING = {"rescale_grad": 0.25, "wd": 0.03, "clip_gradient": 1.5, "bounds": (-1.2, 0.9)}
+OPTIONS = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "decoupled": dict(EVERYTHING, decoupled_wd=True),
+    "skip": dict(EVERYTHING, nonfinite="skip"),
+}
+
+
+def create(method, **options):
+    """The optimizer and, for each k, the step size and the reference's hyper-parameters at that update."""
+    settings = {"learning_rate": InverseSquareRoot(0.02)}
+    if method == "namsg":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6, eta=ObservationDistance(7, 0.5, 2))
+    elif method == "amsgrad":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6)
+    elif method == "averagedsgd":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99))
+    else:
+        settings.update(beta1=0.85, beta2=0.97, epsilon=1e-4, schedule_decay=0.1)
+    optimizer = mx.optimizer.create(method, **settings, **options)
+
+    def at(k):
+        hyper = {name: value(k) if callable(value) else value for name, value in settings.items()}
+        hyper.update({name: value for name, value in options.items() if name != "nonfinite"})
+        return hyper.pop("learning_rate"), hyper
+
+    return optimizer, at
+
+
+@pytest.mark.parametrize("size", [(1,), (31,), (4097,), (5, 3, 2, 2)])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_follow_the_reference(method, options, size):
+    optimizer, at = create(method, **options)
+    weight = array(np.random.RandomState(1).standard_normal(size))
+    state = optimizer.create_state(0, weight)
+    for k, g in enumerate(signed_gradients(size, STEPS)):
+        lr, hyper = at(k)
+        step_beside_reference(optimizer, method, weight, array(g), state, k + 1, lr, hyper)
+    assert optimizer.last_update().nonfinite == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whole_trajectory_in_float64(method):
+    """Without rounding to float32 the optimizers are the reference, over many steps and not only from step to step."""
+    optimizer, at = create(method, **EVERYTHING)
+    x = np.random.RandomState(1).standard_normal(50)
+    weight = array(x, dtype=np.float64)
+    state = optimizer.create_state(0, weight)
+    expected = numpy_state(optimizer.STATE, state)
+    for k, g in enumerate(signed_gradients(50, 200)):
+        lr, hyper = at(k)
+        x, expected = reference_step(method, x, g.astype(np.float64), expected, k + 1, lr, hyper)
+        optimizer.update(0, weight, array(g, dtype=np.float64), state)
+    # MXNet's operators take their scalars as float32 or float64, by operator: 1e-6 is float32's share of the scalars.
+    np.testing.assert_allclose(weight.asnumpy(), x, rtol=1e-5, atol=1e-6)
+
+
+def run(optimizer, weights, gradients, together=True):
+    """Weights and states after a step with each of ``gradients`` (lists of arrays), all at once or one by one."""
+    weights = [array(w) for w in weights]
+    states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+    for grads in gradients:
+        grads = [array(g) for g in grads]
+        if together:
+            optimizer.update(list(range(len(weights))), weights, grads, states)
+        else:
+            for i, arrays in enumerate(zip(weights, grads, states)):
+                optimizer.update(i, *arrays)
+    return [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
+
+
+def shapes_and_gradients(steps=10):
+    shapes = [(3,), (4, 5), (1,), (2, 3, 3)]
+    random = np.random.RandomState(3)
+    weights = [random.standard_normal(s).astype(np.float32) for s in shapes]
+    return weights, list(zip(*[signed_gradients(s, steps, seed=i) for i, s in enumerate(shapes)]))
+
+
+def assert_equal_bits(a, b):
+    assert all(map(np.array_equal, a, b))
+
+
+def test_eta_zero_is_amsgrad_to_the_bit():
+    weights, gradients = shapes_and_gradients()
+    settings = {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.97, "epsilon": 1e-7, "wd": 0.1}
+    assert_equal_bits(run(namsg_mx.NAMSG(eta=0, **settings), weights, gradients),
+                      run(namsg_mx.AMSGrad(**settings), weights, gradients))
+
+
+def test_mu_and_eta_name_the_same_step():
+    weights, gradients = shapes_and_gradients()
+    assert_equal_bits(run(namsg_mx.NAMSG(beta1=0.75, mu=0.5), weights, gradients),
+                      run(namsg_mx.NAMSG(beta1=0.75, eta=1.5), weights, gradients))
+
+
+def test_beta1_zero_steps_along_the_gradient():
+    optimizer = namsg_mx.NAMSG(learning_rate=0.5, beta1=0, beta2=0.5, eta=3.0)
+    weight = array([0.0])
+    optimizer.update(0, weight, array([4.0]), optimizer.create_state(0, weight))
+    assert weight.asscalar() == pytest.approx(-0.5 * 4 / 8**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_grouping_and_order_of_parameters_change_nothing(method):
+    weights, gradients = shapes_and_gradients()
+    together = run(create(method)[0], weights, gradients)
+    assert_equal_bits(together, run(create(method)[0], weights, gradients, together=False))
+    backwards = run(create(method)[0], weights[::-1], [g[::-1] for g in gradients])
+    per_parameter = len(together) // len(weights)
+    groups = [backwards[i:i + per_parameter] for i in range(0, len(backwards), per_parameter)]
+    assert_equal_bits(together, [a for group in groups[::-1] for a in group])
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), [
+    ("averagedsgd", "sgd", {"wd": 0.01}), ("dozatnadam", "nadam", {"wd": 0.01, "clip_gradient": 2.0})])
+def test_equals_mxnets_own_where_the_methods_coincide(ours, theirs, options):
+    """SGD in the other convention, for a constant step size; Nadam for a model of one array."""
+    weights, gradients = [np.linspace(-1, 1, 40, dtype=np.float32)], [[g] for g in signed_gradients(40, 20)]
+    if theirs == "sgd":
+        a, b = mx.optimizer.create(ours, learning_rate=1.0, beta1=0.9, **options), \
+            mx.optimizer.create(theirs, learning_rate=0.1, momentum=0.9, **options)
+    else:
+        a, b = (mx.optimizer.create(name, learning_rate=0.01, **options) for name in (ours, theirs))
+    np.testing.assert_allclose(run(a, weights, gradients)[0], run(b, weights, gradients, together=False)[0],
+                               rtol=2e-5, atol=2e-6)
+
+
+def test_mxnets_nadam_is_not_dozats_for_two_arrays_and_ours_is():
+    """MXNet multiplies its momentum schedule once per array: the reason why `dozatnadam` exists."""
+    weights, gradients = [np.ones(4, np.float32)] * 2, [[g, g] for g in signed_gradients(4, 3)]
+    theirs = run(mx.optimizer.create("nadam", learning_rate=0.1), weights, gradients, together=False)
+    ours = run(mx.optimizer.create("dozatnadam", learning_rate=0.1), weights, gradients, together=False)
+    assert not np.allclose(theirs[0], theirs[3], rtol=1e-2)
+    assert np.array_equal(ours[0], ours[3])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_minimises_a_badly_conditioned_quadratic(method):
+    curvature = array([100.0, 1.0, 0.1])
+    optimizer = mx.optimizer.create(method, learning_rate=0.01 if method == "averagedsgd" else 0.05, beta1=0.9)
+    weight = array([1.0, -1.0, 1.0])
+    state = optimizer.create_state(0, weight)
+    for _ in range(2000):
+        optimizer.update(0, weight, curvature * weight, state)
+    assert float((curvature * weight**2).sum().asscalar()) < 0.05
+
+
+INVALID = [
+    ({"learning_rate": -0.1}, r"learning_rate=-0\.1: must be a number in \[0, inf\)"),
+    ({"learning_rate": float("nan")}, r"learning_rate=nan"),
+    ({"learning_rate": "fast"}, r"learning_rate='fast'"),
+    ({"learning_rate": True}, r"learning_rate=True"),
+    ({"beta1": 1.0}, r"beta1=1\.0: must be a number in \[0, 1\)"),
+    ({"beta1": -0.1}, r"beta1=-0\.1"),
+    ({"beta2": 1.5}, r"beta2=1\.5: must be a number in \[0, 1\)"),
+    ({"epsilon": 0}, r"epsilon=0: must be a number in \(0, inf\)"),
+    ({"eta": -1}, r"eta=-1: must be a number in \[0, inf\)"),
+    ({"eta": float("inf")}, r"eta=inf"),
+    ({"mu": -1}, r"mu=-1"),
+    ({"eta": 0.9, "mu": 0.1}, r"eta=0\.9 and mu=0\.1: give at most one"),
+    ({"wd": -1}, r"wd=-1"),
+    ({"clip_gradient": 0}, r"clip_gradient=0: must be a number in \(0, inf\)"),
+    ({"bounds": (1, 1)}, r"bounds=\(1, 1\): .*low < high"),
+    ({"bounds": 3}, r"bounds=3"),
+    ({"nonfinite": "ignore"}, r"nonfinite='ignore': must be one of 'propagate', 'skip'"),
+    ({"kernel": "fpga"}, r"kernel='fpga': must be one of"),
+    ({"lazy_update": 1}, r"lazy_update=1: must be True or False"),
+    ({"decoupled_wd": None}, r"decoupled_wd=None"),
+    ({"switch_to_sgd": 0}, r"switch_to_sgd=0: must be an integer above 0"),
+    ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
+    ({"eta": lambda k: 1.0}, r"eta=.*picklable"),
+    ({"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(10)}, r"learning_rate=0\.1 and lr_scheduler"),
+    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": mx.lr_scheduler.FactorScheduler(10)}, r"give one of the"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), INVALID, ids=lambda case: str(case)[:40])
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        mx.optimizer.create("namsg", **arguments)
+
+
+@pytest.mark.parametrize("name", ["eta", "mu", "switch_to_sgd"])
+def test_amsgrad_has_no_observation_distance(name):
+    with pytest.raises(ValueError, match=f"{name}=1: AMSGrad has none"):
+        namsg_mx.AMSGrad(**{name: 1})
+
+
+def test_unknown_arguments_are_not_ignored():
+    with pytest.raises(TypeError, match="momentum"):
+        mx.optimizer.create("namsg", momentum=0.9)
+
+
+def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
+    optimizer = namsg_mx.NAMSG(beta1=ObservationDistance(2, start=0.5, end=1.5))
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([1.0]), state)
+    with pytest.raises(ValueError, match=r"beta1 at update 1=1\.0: must be a number in \[0, 1\)"):
+        optimizer.update(0, weight, array([1.0]), state)
+
+
+def test_last_update_tells_what_ran():
+    optimizer = namsg_mx.NAMSG(learning_rate=InverseSquareRoot(0.5), eta=ObservationDistance(4), kernel="ndarray")
+    assert optimizer.last_update() is None
+    weight = array([1.0, 2.0])
+    state = optimizer.create_state(0, weight)
+    for _ in range(4):
+        optimizer.update(0, weight, array([1.0, 2.0]), state)
+    last = optimizer.last_update()
+    assert (last.kernel, last.k, last.beta1, last.nonfinite) == ("ndarray", 3, 0.9, 0)
+    assert (last.learning_rate, last.eta) == (0.25, pytest.approx(2.475))
+    assert last.sgd_learning_rate is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_a_skipped_nonfinite_gradient_leaves_its_element_untouched(method, bad):
+    skipping, _ = create(method, nonfinite="skip", wd=0.1)
+    weight = array([1.0, 2.0, 3.0])
+    state = skipping.create_state(0, weight)
+    skipping.update(0, weight, array([0.5, 0.5, 0.5]), state)
+    before = [a.asnumpy() for a in [weight, *state]]
+    skipping.update(0, weight, array([0.5, bad, 0.5]), state)
+    after = [a.asnumpy() for a in [weight, *state]]
+    for old, new in zip(before, after):
+        assert new[1] == old[1]
+    assert before[0][0] != after[0][0]
+    assert before[0][2] != after[0][2]
+    assert skipping.last_update().nonfinite == 1
+
+
+def test_a_propagated_infinite_gradient_freezes_v_hat_and_is_counted():
+    optimizer = namsg_mx.NAMSG()
+    weight = array([1.0, 2.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([np.inf, 1.0]), state)
+    assert np.isinf(state[2].asnumpy()[0])
+    assert np.isfinite(weight.asnumpy()[1])
+    optimizer.update(0, weight, array([np.nan, np.inf]), state)
+    assert optimizer.last_update().nonfinite == 3
+
+
+def test_nan_is_treated_as_in_the_reference():
+    """NaN goes into m, v, v_hat and the weight, for good; numpy.maximum and numpy.clip do the same."""
+    optimizer = namsg_mx.NAMSG(clip_gradient=1.0, bounds=(-5, 5))
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    for g in (1.0, np.nan, 1.0):
+        optimizer.update(0, weight, array([g]), state)
+    assert all(np.isnan(a.asscalar()) for a in [weight, *state])
+
+
+def test_states_of_another_optimizer_are_refused():
+    weight = array([1.0])
+    adam_state = mx.optimizer.create("adam").create_state(0, weight)
+    with pytest.raises(TypeError, match="m, v, v_hat.*saved by another optimizer"):
+        namsg_mx.NAMSG().update(0, weight, weight, adam_state)
+
+
+def test_shapes_that_differ_are_refused_and_never_broadcast():
+    optimizer = namsg_mx.NAMSG()
+    weight = array(np.ones((3, 1)))
+    state = optimizer.create_state(0, weight)
+    with pytest.raises(ValueError, match=r"one shape, not \(3, 1\), \(1, 3\)"):
+        optimizer.update(0, weight, array(np.ones((1, 3))), state)

@@ -1,0 +1,112 @@
+"""The reference itself: steps worked by hand, and the paper's identities."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from namsg_mx import reference
+
+ALPHA, BETA1, BETA2, ETA = 0.1, 0.5, 0.75, 1.0
+
+
+def test_three_steps_of_namsg_worked_by_hand():
+    """Gradients 2, 4, -2 with epsilon 0.01; at beta1 = 1/2 and eta = 1, mu = 1: the step is g / sqrt(v_hat)."""
+    x, state = 1.0, reference.initial_moments(np.float64(1.0), epsilon=0.01)
+    worked = [   # g, m, v, v_hat
+        (2.0, 1.0, 1.0, 1.0),          # m = 0.5 * 2;         v = 0.25 * 4
+        (4.0, 2.5, 4.75, 4.75),        # m = 0.5 + 2;         v = 0.75 + 4
+        (-2.0, 0.25, 4.5625, 4.75),    # m = 1.25 - 1;        v = 3.5625 + 1, below the maximum
+    ]
+    for g, m, v, v_hat in worked:
+        expected = x - 0.1 * g / v_hat**0.5
+        x, state = reference.namsg(x, g, state, ALPHA, BETA1, BETA2, ETA)
+        assert state == (m, v, v_hat)
+        assert x == pytest.approx(expected, rel=1e-15)
+
+
+def test_namsg_mixes_momentum_and_gradient_by_mu():
+    """eta = 0.25 at beta1 = 1/2: mu = 1/4, so the second step is (3/4 * 2.5 + 1/4 * 4) / sqrt(4.75)."""
+    x, state = reference.namsg(1.0, 2.0, reference.initial_moments(np.float64(1), 0.01), ALPHA, BETA1, BETA2, 0.25)
+    assert x == pytest.approx(1 - 0.1 * (0.75 * 1 + 0.25 * 2) / 1.0, rel=1e-15)
+    x_next, _ = reference.namsg(x, 4.0, state, ALPHA, BETA1, BETA2, 0.25)
+    assert x_next == pytest.approx(x - 0.1 * (0.75 * 2.5 + 0.25 * 4) / 4.75**0.5, rel=1e-15)
+
+
+def test_epsilon_is_the_first_v_hat_and_nothing_else():
+    x, state = reference.namsg(0.0, 1e-9, reference.initial_moments(np.float64(0), 1e-8), 1.0, 0.9, 0.99, 0.0)
+    assert state.v_hat == 1e-8
+    assert x == pytest.approx(-(0.1 * 1e-9) / 1e-4, rel=1e-12)
+
+
+def test_projection_clips_each_element_to_the_box():
+    x, _ = reference.namsg(np.array([0.0, 0.0]), np.array([1.0, -1.0]), reference.initial_moments(np.zeros(2)),
+                           10.0, BETA1, BETA2, ETA, bounds=(-0.25, 0.5))
+    assert x.tolist() == [-0.25, 0.5]
+
+
+def test_gradient_is_rescaled_then_decayed_then_clipped():
+    assert reference.gradient(8.0, 2.0, rescale_grad=0.5, wd=0.25) == 4.5
+    assert reference.gradient(8.0, 2.0, rescale_grad=0.5, wd=0.25, clip_gradient=4.0) == 4.0
+    assert reference.gradient(-8.0, -2.0, rescale_grad=0.5, wd=0.25, clip_gradient=4.0) == -4.0
+
+
+def test_amsgrad_is_namsg_without_observation_distance_to_the_bit():
+    random = np.random.RandomState(0)
+    a = b = random.standard_normal(100)
+    state_a = state_b = reference.initial_moments(a)
+    for _ in range(20):
+        g = random.standard_normal(100)
+        a, state_a = reference.amsgrad(a, g, state_a, ALPHA, 0.9, 0.99)
+        b, state_b = reference.namsg(b, g, state_b, ALPHA, 0.9, 0.99, eta=0.0)
+        assert np.array_equal(a, b)
+        assert all(map(np.array_equal, state_a, state_b))
+
+
+@given(beta1=st.floats(0.05, 0.99), eta=st.floats(0, 5), alpha=st.floats(1e-4, 0.1), seed=st.integers(0, 2**32 - 1))
+def test_original_form_equals_algorithm_1_where_v_hat_is_constant(beta1, eta, alpha, seed):
+    """Form (6) with constant alpha, beta1, eta and v_hat, and no projection: its x_hat is Algorithm 1's x."""
+    random = np.random.RandomState(seed)
+    x = x_hat = observed = random.standard_normal(5)
+    # An epsilon above every v to come holds v_hat constant.
+    state_6 = state_1 = reference.initial_moments(x, epsilon=1e4)
+    for _ in range(30):
+        target = random.standard_normal(5)
+        x, x_hat, state_6 = reference.namsg_original(x, x_hat - target, state_6, 100 * alpha, beta1, 0.99, eta)
+        observed, state_1 = reference.namsg(observed, observed - target, state_1, 100 * alpha, beta1, 0.99, eta)
+        np.testing.assert_allclose(observed, x_hat, rtol=1e-10, atol=1e-12)
+
+
+def test_sgd_conventions_agree_for_a_constant_step_size():
+    """protocol: the paper's (alpha, beta) is MXNet's learning_rate = (1 - beta) alpha, momentum = beta."""
+    random = np.random.RandomState(0)
+    a = b = random.standard_normal(10)
+    m = velocity = np.zeros(10)
+    for _ in range(30):
+        g = random.standard_normal(10)
+        a, m = reference.sgd(a, m, g, alpha=1.0, beta=0.9)
+        b, velocity = reference.sgd_mxnet(b, velocity, g, learning_rate=0.1, momentum=0.9)
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_switched_step_size_projects_sgd_on_the_last_adaptive_step():
+    """proj of alpha_hat * m_hat on u_hat is u_hat: alpha_hat <m_hat, u> / ||u||**2 = 1, over all arrays together."""
+    random = np.random.RandomState(0)
+    m_hats = [random.standard_normal(n) for n in (3, 5)]
+    v_hats = [random.uniform(0.1, 1, n) for n in (3, 5)]
+    alpha_hat = reference.switched_step_size(m_hats, v_hats, alpha=0.01)
+    u = np.concatenate([0.01 * m / np.sqrt(v) for m, v in zip(m_hats, v_hats)])
+    direction = alpha_hat * np.concatenate(m_hats)
+    np.testing.assert_allclose((direction @ u) / (u @ u), 1.0, rtol=1e-14)
+
+
+def test_first_step_of_adam_and_nadam_by_hand():
+    """At t = 1 both moments are g's and its square's, bias corrected: Adam moves by alpha * sign(g)."""
+    x, m, v = reference.adam(0.0, 0.0, 0.0, 4.0, t=1, alpha=0.1, beta1=0.9, beta2=0.99, epsilon=0.0)
+    assert (m, v) == (pytest.approx(0.4), pytest.approx(0.16))
+    assert x == pytest.approx(-0.1)
+    mu1, mu2 = reference.nadam_momentum(1, 0.9), reference.nadam_momentum(2, 0.9)
+    assert mu1 == pytest.approx(0.9 * (1 - 0.5 * 0.96**0.004))
+    x, _, _ = reference.nadam(0.0, 0.0, 0.0, 4.0, t=1, alpha=0.1, beta1=0.9, beta2=0.99, epsilon=0.0)
+    m_bar = (1 - mu1) * 4.0 / (1 - mu1) + mu2 * 0.4 / (1 - mu1 * mu2)
+    assert x == pytest.approx(-0.1 * m_bar / 4.0)

@@ -1,0 +1,43 @@
+"""Schedules against closed forms: both ends, each boundary; pure and picklable."""
+
+import pickle
+
+import pytest
+
+from namsg_mx.schedules import (
+    ExponentialDecay,
+    HarmonicDecay,
+    InverseSquareRoot,
+    ObservationDistance,
+    StepDecay,
+    WarmUp,
+)
+
+CASES = [   # schedule, {k: value}
+    (ObservationDistance(4), {0: 0.9, 1: 1.425, 2: 1.95, 3: 2.475, 4: 3.0, 5: 3.0, 10**6: 3.0}),
+    (ObservationDistance(1, start=2.0, end=0.5), {0: 2.0, 1: 0.5, 2: 0.5}),
+    (InverseSquareRoot(0.5), {0: 0.5, 3: 0.25, 99: 0.05}),
+    (ExponentialDecay(0.9, 0.5), {0: 0.9, 1: 0.45, 2: 0.225}),
+    (HarmonicDecay(0.9), {0: 0.9, 1: 0.45, 2: 0.3}),
+    (StepDecay(1.0, at=(12000,)), {0: 1.0, 11999: 1.0, 12000: 0.1, 10**6: 0.1}),
+    (StepDecay(8.0, at=[2, 5], factor=0.5), {1: 8.0, 2: 4.0, 4: 4.0, 5: 2.0}),
+    (WarmUp(2.0, updates=4, start=1.0), {0: 1.0, 1: 1.25, 4: 2.0, 5: 2.0}),
+    (WarmUp(StepDecay(1.0, at=(6,)), updates=2), {0: 0.0, 1: 0.5, 2: 1.0, 5: 1.0, 6: 0.1}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "values"), CASES, ids=lambda case: repr(case) if callable(case) else "")
+def test_values(schedule, values):
+    for k in [*values, *reversed(list(values))]:   # in any order: no state
+        assert schedule(k) == pytest.approx(values[k], rel=1e-12)
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+
+
+@pytest.mark.parametrize("build", [
+    lambda: ObservationDistance(0), lambda: ObservationDistance(5, start=-0.1),
+    lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
+    lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5),
+    lambda: StepDecay(1.0, at=(5, 2)), lambda: WarmUp(1.0, updates=0)])
+def test_arguments_out_of_range(build):
+    with pytest.raises(ValueError, match=r"^(updates|start|end|factor|at)=.*: must be"):
+        build()
