@@ -143,16 +143,17 @@ class ElementwiseOptimizer(Optimizer):
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        lrs, wds = self._get_lrs(index), self._get_wds(index)
-        work = [_Work(self, *arrays) for arrays in zip(weight, grad, state)]
-        count = self._step(index, [w.weight for w in work], [w.grad for w in work], [w.state for w in work], lrs, wds)
+        parameters = zip(index, weight, grad, state, self._get_lrs(index), self._get_wds(index))
+        work = [_Work(self, *parameter) for parameter in parameters]
+        work = [w for w in work if not w.is_empty()]
+        if work:
+            self._add_nonfinite(self._step(*([getattr(w, name) for w in work] for name in _Work.FOR_STEP)))
         for w in work:
             w.write_back()
-        self._add_nonfinite(count)
 
     update_multi_precision = update
 
-    def _step(self, index, weights, grads, states, lrs, wds):
+    def _step(self, indices, weights, grads, states, lrs, wds):
         """Change weights and states in place and return the NDArray, shape (1,), that counts non-finite gradients."""
         raise NotImplementedError
 
@@ -178,12 +179,15 @@ class ElementwiseOptimizer(Optimizer):
 class _Work:
     """One parameter's arrays as a kernel takes them (dense, one precision), and the way back to the originals."""
 
-    def __init__(self, optimizer, weight, grad, state):
+    FOR_STEP = ("index", "weight", "grad", "state", "lr", "wd")
+
+    def __init__(self, optimizer, index, weight, grad, state, lr, wd):
         _check_arrays(optimizer, weight, grad, state)
         _adapt_precision(state, len(optimizer.STATE), weight)
+        self.index, self.lr, self.wd = index, lr, wd
         self.original = weight
         self.full = [state[-1] if weight.dtype == np.float16 else weight] + state[:len(optimizer.STATE)]
-        self.rows = None
+        self.rows = None   # None: all of them
         if weight.dtype == np.float16:
             grad = grad.astype(np.float32)
         if grad.stype == "row_sparse" and optimizer.lazy_update:
@@ -192,7 +196,11 @@ class _Work:
         elif grad.stype == "row_sparse":
             grad = grad.tostype("default")
         self.grad = grad
-        self.weight, *self.state = self.full if self.rows is None else [array.take(self.rows) for array in self.full]
+        if not self.is_empty():
+            self.weight, *self.state = self.full if self.rows is None else [a.take(self.rows) for a in self.full]
+
+    def is_empty(self):
+        return self.rows is not None and self.rows.size == 0
 
     def write_back(self):
         if self.rows is not None:

@@ -50,10 +50,10 @@ class DozatNadam(ElementwiseOptimizer):
         self.epsilon = check_number("epsilon", epsilon, POSITIVE)
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
-    def _step(self, index, weights, grads, states, lrs, wds):
+    def _step(self, indices, weights, grads, states, lrs, wds):
         k = self.num_update - 1
         self._last = LastUpdate("ndarray", k, self.learning_rate, self.beta1, None, None, 0)
-        biases = [self._biases(self._index_update_count[i]) for i in index]
+        biases = [self._biases(self._index_update_count[i]) for i in indices]
         return ndarray.nadam_step(weights, grads, states, lrs, wds,
                                   self._scalars(self.beta1, beta2=self.beta2, mu=0.0), biases, self.epsilon)
 

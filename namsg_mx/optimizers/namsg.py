@@ -103,7 +103,7 @@ class NAMSG(ElementwiseOptimizer):
         self._switch = at
         self._switch_sums = {}
 
-    def _step(self, index, weights, grads, states, lrs, wds):
+    def _step(self, indices, weights, grads, states, lrs, wds):
         k = self.num_update - 1
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
         eta, mu = self._observation(k, beta1)
@@ -116,7 +116,7 @@ class NAMSG(ElementwiseOptimizer):
             gradients = [ndarray.gradient(w, g, wd, scalars) for w, g, wd in zip(weights, grads, wds)]
         count = ndarray.step(weights, grads, states, lrs, wds, scalars)
         if measure:
-            self._measure_switch(index, grads, gradients, states, lrs, scalars)
+            self._measure_switch(indices, grads, gradients, states, lrs, scalars)
         alpha = self.learning_rate
         self._last = LastUpdate("ndarray", k, alpha, beta1, eta, sgd_scale and alpha * sgd_scale, 0)
         return count
@@ -129,9 +129,9 @@ class NAMSG(ElementwiseOptimizer):
         eta = value_at("eta", self.eta, k, NONNEGATIVE)
         return eta, eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
 
-    def _measure_switch(self, index, grads, gradients, states, lrs, scalars):
+    def _measure_switch(self, indices, grads, gradients, states, lrs, scalars):
         """Keep each parameter's part in alpha_hat, as numbers: this waits for the device, in this update only."""
-        for i, grad, g, state, lr in zip(index, grads, gradients, states, lrs):
+        for i, grad, g, state, lr in zip(indices, grads, gradients, states, lrs):
             skipped = ndarray.nonfinite(grad) if scalars.skip_nonfinite else None
             sums = ndarray.switch_sums(state, g, skipped, scalars.mu)
             self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in sums]

@@ -38,7 +38,7 @@ class AveragedSGD(ElementwiseOptimizer):
     def __init__(self, learning_rate=None, beta1=0.9, **kwargs):
         super().__init__(learning_rate, 0.1, beta1, **kwargs)
 
-    def _step(self, index, weights, grads, states, lrs, wds):
+    def _step(self, indices, weights, grads, states, lrs, wds):
         k = self.num_update - 1
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
         self._last = LastUpdate("ndarray", k, self.learning_rate, beta1, None, None, 0)

@@ -4,6 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from comparison import array, numpy_state, reference_step, signed_gradients, step_beside_reference
+from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
 from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance
@@ -24,7 +25,8 @@ def create(method, **options):
     """The optimizer and, for each k, the step size and the reference's hyper-parameters at that update."""
     settings = {"learning_rate": InverseSquareRoot(0.02)}
     if method == "namsg":
-        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6, eta=ObservationDistance(7, 0.5, 2))
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6,
+                        eta=ObservationDistance(7, 0.5, 2.0))
     elif method == "amsgrad":
         settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6)
     elif method == "averagedsgd":
@@ -184,8 +186,8 @@ INVALID = [
     ({"switch_to_sgd": 0}, r"switch_to_sgd=0: must be an integer above 0"),
     ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
     ({"eta": lambda k: 1.0}, r"eta=.*picklable"),
-    ({"learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(10)}, r"learning_rate=0\.1 and lr_scheduler"),
-    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": mx.lr_scheduler.FactorScheduler(10)}, r"give one of the"),
+    ({"learning_rate": 0.1, "lr_scheduler": FactorScheduler(10)}, r"learning_rate=0\.1 and lr_scheduler"),
+    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one of the"),
 ]
 
 

@@ -1,0 +1,369 @@
+"""NAMSG as a user of ``gluon.Trainer`` meets it."""
+
+import subprocess
+import sys
+import textwrap
+
+import mxnet as mx
+import numpy as np
+import pytest
+from comparison import assert_close, largest_terms, numpy_state, reference_step
+from mxnet import autograd, gluon
+from mxnet.gluon import nn
+
+import namsg_mx
+from namsg_mx import ObservationDistance, StepDecay
+
+METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
+
+
+def dense_net(ctx=None, seed=0, units=(8, 3)):
+    mx.random.seed(seed)
+    np.random.seed(seed)
+    net = nn.HybridSequential(prefix="net_")
+    with net.name_scope():
+        net.add(nn.Dense(units[0], activation="relu", in_units=5), nn.BatchNorm(in_channels=units[0]),
+                nn.Dense(units[1], in_units=units[0]))
+    net.initialize(ctx=ctx)
+    return net
+
+
+def batches(count, size=16, features=5, classes=3, seed=0):
+    random = np.random.RandomState(seed)
+    return [(mx.nd.array(random.standard_normal((size, features))), mx.nd.array(random.randint(0, classes, size)))
+            for _ in range(count)]
+
+
+def train(net, trainer, data):
+    for x, y in data:
+        with autograd.record():
+            loss = LOSS(net(x), y)
+        loss.backward()
+        trainer.step(x.shape[0])
+    return weights_of(net)
+
+
+def weights_of(net):
+    return [p.data().asnumpy() for p in net.collect_params().values()]
+
+
+def assert_equal_bits(a, b):
+    assert len(a) == len(b)
+    assert all(map(np.array_equal, a, b))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_states_go_on_in_a_fresh_trainer_to_the_bit(method, tmp_path):
+    options = {"learning_rate": StepDecay(0.02, at=(3, 14))}
+    if method == "namsg":
+        options.update(eta=ObservationDistance(15), switch_to_sgd=12)
+    data = batches(20)
+    uninterrupted = dense_net()
+    expected = train(uninterrupted, gluon.Trainer(uninterrupted.collect_params(), method, options), data)
+
+    first = dense_net()
+    trainer = gluon.Trainer(first.collect_params(), method, options)
+    train(first, trainer, data[:11])
+    first.save_parameters(str(tmp_path / "net"))
+    trainer.save_states(str(tmp_path / "states"))
+    second = dense_net(seed=1)
+    second.load_parameters(str(tmp_path / "net"))
+    resumed = gluon.Trainer(second.collect_params(), method)   # all settings come with the states
+    resumed.load_states(str(tmp_path / "states"))
+    assert_equal_bits(train(second, resumed, data[11:]), expected)
+
+
+def test_a_killed_process_leaves_states_that_another_goes_on_with(tmp_path):
+    script = textwrap.dedent("""
+        import os, signal, sys
+        import namsg_mx
+        import mxnet as mx
+        from mxnet import autograd, gluon
+        folder, start, stop, kill = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "kill"
+        mx.random.seed(1)
+        net = gluon.nn.Dense(3, in_units=4)
+        net.initialize()
+        trainer = gluon.Trainer(net.collect_params(), 'namsg', {'eta': namsg_mx.ObservationDistance(8)})
+        if start:
+            net.load_parameters(folder + '/net')
+            trainer.load_states(folder + '/states')
+        for k in range(start, stop):
+            mx.random.seed(100 + k)
+            x = mx.nd.random.normal(shape=(6, 4))
+            with autograd.record():
+                loss = ((net(x) - x[:, :3]) ** 2).sum()
+            loss.backward()
+            trainer.step(6)
+            if kill and k == 4:
+                net.save_parameters(folder + '/net')
+                trainer.save_states(folder + '/states')
+        if kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        net.save_parameters(folder + '/end')
+    """)
+
+    def run(folder, *arguments):
+        folder.mkdir(exist_ok=True)
+        return subprocess.run([sys.executable, "-c", script, str(folder), *arguments], check=False).returncode
+
+    assert run(tmp_path / "a", "0", "10", "no") == 0
+    assert run(tmp_path / "b", "0", "7", "kill") == -9
+    assert run(tmp_path / "b", "5", "10", "no") == 0
+    a, b = (mx.nd.load(str(tmp_path / folder / "end")) for folder in "ab")
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[name].asnumpy(), b[name].asnumpy()) for name in a)
+
+
+def test_convolutional_net_with_evaluation_passes_follows_the_reference():
+    """An inference pass may leave weights in a oneDNN layout; the next step must still reach them."""
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(16, 3, in_channels=3), nn.BatchNorm(in_channels=16), nn.Activation("relu"),
+            nn.Conv2D(32, 3, strides=2, in_channels=16), nn.Flatten(), nn.Dense(10))
+    net.initialize()
+    net.hybridize(static_alloc=True, static_shape=True)
+    hyper = {"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "wd": 0.01}
+    trainer = gluon.Trainer(net.collect_params(), "namsg", dict(hyper, learning_rate=0.002, eta=1.5))
+    random = np.random.RandomState(0)
+    for k in range(8):
+        x = mx.nd.array(random.standard_normal((8, 3, 14, 14)))
+        y = mx.nd.array(random.randint(0, 10, 8))
+        net(x).wait_to_read()   # evaluation, before and between the steps
+        with autograd.record():
+            loss = LOSS(net(x), y)
+        loss.backward()
+        params = [(i, p) for i, p in enumerate(trainer._params) if p.grad_req != "null"]
+        before = [p.data().asnumpy().astype(np.float64) for _, p in params]
+        gradients = [p.grad().asnumpy().astype(np.float64) for _, p in params]
+        updater = trainer._updaters[0]
+        states = [updater.states.get(i) or trainer.optimizer.create_state(i, p.data()) for i, p in params]
+        states = [numpy_state(("m", "v", "v_hat"), state) for state in states]
+        trainer.step(8)
+        step = dict(hyper, eta=1.5, rescale_grad=1 / 8)
+        for (_, p), w, g, s in zip(params, before, gradients, states):
+            expected, new = reference_step("namsg", w, g, s, k + 1, 0.002, step)
+            assert_close(p.name, p.data().asnumpy(), expected, largest_terms(w, g, s, new, 0.002, step)["x"])
+
+
+@pytest.mark.parametrize("update_on_kvstore", [True, False])
+def test_several_contexts_train_as_one(update_on_kvstore):
+    """Two CPU contexts, half a batch each, follow one context with the whole batch, schedules and switch included."""
+    options = {"learning_rate": 0.02, "eta": ObservationDistance(8), "switch_to_sgd": 6}
+    data = batches(10)
+
+    def net_without_batchnorm(ctx):
+        mx.random.seed(0)
+        net = nn.Dense(3, in_units=5)
+        net.initialize(mx.init.Uniform(0.3), ctx=ctx)
+        return net
+
+    single = net_without_batchnorm(mx.cpu(0))
+    expected = train(single, gluon.Trainer(single.collect_params(), "namsg", options), data)
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    double = net_without_batchnorm(contexts)
+    double.weight.set_data(net_without_batchnorm(mx.cpu(0)).weight.data())
+    trainer = gluon.Trainer(double.collect_params(), "namsg", options, update_on_kvstore=update_on_kvstore)
+    for x, y in data:
+        with autograd.record():
+            losses = [LOSS(double(a), b) for a, b in zip(gluon.utils.split_and_load(x, contexts),
+                                                         gluon.utils.split_and_load(y, contexts))]
+        autograd.backward(losses)
+        trainer.step(16)
+    replicas = [[p.data(ctx).asnumpy() for p in double.collect_params().values()] for ctx in contexts]
+    assert_equal_bits(*replicas)
+    for a, b in zip(replicas[0], expected):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    last = trainer.optimizer.last_update()
+    assert (last.k, last.eta, last.nonfinite) == (9, 3.0, 0)
+    assert last.sgd_learning_rate > 0
+
+
+def test_skipped_parameters_keep_weight_and_state():
+    net = dense_net()
+    unused = gluon.Parameter("unused", shape=(3,))
+    unused.initialize()
+    trainer = gluon.Trainer([*net.collect_params().values(), unused], "namsg")
+    x, y = batches(1)[0]
+    with autograd.record():
+        loss = LOSS(net(x), y) + 0 * unused.data().sum()
+    loss.backward()
+    trainer.step(16)
+    index = trainer._param2idx["unused"]
+    before = [unused.data().asnumpy()] + [s.asnumpy() for s in trainer._updaters[0].states[index]]
+    for _ in range(3):
+        with autograd.record():
+            loss = LOSS(net(x), y)
+        loss.backward()
+        trainer.step(16, ignore_stale_grad=True)
+    assert_equal_bits(before, [unused.data().asnumpy()] + [s.asnumpy() for s in trainer._updaters[0].states[index]])
+    assert trainer.optimizer._index_update_count[index] == 1
+    assert trainer.optimizer.num_update == 4
+    with autograd.record():
+        loss = LOSS(net(x), y)
+    loss.backward()
+    with pytest.raises(UserWarning, match="unused.*has not been updated"):
+        trainer.step(16)
+
+
+def test_lr_mult_and_wd_mult_of_parameters():
+    net = dense_net()
+    before = weights_of(net)
+    net.collect_params(".*weight").setattr("lr_mult", 0.0)
+    train(net, gluon.Trainer(net.collect_params(), "namsg"), batches(2))
+    for name, old, new in zip(net.collect_params(), before, weights_of(net)):
+        assert np.array_equal(old, new) == name.endswith("weight"), name
+
+
+def test_exempt_from_decay():
+    """With zero gradients only decay moves a parameter: weights alone, after the helper."""
+    net = dense_net()
+    exempted = namsg_mx.exempt_from_decay(net.collect_params())
+    assert [name.split("_", 1)[1] for name in exempted] == ["dense0_bias", "batchnorm0_gamma", "batchnorm0_beta",
+                                                            "dense1_bias"]
+    for p in net.collect_params().values():
+        p.set_data(mx.nd.ones(p.shape))
+    trainer = gluon.Trainer(net.collect_params(), "namsg", {"wd": 0.1, "decoupled_wd": True, "learning_rate": 0.5})
+    with autograd.record():
+        loss = 0 * LOSS(net(mx.nd.ones((4, 5))), mx.nd.ones(4))
+    loss.backward()
+    trainer.step(4)
+    for name, p in net.collect_params().items():
+        if p.grad_req != "null":
+            np.testing.assert_allclose(p.data().asnumpy(), 0.95 if name.endswith("weight") else 1.0, rtol=1e-6)
+
+
+def test_set_learning_rate():
+    net = dense_net()
+    trainer = gluon.Trainer(net.collect_params(), "namsg", {"learning_rate": 0.01})
+    train(net, trainer, batches(1))
+    trainer.set_learning_rate(0.003)
+    train(net, trainer, batches(1))
+    assert trainer.learning_rate == 0.003
+    assert trainer.optimizer.last_update().learning_rate == 0.003
+    with pytest.raises(ValueError, match=r"learning_rate=-1: must be a number in \[0, inf\)"):
+        trainer.set_learning_rate(-1)
+    scheduled = gluon.Trainer(net.collect_params(), "namsg", {"learning_rate": StepDecay(0.1, at=(1,))})
+    assert scheduled.learning_rate == 0.1
+    with pytest.raises(UserWarning, match="LRScheduler"):
+        scheduled.set_learning_rate(0.1)
+
+
+def test_mxnets_lr_scheduler_keeps_its_own_base_lr_and_warm_up():
+    net = dense_net()
+    scheduler = mx.lr_scheduler.FactorScheduler(step=2, factor=0.5, base_lr=0.4, warmup_steps=2)
+    trainer = gluon.Trainer(net.collect_params(), "namsg", {"lr_scheduler": scheduler})
+    rates = []
+    for batch in batches(5):
+        train(net, trainer, [batch])
+        rates.append(trainer.optimizer.last_update().learning_rate)
+    assert rates == pytest.approx([0.2, 0.4, 0.2, 0.2, 0.1])
+
+
+def test_gradients_accumulate_with_grad_req_add():
+    """Two half batches added up are one whole batch."""
+    def one_step(halves):
+        mx.random.seed(0)
+        net = nn.Dense(3, in_units=5)
+        net.initialize()
+        net.collect_params().setattr("grad_req", "add" if halves else "write")
+        trainer = gluon.Trainer(net.collect_params(), "namsg")
+        for x, y in batches(3):
+            for part in ([slice(0, 8), slice(8, 16)] if halves else [slice(0, 16)]):
+                with autograd.record():
+                    loss = LOSS(net(x[part]), y[part])
+                loss.backward()
+            trainer.step(16)
+            if halves:
+                net.collect_params().zero_grad()
+        return weights_of(net)
+
+    for a, b in zip(one_step(True), one_step(False)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_numpy_arrays_and_set_np():
+    script = """
+        import namsg_mx
+        import mxnet as mx
+        from mxnet import autograd, gluon, np, npx
+        npx.set_np()
+        mx.random.seed(0)
+        net = gluon.nn.Dense(1)
+        net.initialize()
+        trainer = gluon.Trainer(net.collect_params(), 'namsg', {'learning_rate': 0.05})
+        x = np.random.normal(size=(64, 3))
+        y = x.sum(axis=1, keepdims=True)
+        for k in range(200):
+            with autograd.record():
+                loss = ((net(x) - y) ** 2).mean()
+            loss.backward()
+            trainer.step(1)
+        assert float(loss) < 1e-3, loss
+        assert trainer.optimizer.last_update().nonfinite == 0
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def test_module_fit():
+    """The symbolic API: parameters by name, decay on weights only, and the optimizer's settings from a tuple."""
+    random = np.random.RandomState(0)
+    x = random.standard_normal((256, 10)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.float32)
+    data = mx.sym.Variable("data")
+    net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(data, num_hidden=2, name="fc"), name="softmax")
+    module = mx.mod.Module(net)
+    mx.random.seed(0)
+    iterator = mx.io.NDArrayIter(x, y, batch_size=32)
+    module.fit(iterator, num_epoch=15, optimizer="namsg", optimizer_params=(("learning_rate", 0.05), ("wd", 1e-4)))
+    assert module.score(iterator, "acc")[0][1] > 0.97
+
+
+def test_amp_loss_scaling_beside_the_nonfinite_policy():
+    """AMP drops a whole step that overflows; NAMSG never sees it, so its count stays 0."""
+    script = """
+        import namsg_mx
+        import mxnet as mx
+        from mxnet import autograd, gluon
+        from mxnet.contrib import amp
+        weight = gluon.Parameter('weight', shape=(4, 3))
+        weight.initialize(mx.init.One())
+        trainer = gluon.Trainer([weight], 'namsg', {'nonfinite': 'skip'})
+        amp.init()
+        amp.init_trainer(trainer)
+        x = mx.nd.ones((4, 3))
+        def step(factor):
+            with autograd.record():
+                loss = ((weight.data() * x) ** 2).sum() * factor   # no operator that AMP runs in float16: CPUs cannot
+                with amp.scale_loss(loss, trainer) as scaled:
+                    autograd.backward(scaled)
+            trainer.step(4)
+            return weight.data().asnumpy()
+        start = weight.data().asnumpy()
+        overflowed = step(float('inf'))
+        assert (overflowed == start).all()
+        assert trainer.optimizer.last_update() is None
+        moved = step(1.0)
+        assert (moved != start).all()
+        assert trainer.optimizer.last_update().nonfinite == 0
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def test_namsg_before_and_after_the_import():
+    """MXNet finds the name once namsg_mx is imported, also after MXNet and in any case."""
+    script = """
+        import mxnet as mx
+        try:
+            mx.optimizer.create('namsg')
+        except ValueError as error:
+            assert 'Cannot find optimizer namsg' in str(error)
+        else:
+            raise SystemExit('namsg was known before its import')
+        import namsg_mx
+        assert isinstance(mx.optimizer.create('NAMSG'), namsg_mx.NAMSG)
+        for name in ('namsg', 'amsgrad', 'dozatnadam', 'averagedsgd'):
+            mx.optimizer.create(name)
+    """
+    prologue = "import numpy\nif not hasattr(numpy, 'bool'): numpy.bool = bool\n"
+    subprocess.run([sys.executable, "-c", prologue + textwrap.dedent(script)], check=True)

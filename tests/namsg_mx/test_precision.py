@@ -1,0 +1,56 @@
+"""float16 weights with a float32 master copy, and states that change precision on their way through a file."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from comparison import array, signed_gradients
+
+METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+
+
+def train(updater, weight, gradients):
+    for g in gradients:
+        updater(0, array(g, dtype=weight.dtype), weight)
+    return weight.asnumpy()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_float16_weights_follow_their_float32_master(method):
+    """The master is what float32 weights would be, given the float16 gradients; the weight is its rounding."""
+    gradients = [g.astype(np.float16).astype(np.float32) for g in signed_gradients(257, 10)]
+    settings = {"learning_rate": 0.01, "wd": 0.01, "rescale_grad": 0.5}
+    half = mx.optimizer.get_updater(mx.optimizer.create(method, multi_precision=True, **settings))
+    single = mx.optimizer.get_updater(mx.optimizer.create(method, **settings))
+    start = np.linspace(-1, 1, 257).astype(np.float16)
+    weight16 = train(half, array(start, dtype=np.float16), gradients)
+    weight32 = train(single, array(start), gradients)
+    *state, master = half.states[0]
+    assert weight16.dtype == np.float16
+    assert {a.dtype for a in half.states[0]} == {np.float32}
+    assert np.array_equal(master.asnumpy(), weight32)
+    assert np.array_equal(weight16, weight32.astype(np.float16))
+    for a, b in zip(state, single.states[0]):
+        assert np.array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_float16_without_multi_precision_is_refused():
+    """epsilon = 1e-8 is 0 in float16: the first step would be 0 / 0."""
+    with pytest.raises(ValueError, match="multi_precision=False: must be True for float16 weights"):
+        mx.optimizer.create("namsg").create_state_multi_precision(0, array([1.0], dtype=np.float16))
+
+
+@pytest.mark.parametrize(("saved", "loaded"), [("float32", "float16"), ("float16", "float32"), ("float32", "float64")])
+def test_states_saved_in_one_precision_go_on_in_another(saved, loaded):
+    gradients = [g.astype(np.float16) for g in signed_gradients(31, 10)]
+    first = mx.optimizer.get_updater(mx.optimizer.create("namsg", multi_precision=True))
+    weight = array(np.linspace(-1, 1, 31), dtype=saved)
+    train(first, weight, gradients[:5])
+    second = mx.optimizer.get_updater(mx.optimizer.create("namsg", multi_precision=True))
+    second.set_states(first.get_states())
+    continued = weight.astype(loaded)
+    train(second, continued, gradients[5:])
+    expected = train(first, weight, gradients[5:])
+    tolerance = 2e-3 if "float16" in (saved, loaded) else 1e-6   # the weight's rounding, once and at the end
+    np.testing.assert_allclose(continued.asnumpy().astype(np.float64), expected.astype(np.float64), atol=tolerance)
+    assert len(second.states[0]) == (4 if loaded == "float16" else 3)
+    assert second.states[0][0].dtype == np.dtype("float64" if loaded == "float64" else "float32")

@@ -1,0 +1,142 @@
+"""SWNTS: the switch from NAMSG to SGD, against the reference, however the parameters arrive."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from comparison import array, assert_close, signed_gradients
+
+from namsg_mx import NAMSG, StepDecay, reference
+
+SHAPES = [(3,), (4, 5), (1,)]
+SWITCH, STEPS = 6, 14
+ALPHA, BETA1, BETA2, ETA, WD, RESCALE = StepDecay(0.02, at=(10,)), 0.8, 0.97, 1.5, 0.01, 0.5
+LR_MULT = [1.0, 0.5, 2.0]
+
+
+def reference_run(weights, gradients, lr_mult):
+    """Weights and alpha_hat * alpha_k / alpha_{SWITCH-1} of each update, all in float64."""
+    xs = [w.astype(np.float64) for w in weights]
+    states = [reference.initial_moments(x) for x in xs]
+    trajectory, rates, alpha_hat = [], [], None
+    mu = reference.observation_factor(ETA, BETA1)
+    for k, grads in enumerate(gradients):
+        alpha = ALPHA(k)
+        gs = [reference.gradient(g.astype(np.float64), x, RESCALE, WD) for g, x in zip(grads, xs)]
+        for i, g in enumerate(gs):
+            if k < SWITCH:
+                xs[i], states[i] = reference.namsg(xs[i], g, states[i], alpha * lr_mult[i], BETA1, BETA2, ETA)
+            else:
+                rate = alpha_hat * alpha / ALPHA(SWITCH - 1)
+                xs[i], m = reference.sgd(xs[i], states[i].m, g, rate * lr_mult[i], BETA1, ETA)
+                states[i] = states[i]._replace(m=m)
+        if k == SWITCH - 1:
+            # SGD's direction of a parameter is lr_mult * m_hat, and alpha_hat is common to all.
+            m_hats = [mult * ((1 - mu) * s.m + mu * g) for mult, s, g in zip(lr_mult, states, gs)]
+            alpha_hat = reference.switched_step_size(m_hats, [s.v_hat for s in states], alpha)
+        trajectory.append(list(xs))
+        rates.append(alpha_hat and k >= SWITCH and alpha_hat * alpha / ALPHA(SWITCH - 1) or None)
+    return trajectory, rates
+
+
+def optimizer(**options):
+    return NAMSG(learning_rate=ALPHA, beta1=BETA1, beta2=BETA2, eta=ETA, wd=WD, rescale_grad=RESCALE,
+                 switch_to_sgd=SWITCH, **options)
+
+
+def data():
+    random = np.random.RandomState(5)
+    weights = [random.standard_normal(s).astype(np.float32) for s in SHAPES]
+    return weights, list(zip(*[signed_gradients(s, STEPS, seed=i) for i, s in enumerate(SHAPES)]))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+@pytest.mark.parametrize("lr_mult", [[1.0] * 3, LR_MULT], ids=["", "lr_mult"])
+def test_follows_the_reference(together, lr_mult):
+    namsg = optimizer()
+    namsg.set_lr_mult(dict(enumerate(lr_mult)))
+    weights, gradients = data()
+    trajectory, rates = reference_run(weights, gradients, lr_mult)
+    arrays = [array(w) for w in weights]
+    states = [namsg.create_state(i, w) for i, w in enumerate(arrays)]
+    for k, grads in enumerate(gradients):
+        grads = [array(g) for g in grads]
+        if together:
+            namsg.update([0, 1, 2], arrays, grads, states)
+        else:
+            for i in range(3):
+                namsg.update(i, arrays[i], grads[i], states[i])
+        for x, w in zip(trajectory[k], arrays):
+            # Rounding of all the steps so far, each within the contract.
+            assert_close("weight", w.asnumpy(), x, np.maximum(np.abs(x), 1.0), ulps=32 * (k + 1))
+        rate = namsg.last_update().sgd_learning_rate
+        assert rate == (None if rates[k] is None else pytest.approx(rates[k], rel=1e-5))
+
+
+def test_second_moments_rest_after_the_switch():
+    namsg = optimizer()
+    weights, gradients = data()
+    weight, state = array(weights[1]), None
+    state = namsg.create_state(0, weight)
+    for k in range(STEPS):
+        if k == SWITCH:
+            frozen = [state[1].asnumpy(), state[2].asnumpy()]
+        namsg.update(0, weight, array(gradients[k][1]), state)
+    assert np.array_equal(state[1].asnumpy(), frozen[0])
+    assert np.array_equal(state[2].asnumpy(), frozen[1])
+
+
+@pytest.mark.parametrize("at", [SWITCH - 1, SWITCH, SWITCH + 1])
+def test_saved_and_loaded_around_the_switch_goes_on_to_the_bit(at):
+    weights, gradients = data()
+
+    def train(stop_at=None):
+        updater = mx.optimizer.get_updater(optimizer())
+        arrays = [array(w) for w in weights]
+        for k, grads in enumerate(gradients):
+            if k == stop_at:
+                saved = updater.get_states(dump_optimizer=True)
+                updater = mx.optimizer.get_updater(NAMSG())
+                updater.set_states(saved)
+            updater([0, 1, 2], [array(g) for g in grads], arrays)
+        return [a.asnumpy() for a in arrays]
+
+    assert all(map(np.array_equal, train(), train(stop_at=at)))
+
+
+def test_skipped_nonfinite_gradients_have_no_part_in_the_step_size():
+    runs = []
+    for bad in (np.nan, np.inf):
+        namsg = NAMSG(switch_to_sgd=2, nonfinite="skip", clip_gradient=1.0)
+        weight = array([1.0, 2.0])
+        state = namsg.create_state(0, weight)
+        for g in ([1.0, 1.0], [0.5, bad], [0.5, 0.5]):
+            namsg.update(0, weight, array(g), state)
+        runs.append(namsg.last_update().sgd_learning_rate)
+    assert np.isfinite(runs[0])
+    assert runs[0] == runs[1]
+
+
+def test_can_be_asked_for_while_training():
+    namsg = NAMSG()
+    weight = array([1.0, 2.0])
+    state = namsg.create_state(0, weight)
+    for _ in range(3):
+        namsg.update(0, weight, array([1.0, -1.0]), state)
+    with pytest.raises(ValueError, match="switch_to_sgd=3: must be an integer above 3"):
+        namsg.switch_to_sgd(3)
+    namsg.switch_to_sgd(4)
+    namsg.update(0, weight, array([1.0, -1.0]), state)
+    assert namsg.last_update().sgd_learning_rate is None
+    namsg.update(0, weight, array([1.0, -1.0]), state)
+    assert namsg.last_update().sgd_learning_rate > 0
+
+
+@pytest.mark.parametrize("options", [{"begin_num_update": 5, "switch_to_sgd": 6}, {"switch_to_sgd": 1}],
+                         ids=["resumed past it", "no gradient"])
+def test_a_switch_without_a_step_before_it_raises(options):
+    namsg = NAMSG(**options)
+    weight = array([1.0])
+    state = namsg.create_state(0, weight)
+    with pytest.raises(RuntimeError, match="switch_to_sgd=.*was not made by this optimizer, or changed no weight"):
+        for _ in range(3):
+            namsg.update(0, weight, array([0.0]), state)
