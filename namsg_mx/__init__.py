@@ -3,9 +3,9 @@
 Chen et al., "NAMSG: An Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019.
 """
 
-from namsg_mx.compat import prepare_numpy
+from namsg_mx.compat import prepare_for_mxnet
 
-prepare_numpy()
+prepare_for_mxnet()
 
 # A kvstore server unpickles optimizers while MXNet, and so this package, is still being imported: everything below
 # imports from submodules, of MXNet and of this package, and never from the packages themselves.

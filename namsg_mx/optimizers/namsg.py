@@ -93,7 +93,9 @@ class NAMSG(ElementwiseOptimizer):
         Raises
         ------
         ValueError
-            If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it.
+            If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it; or when
+            the optimizer is sent to the servers of a distributed kvstore, as none of them sees all the parameters:
+            use ``update_on_kvstore=False``.
         RuntimeError
             At the update: when none was made before it, or when all its gradients and momenta were 0.
         """
@@ -102,6 +104,13 @@ class NAMSG(ElementwiseOptimizer):
                              "the number of updates made so far")
         self._switch = at
         self._switch_sums = {}
+
+    def __reduce_ex__(self, protocol):
+        # kvstore.set_optimizer alone pickles with protocol 0. An error on a server would be printed there and ignored.
+        if protocol == 0 and self._switch is not None:
+            raise ValueError(f"switch_to_sgd={self._switch}: the servers of a kvstore do not see all the parameters "
+                             "together; give the Trainer update_on_kvstore=False")
+        return super().__reduce_ex__(protocol)
 
     def _step(self, indices, weights, grads, states, lrs, wds):
         k = self.num_update - 1

@@ -1,0 +1,56 @@
+"""Importing MXNet on each Python and NumPy: the step that namsg_mx/compat.py makes, and when it makes none."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+OLD_NUMPY = tuple(map(int, np.__version__.split(".")[:2])) < (1, 24)
+
+
+def python(script, executable=sys.executable, **environment):
+    return subprocess.run([executable, "-W", "ignore", "-c", script], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False, env=dict(os.environ, **environment))
+
+
+def test_import_trains_on_this_numpy():
+    result = python("import namsg_mx, mxnet as mx; print(mx.nd.ones(2)[0].asscalar())")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "1.0"
+
+
+@pytest.mark.skipif(not OLD_NUMPY, reason="this NumPy has no numpy.bool to leave alone")
+def test_a_numpy_that_needs_nothing_is_left_alone():
+    result = python("import numpy; numpy.bool = before = object(); from namsg_mx.compat import prepare_for_mxnet; "
+                    "prepare_for_mxnet(); assert numpy.bool is before")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(OLD_NUMPY, reason="MXNet imports on this NumPy without help")
+def test_after_mxnet_has_failed_the_error_says_what_to_import_first():
+    result = python("""
+try:
+    import mxnet
+except AttributeError:
+    pass
+else:
+    raise SystemExit("mxnet imported without help")
+import namsg_mx
+""")
+    assert result.returncode == 1
+    assert "import namsg_mx first" in result.stderr.splitlines()[-1]
+
+
+def test_python_3_13_gets_one_sentence():
+    executable = shutil.which("python3.13")
+    if executable is None or python("", executable).returncode:
+        pytest.skip("no python3.13 here")
+    result = python("import namsg_mx", executable, PYTHONPATH=str(CHECKOUT))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == \
+        "ImportError: namsg_mx needs Python 3.8 to 3.12, as MXNet 1.9.1 does not run on newer ones"

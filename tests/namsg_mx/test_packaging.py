@@ -1,0 +1,60 @@
+"""The wheel, built from an sdist, works outside the checkout."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("setuptools", reason="building needs setuptools, which is not installed here")
+CHECKOUT = Path(__file__).parents[2]
+
+
+def build(kind, source, target):
+    """Build without network: the build requirements are installed already."""
+    script = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=source, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    built, = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packaging")
+    for name in ("sdist", "source", "wheel"):
+        (folder / name).mkdir()
+    with tarfile.open(build("sdist", CHECKOUT, folder / "sdist")) as archive:
+        archive.extractall(folder / "source")
+    source, = (folder / "source").iterdir()
+    return build("wheel", source, folder / "wheel")
+
+
+def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel):
+    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "namsg_mx").rglob("*.py")}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == modules
+
+
+def test_the_wheel_trains_outside_the_checkout(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target",
+                    str(tmp_path / "site"), str(wheel)], check=True)
+    script = """
+import namsg_mx
+from mxnet import autograd, gluon, nd
+net = gluon.nn.Dense(1)
+net.initialize()
+trainer = gluon.Trainer(net.collect_params(), 'namsg')
+with autograd.record():
+    loss = net(nd.ones((2, 3))).sum()
+loss.backward()
+trainer.step(2)
+assert trainer.optimizer.last_update().k == 0
+print(namsg_mx.__file__)
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
+                            env=dict(os.environ, PYTHONPATH=str(tmp_path / "site")))
+    assert result.stdout.startswith(str(tmp_path / "site"))

@@ -1,0 +1,73 @@
+"""Real kvstore servers on loopback: scheduler, server and two workers, each its own process."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+SCRIPT = textwrap.dedent("""
+    {imports}
+    from mxnet import autograd, gluon
+    p = gluon.Parameter('w', shape=(3,))
+    p.initialize()
+    p.set_data(mx.nd.array([1.0, 2.0, 3.0]))
+    trainer = gluon.Trainer([p], 'namsg', {options}, {kvstore})
+    for k in range(5):
+        with autograd.record():
+            loss = (p.data() * mx.nd.array([1.0, -2.0, 0.5]) * (k + 1)).sum()
+        loss.backward()
+        trainer.step(1)
+    print('weights', *p.data().asnumpy().tolist(), flush=True)
+""")
+ON_SERVERS = "kvstore='dist_sync', update_on_kvstore=True"
+IMPORTS = {"namsg_mx first": "import namsg_mx\nimport mxnet as mx",
+           "mxnet first": "import mxnet as mx\nimport namsg_mx"}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def run_cluster(script, workers=2):
+    """Standard output and error of each worker, as text, and the workers' exit statuses."""
+    environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(free_port()),
+                       DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_SERVER="1",
+                       DMLC_NUM_WORKER=str(workers), OMP_NUM_THREADS="1")
+    roles = ["scheduler", "server", *["worker"] * workers]
+    processes = [subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, env=dict(environment, DMLC_ROLE=role)) for role in roles]
+    try:
+        outputs = [process.communicate(timeout=60) for process in processes[2:]]
+        return outputs, [process.returncode for process in processes[2:]]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
+def test_a_server_unpickles_and_applies_the_optimizer(imports):
+    """Two workers' equal gradients, averaged on the server, move the weights as one process does, to the bit."""
+    if "mxnet" in imports.splitlines()[0] and sys.version_info >= (3, 12):
+        pytest.skip("on Python 3.12 namsg_mx must be imported first (namsg_mx/compat.py)")
+    options = "{'learning_rate': 0.1, 'eta': namsg_mx.ObservationDistance(3), 'rescale_grad': 0.5}"
+    outputs, statuses = run_cluster(SCRIPT.format(imports=imports, options=options, kvstore=ON_SERVERS))
+    assert statuses == [0, 0], outputs
+    local = SCRIPT.format(imports=imports, options=options.replace("0.5", "1.0"), kvstore="kvstore=None")
+    expected = subprocess.run([sys.executable, "-c", local], check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert [out for out, _ in outputs] == [expected] * 2
+    assert not np.allclose([float(w) for w in expected.split()[1:]], [1, 2, 3])
+
+
+def test_the_switch_to_sgd_is_refused_on_servers():
+    """The error is the worker's own, before any step: on a server MXNet would print and ignore it."""
+    script = SCRIPT.format(imports=IMPORTS["namsg_mx first"], options="{'switch_to_sgd': 3}", kvstore=ON_SERVERS)
+    outputs, statuses = run_cluster(script)
+    assert statuses == [1, 1]
+    assert all("switch_to_sgd=3" in error and "update_on_kvstore=False" in error for _, error in outputs)
