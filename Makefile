@@ -1,0 +1,45 @@
+# Every target makes what it needs, .venv first.
+#   make demo                       five methods on rendered digits: a figure and a table, without any download
+#   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
+#   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in results/
+#   make lint                       ruff
+#   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
+
+PYTHONS ?= python3.8 python3.12
+SUPPORTED = import sys; sys.exit(not (3, 8) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3.12 python3.8 python3; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+INSTALLED = .venv/installed
+RUN = .venv/bin/python -m experiments
+
+.PHONY: demo test lint reproduce-mnist-logistic test-pythons
+
+$(INSTALLED): setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(RUN) run configs/demo.yaml --results build/demo
+	$(RUN) figure configs/demo.yaml --results build/demo
+	$(RUN) table configs/demo.yaml --results build/demo
+
+test: $(INSTALLED)
+	.venv/bin/python -m pytest
+
+lint: $(INSTALLED)
+	.venv/bin/ruff check .
+
+reproduce-mnist-logistic: $(INSTALLED)
+	$(RUN) run configs/mnist_logistic.yaml
+	$(RUN) figure 2
+	$(RUN) table configs/mnist_logistic.yaml
+
+test-pythons:
+	set -e; for python in $(PYTHONS); do \
+		$$python -m venv .venv-$$python; \
+		.venv-$$python/bin/python -m pip install --quiet . pytest hypothesis setuptools wheel; \
+		.venv-$$python/bin/python -m pytest tests/namsg_mx; \
+	done
