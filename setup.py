@@ -1,15 +1,22 @@
-"""Metadata of the distribution `namsg-mx`."""
+"""Metadata of the distribution `namsg-mx`, and its CPU kernel, which is built where a C++ compiler is found."""
 
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
 
 EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "pandas>=1.3", "pillow>=8", "PyYAML>=6", "filelock>=3.12",
                "tqdm>=4.60"]
+
+# optional: without a compiler the installation goes on, and `python -m namsg_mx` says what is missing.
+# Without contraction every operation is rounded by itself, so that all processors agree to the bit (step.h).
+CPU_KERNEL = Extension(
+    "namsg_mx.kernels._cpu", ["namsg_mx/kernels/cpu.cc"], depends=["namsg_mx/kernels/step.h"], language="c++",
+    extra_compile_args=["-std=c++14", "-O3", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
+    extra_link_args=["-fopenmp"], optional=True)
 
 setup(
     name="namsg-mx",
@@ -20,6 +27,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.8,<3.13",
     packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers"],
+    package_data={"namsg_mx.kernels": ["step.h", "cpu.cc"]},
+    ext_modules=[CPU_KERNEL],
     install_requires=[
         "mxnet==1.9.1",
         # MXNet reads numpy.bool, which NumPy 1.24 removed; where Python has no older NumPy, namsg_mx/compat.py helps.

@@ -1,37 +1,58 @@
-"""The update kernels: element steps on arrays and scalars, which know nothing of optimizers.
+"""The update kernels: the element step on arrays and scalars, which knows nothing of optimizers.
 
-A kernel makes one step on any number of arrays: ``step(weights, grads, states, lrs, wds, scalars)`` changes the weights
-and the states ``[m, v, v_hat]`` in place and returns the number of gradient elements that were not finite. Gradients
-stay as they were.
+A kernel is a module with two functions:
+
+``unsupported(context, dtype)``
+    None, or why it does not run on such arrays.
+``bind(weights, grads, states, lazy_update)``
+    The arrays of one step, bound for many steps: an object whose ``step(scalars, coefficients, count)`` makes one,
+    changing weights and states in place. It adds the number of gradient elements that are not finite to ``count``, an
+    int64 NDArray of one element, waits for nothing, and leaves the gradients' values alone.
+
+The state of a weight is a list of arrays of its shape: ``m``, ``v`` and ``v_hat`` as far as the method has them. For
+float16 weights they are float32, and the float32 master copy of the weight stands at the end.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
+
+from namsg_mx.kernels import cpu, ndarray
+
+KERNELS = {"cpu": cpu, "ndarray": ndarray}   # the fastest first
 
 
 class Scalars(NamedTuple):
-    """The numbers of one step that all its arrays share.
+    """What all the arrays of a step share. The step itself stands in step.h.
 
-    ``rescale_grad``, ``clip_gradient`` (None: no clipping), ``bounds`` (None: no projection) and ``decoupled_wd`` are
-    the optimizer's; ``beta1``, ``beta2`` and ``mu`` are those of Algorithm 1. ``adaptive`` is False for SGD: no
-    division by sqrt(v_hat), and states of ``[m]`` alone are enough. ``skip_nonfinite`` leaves the weight and the state
-    of an element untouched whose gradient is not finite.
+    ``clip_gradient`` and ``bounds`` may be None. ``division`` says what divides the step: 'v_hat', 'v' or, for SGD,
+    'none'. ``skip_nonfinite``: an element whose gradient is not finite keeps its weight and state.
     """
 
     rescale_grad: float
     clip_gradient: Optional[float]
     beta1: float
     beta2: float
-    mu: float
-    adaptive: bool = True
-    decoupled_wd: bool = False
-    bounds: Optional[Tuple[float, float]] = None
-    skip_nonfinite: bool = False
+    epsilon: float
+    division: str
+    decoupled_wd: bool
+    bounds: Optional[Tuple[float, float]]
+    skip_nonfinite: bool
 
 
-KERNELS = ("auto", "ndarray")
+class Coefficients(NamedTuple):
+    """What belongs to each array of a step: a sequence of numbers, or one float for all the arrays."""
+
+    lr: Sequence[float]
+    wd: Sequence[float]
+    m_factor: Union[float, Sequence[float]] = 1.0
+    g_factor: Union[float, Sequence[float]] = 0.0
+    v_scale: Union[float, Sequence[float]] = 1.0
 
 
-def check(name):
-    """ValueError unless ``name`` is a kernel of this installation."""
-    if name not in KERNELS:
-        raise ValueError(f"kernel={name!r}: must be one of {', '.join(map(repr, KERNELS))}")
+def choose(name, context, dtype):
+    """The name of the kernel to run: ``name`` or, with 'auto', the fastest. RuntimeError if it cannot run."""
+    if name == "auto":
+        return next(kernel for kernel, module in KERNELS.items() if module.unsupported(context, dtype) is None)
+    reason = KERNELS[name].unsupported(context, dtype)
+    if reason is not None:
+        raise RuntimeError(f"kernel={name!r}: {reason}")
+    return name

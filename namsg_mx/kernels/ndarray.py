@@ -1,74 +1,78 @@
-"""The element steps in MXNet's own array operations: right on every device and dtype, and slower than a fused kernel.
+"""The step in MXNet's own array operations: right on every device and dtype, and slower than a fused kernel."""
 
-The functions here run asynchronously, like all of MXNet's; none waits for a result.
-"""
-
-from mxnet.ndarray import broadcast_maximum, clip, sqrt, where
+import numpy as np
+from mxnet.ndarray import broadcast_maximum, cast, clip, sqrt, where
 
 
-def gradient(weight, grad, wd, scalars):
-    """The g of a step, a new array: rescale, weight decay (unless decoupled), clip, in the order of MXNet's Adam."""
+def unsupported(context, dtype):
+    """None: there is nothing that this kernel does not run on."""
+
+
+def bind(weights, grads, states, lazy_update):
+    """See the package."""
+    return BoundArrays(weights, grads, states, lazy_update)
+
+
+class BoundArrays:
+    """The arrays of a step."""
+
+    def __init__(self, weights, grads, states, lazy_update):
+        self.arrays = list(zip(weights, grads, states))
+        self.lazy_update = lazy_update
+
+    def step(self, scalars, coefficients, count, measure=False):
+        """One step. With ``measure``, returns for each array what `switch_sums` says, or None where nothing moved."""
+        columns = [[column] * len(self.arrays) if isinstance(column, float) else column for column in coefficients]
+        return [self._step_array(*arrays, scalars, *numbers, count, measure)
+                for arrays, numbers in zip(self.arrays, zip(*columns))]
+
+    def _step_array(self, weight, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
+        """The element step in one precision and on dense arrays: of the master copy, of the gradient's rows."""
+        is_half = weight.dtype == np.float16
+        target, *moments = state[-1:] + state[:-1] if is_half else [weight, *state]
+        if is_half:
+            grad = grad.astype(np.float32)
+        rows = None
+        if grad.stype == "row_sparse" and self.lazy_update:
+            rows, grad = grad.indices, grad.data
+            if rows.size == 0:
+                return None
+        elif grad.stype == "row_sparse":
+            grad = grad.tostype("default")
+        arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
+        nonfinite = grad * 0 != 0
+        update, root = _step(*arrays, grad=grad, nonfinite=nonfinite, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
+                             g_factor=g_factor, v_scale=v_scale)
+        count += nonfinite.sum().astype(np.int64)
+        if rows is not None:
+            for array, values in zip((target, *moments), arrays):
+                array[rows] = values
+        if is_half:
+            cast(target, dtype=np.float16, out=weight)
+        return switch_sums(update, root, nonfinite if scalars.skip_nonfinite else None) if measure else None
+
+
+def _step(weight, m, v=None, v_hat=None, *, grad, nonfinite, scalars, lr, wd, m_factor, g_factor, v_scale):
+    """step.h's element step; returns what it divides, and the root that it divides it by."""
+    assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
     g = grad * scalars.rescale_grad
     if wd and not scalars.decoupled_wd:
         g += wd * weight
     if scalars.clip_gradient is not None:
         clip(g, -scalars.clip_gradient, scalars.clip_gradient, out=g)
-    return g
-
-
-def nonfinite(grad):
-    """1 where ``grad`` is infinite or not a number, else 0, in grad's dtype."""
-    return grad * 0 != 0
-
-
-def step(weights, grads, states, lrs, wds, scalars):
-    """One step of Algorithm 1, line 4 on, on each array (arguments: see the package). Returns the count, shape (1,)."""
-    return sum(_step_array(*array, scalars) for array in zip(weights, grads, states, lrs, wds))
-
-
-def _step_array(weight, grad, state, lr, wd, scalars):
-    bad = nonfinite(grad)
-    assign = _assign_where_not(bad) if scalars.skip_nonfinite else _assign
-    g = gradient(weight, grad, wd, scalars)
-    m = state[0]
     assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
-    update = (1 - scalars.mu) * m + scalars.mu * g
-    if scalars.adaptive:
-        _, v, v_hat = state
+    update, root = m_factor * m + g_factor * g, None
+    step = update
+    if scalars.division != "none":
         assign(v, scalars.beta2 * v + (1 - scalars.beta2) * g * g)
-        broadcast_maximum(v_hat, v, out=v_hat)
-        update /= sqrt(v_hat)
-    _move(weight, update, lr, wd, scalars, assign)
-    return bad.sum()
-
-
-def nadam_step(weights, grads, states, lrs, wds, scalars, biases, epsilon):
-    """One step of NADAM, Dozat 2016, on each array with state ``[m, v]``; ``scalars.mu`` is not used.
-
-    ``biases`` has an array's (m_coefficient, g_coefficient, v_correction): the factors of m and of g in Dozat's m_bar,
-    and 1 - beta2**t. Returns the count of gradients that are not finite, shape (1,).
-    """
-    return sum(_nadam_step_array(*array, scalars, epsilon) for array in zip(weights, grads, states, lrs, wds, biases))
-
-
-def _nadam_step_array(weight, grad, state, lr, wd, bias, scalars, epsilon):
-    m_coefficient, g_coefficient, v_correction = bias
-    bad = nonfinite(grad)
-    assign = _assign_where_not(bad) if scalars.skip_nonfinite else _assign
-    g = gradient(weight, grad, wd, scalars)
-    m, v = state
-    assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
-    assign(v, scalars.beta2 * v + (1 - scalars.beta2) * g * g)
-    update = (m_coefficient * m + g_coefficient * g) / (sqrt(v / v_correction) + epsilon)
-    _move(weight, update, lr, wd, scalars, assign)
-    return bad.sum()
-
-
-def _move(weight, update, lr, wd, scalars, assign):
-    """Line 8 of Algorithm 1: the weight against ``update``, then the projection on the box."""
+        if scalars.division == "v_hat":
+            broadcast_maximum(v_hat, v, out=v_hat)
+        root = sqrt(v_scale * (v_hat if scalars.division == "v_hat" else v))
+        step = update / (root + scalars.epsilon)
     start = weight * (1 - lr * wd) if wd and scalars.decoupled_wd else weight
-    moved = start - lr * update
+    moved = start - lr * step
     assign(weight, moved if scalars.bounds is None else clip(moved, *scalars.bounds))
+    return update, root
 
 
 def _assign(array, values):
@@ -81,11 +85,11 @@ def _assign_where_not(mask):
     return assign
 
 
-def switch_sums(state, g, skipped, mu):
-    """Sums over an array of m_hat**2 / v_hat and of m_hat**2 / sqrt(v_hat), without elements where ``skipped`` is 1."""
-    m, _, v_hat = state
-    m_hat = (1 - mu) * m + mu * g
-    if skipped is not None:
-        m_hat = where(skipped, m_hat.zeros_like(), m_hat)
-    squares = m_hat * m_hat
-    return (squares / v_hat).sum(), (squares / sqrt(v_hat)).sum()
+def switch_sums(update, root, skipped):
+    """The sums of m_hat**2 / v_hat and of m_hat**2 / sqrt(v_hat) over an array, m_hat being NAMSG's update.
+
+    Elements where ``skipped`` is 1 count nothing; None: there are none. Returns two NDArrays of one element.
+    """
+    m_hat = update if skipped is None else where(skipped, update.zeros_like(), update)
+    step = m_hat / root
+    return (step * step).sum(), (m_hat * step).sum()

@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 from mxnet.lr_scheduler import LRScheduler
-from mxnet.ndarray import cast, zeros
+from mxnet.ndarray import NDArray, zeros
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
@@ -51,6 +51,18 @@ class ScheduledLearningRate(LRScheduler):
         return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
 
 
+class Binding(NamedTuple):
+    """The arrays of an update: their Python identities, their form for a kernel, and that kernel's name.
+
+    ``count`` is their context's count of non-finite gradients.
+    """
+
+    identities: list
+    arrays: object
+    kernel: str
+    count: NDArray
+
+
 class ElementwiseOptimizer(Optimizer):
     """Base of the optimizers whose step treats each element of the parameters by itself.
 
@@ -77,8 +89,9 @@ class ElementwiseOptimizer(Optimizer):
         What a gradient element that is infinite or not a number does: go on into state and weight, as in MXNet, where
         it freezes ``v_hat``, and so the weight, for good; or leave weight and state of that element untouched.
         `last_update` has their number in either case.
-    kernel : {'auto', 'ndarray'}
-        The implementation of the step; 'auto' is the fastest that there is.
+    kernel : {'auto', 'cpu', 'ndarray'}
+        The implementation of the step: 'auto' is the fastest that runs on the arrays; one that is named runs, or the
+        first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
         MXNet's own; not together with ``learning_rate``.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
@@ -113,10 +126,11 @@ class ElementwiseOptimizer(Optimizer):
         self.decoupled_wd = check_flag("decoupled_wd", decoupled_wd)
         self.lazy_update = check_flag("lazy_update", lazy_update)
         self.nonfinite = check_choice("nonfinite", nonfinite, ("propagate", "skip"))
-        self.kernel = check_choice("kernel", kernel, kernels.KERNELS)
+        self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
-        self._last = None                    # LastUpdate without its count
-        self._nonfinite_counts = {}          # context: NDArray, which nothing waits for until it is asked for
+        self._last = None                  # LastUpdate without its count
+        self._bound = {}                   # by kernel, context and indices: the latest Binding
+        self._nonfinite_counts = {}        # by context: an NDArray that nothing waits for until it is asked for
         self._nonfinite_before_loading = 0
 
     def set_learning_rate(self, lr):
@@ -143,28 +157,38 @@ class ElementwiseOptimizer(Optimizer):
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        parameters = zip(index, weight, grad, state, self._get_lrs(index), self._get_wds(index))
-        work = [_Work(self, *parameter) for parameter in parameters]
-        work = [w for w in work if not w.is_empty()]
-        if work:
-            self._add_nonfinite(self._step(*([getattr(w, name) for w in work] for name in _Work.FOR_STEP)))
-        for w in work:
-            w.write_back()
+        binding = self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state)
+        self._step(index, self._get_lrs(index), self._get_wds(index), binding)
 
     update_multi_precision = update
 
-    def _step(self, indices, weights, grads, states, lrs, wds):
-        """Change weights and states in place and return the NDArray, shape (1,), that counts non-finite gradients."""
+    def _step(self, indices, lrs, wds, binding):
+        """Make the step of this method on ``binding.arrays``, and set ``_last``."""
         raise NotImplementedError
 
-    def _scalars(self, beta1, **scalars):
-        return kernels.Scalars(rescale_grad=self.rescale_grad, clip_gradient=self.clip_gradient, beta1=beta1,
-                               decoupled_wd=self.decoupled_wd, bounds=self.bounds,
-                               skip_nonfinite=self.nonfinite == "skip", **scalars)
+    def _kernel_of(self, k):
+        """The kernel that update k asks for."""
+        return self.kernel
 
-    def _add_nonfinite(self, count):
-        total = self._nonfinite_counts.setdefault(count.context, zeros((1,), count.context, dtype=np.float64))
-        total += count.astype(np.float64)
+    def _bind(self, kernel, indices, weights, grads, states):
+        """The `Binding` of these arrays: that of the previous update if it had the same ones."""
+        context = weights[0].context
+        key = (kernel, context, *indices)
+        identities = [*map(id, weights), *map(id, grads), *map(id, states)]
+        # What is bound keeps its arrays alive, so that no other array can have the identity of one of them.
+        if key not in self._bound or self._bound[key].identities != identities:
+            for weight, grad, state in zip(weights, grads, states):
+                _check_arrays(self, weight, grad, state)
+                _adapt_precision(state, len(self.STATE), weight)
+            kernel = kernels.choose(kernel, context, weights[0].dtype)
+            arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
+            count = self._nonfinite_counts.setdefault(context, zeros((1,), context, dtype=np.int64))
+            self._bound[key] = Binding(identities, arrays, kernel, count)
+        return self._bound[key]
+
+    def _scalars(self, beta1, beta2, division, epsilon=0.0):
+        return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
+                               self.decoupled_wd, self.bounds, self.nonfinite == "skip")
 
     def _count_nonfinite(self):
         # Replicas of the parameters on several devices see the same gradients: the largest count is that of them all.
@@ -172,42 +196,9 @@ class ElementwiseOptimizer(Optimizer):
         return self._nonfinite_before_loading + max(counts, default=0)
 
     def __getstate__(self):
-        # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it.
-        return dict(super().__getstate__(), _nonfinite_counts={}, _nonfinite_before_loading=self._count_nonfinite())
-
-
-class _Work:
-    """One parameter's arrays as a kernel takes them (dense, one precision), and the way back to the originals."""
-
-    FOR_STEP = ("index", "weight", "grad", "state", "lr", "wd")
-
-    def __init__(self, optimizer, index, weight, grad, state, lr, wd):
-        _check_arrays(optimizer, weight, grad, state)
-        _adapt_precision(state, len(optimizer.STATE), weight)
-        self.index, self.lr, self.wd = index, lr, wd
-        self.original = weight
-        self.full = [state[-1] if weight.dtype == np.float16 else weight] + state[:len(optimizer.STATE)]
-        self.rows = None   # None: all of them
-        if weight.dtype == np.float16:
-            grad = grad.astype(np.float32)
-        if grad.stype == "row_sparse" and optimizer.lazy_update:
-            self.rows = grad.indices
-            grad = grad.data
-        elif grad.stype == "row_sparse":
-            grad = grad.tostype("default")
-        self.grad = grad
-        if not self.is_empty():
-            self.weight, *self.state = self.full if self.rows is None else [a.take(self.rows) for a in self.full]
-
-    def is_empty(self):
-        return self.rows is not None and self.rows.size == 0
-
-    def write_back(self):
-        if self.rows is not None:
-            for array, rows in zip(self.full, [self.weight] + self.state):
-                array[self.rows] = rows
-        if self.original.dtype == np.float16:
-            cast(self.full[0], dtype=np.float16, out=self.original)
+        # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it, and no library.
+        return dict(super().__getstate__(), _bound={}, _nonfinite_counts={},
+                    _nonfinite_before_loading=self._count_nonfinite())
 
 
 def _check_arrays(optimizer, weight, grad, state):

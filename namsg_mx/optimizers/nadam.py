@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from mxnet.optimizer import register
 
-from namsg_mx.kernels import ndarray
+from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
 
@@ -50,18 +50,17 @@ class DozatNadam(ElementwiseOptimizer):
         self.epsilon = check_number("epsilon", epsilon, POSITIVE)
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
-    def _step(self, indices, weights, grads, states, lrs, wds):
-        k = self.num_update - 1
-        self._last = LastUpdate("ndarray", k, self.learning_rate, self.beta1, None, None, 0)
-        biases = [self._biases(self._index_update_count[i]) for i in indices]
-        return ndarray.nadam_step(weights, grads, states, lrs, wds,
-                                  self._scalars(self.beta1, beta2=self.beta2, mu=0.0), biases, self.epsilon)
+    def _step(self, indices, lrs, wds, binding):
+        factors = zip(*(self._factors(self._index_update_count[i]) for i in indices))
+        binding.arrays.step(self._scalars(self.beta1, self.beta2, "v", self.epsilon), Coefficients(lrs, wds, *factors),
+                            binding.count)
+        self._last = LastUpdate(binding.kernel, self.num_update - 1, self.learning_rate, self.beta1, None, None, 0)
 
-    def _biases(self, t):
-        """The factors of m and g in m_bar, and the bias of v, at a parameter's update t = 1, 2, ..."""
+    def _factors(self, t):
+        """The factors of m and of g in m_bar, and 1 / (1 - beta2**t), at a parameter's update t = 1, 2, ..."""
         mu, mu_next = (momentum(i, self.beta1, self.schedule_decay) for i in (t, t + 1))
         product = momentum_product(t, self.beta1, self.schedule_decay)
-        return mu_next / (1 - product * mu_next), (1 - mu) / (1 - product), 1 - self.beta2**t
+        return mu_next / (1 - product * mu_next), (1 - mu) / (1 - product), 1 / (1 - self.beta2**t)
 
 
 def momentum(t, beta1, schedule_decay):

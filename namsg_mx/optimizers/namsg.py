@@ -3,7 +3,7 @@
 from mxnet.ndarray import full
 from mxnet.optimizer import register
 
-from namsg_mx.kernels import ndarray
+from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number, check_setting, value_at
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
 
@@ -82,8 +82,8 @@ class NAMSG(ElementwiseOptimizer):
             alpha_hat = ||u||**2 / <m_hat, u>,    u = alpha * m_hat / sqrt(v_hat)
 
         and follows the learning rate from there: a later decay of the one is a decay of the other. ``lr_mult`` goes on
-        to multiply each parameter's step. Parameters that update ``at - 1`` skips have no part in alpha_hat. The paper
-        switches at 3000 on CIFAR-10.
+        to multiply each parameter's step. Parameters that update ``at - 1`` skips have no part in alpha_hat. That
+        update is the ndarray kernel's. The paper switches at 3000 on CIFAR-10.
 
         Parameters
         ----------
@@ -112,23 +112,26 @@ class NAMSG(ElementwiseOptimizer):
                              "together; give the Trainer update_on_kvstore=False")
         return super().__reduce_ex__(protocol)
 
-    def _step(self, indices, weights, grads, states, lrs, wds):
+    def _kernel_of(self, k):
+        return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)
+
+    def _step(self, indices, lrs, wds, binding):
         k = self.num_update - 1
+        alpha = self.learning_rate
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
         eta, mu = self._observation(k, beta1)
+        coefficients = Coefficients(lrs, wds, m_factor=1 - mu, g_factor=mu)
         sgd_scale = self._sgd_scale(k)
-        scalars = self._scalars(beta1, beta2=self.beta2, mu=mu, adaptive=sgd_scale is None)
         if sgd_scale is not None:
-            lrs = [lr * sgd_scale for lr in lrs]
-        measure = self._switch is not None and k == self._switch - 1
-        if measure:
-            gradients = [ndarray.gradient(w, g, wd, scalars) for w, g, wd in zip(weights, grads, wds)]
-        count = ndarray.step(weights, grads, states, lrs, wds, scalars)
-        if measure:
-            self._measure_switch(indices, grads, gradients, states, lrs, scalars)
-        alpha = self.learning_rate
-        self._last = LastUpdate("ndarray", k, alpha, beta1, eta, sgd_scale and alpha * sgd_scale, 0)
-        return count
+            scalars = self._scalars(beta1, self.beta2, "none")
+            binding.arrays.step(scalars, coefficients._replace(lr=[lr * sgd_scale for lr in lrs]), binding.count)
+        elif self._measures_switch(k):
+            sums = binding.arrays.step(self._scalars(beta1, self.beta2, "v_hat"), coefficients, binding.count,
+                                       measure=True)
+            self._keep_switch_sums(indices, lrs, sums)
+        else:
+            binding.arrays.step(self._scalars(beta1, self.beta2, "v_hat"), coefficients, binding.count)
+        self._last = LastUpdate(binding.kernel, k, alpha, beta1, eta, sgd_scale and alpha * sgd_scale, 0)
 
     def _observation(self, k, beta1):
         """eta and mu of update k: line 7 of Algorithm 1, in whichever direction."""
@@ -138,12 +141,14 @@ class NAMSG(ElementwiseOptimizer):
         eta = value_at("eta", self.eta, k, NONNEGATIVE)
         return eta, eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
 
-    def _measure_switch(self, indices, grads, gradients, states, lrs, scalars):
+    def _measures_switch(self, k):
+        return self._switch is not None and k == self._switch - 1
+
+    def _keep_switch_sums(self, indices, lrs, sums):
         """Keep each parameter's part in alpha_hat, as numbers: this waits for the device, in this update only."""
-        for i, grad, g, state, lr in zip(indices, grads, gradients, states, lrs):
-            skipped = ndarray.nonfinite(grad) if scalars.skip_nonfinite else None
-            sums = ndarray.switch_sums(state, g, skipped, scalars.mu)
-            self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in sums]
+        for i, lr, pair in zip(indices, lrs, sums):
+            if pair is not None:
+                self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in pair]
 
     def _sgd_scale(self, k):
         """alpha_hat / alpha, which does not depend on alpha, or None before the switch."""

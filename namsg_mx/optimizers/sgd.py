@@ -2,7 +2,7 @@
 
 from mxnet.optimizer import register
 
-from namsg_mx.kernels import ndarray
+from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, value_at
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
 
@@ -38,9 +38,8 @@ class AveragedSGD(ElementwiseOptimizer):
     def __init__(self, learning_rate=None, beta1=0.9, **kwargs):
         super().__init__(learning_rate, 0.1, beta1, **kwargs)
 
-    def _step(self, indices, weights, grads, states, lrs, wds):
+    def _step(self, indices, lrs, wds, binding):
         k = self.num_update - 1
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
-        self._last = LastUpdate("ndarray", k, self.learning_rate, beta1, None, None, 0)
-        scalars = self._scalars(beta1, beta2=0.0, mu=0.0, adaptive=False)
-        return ndarray.step(weights, grads, states, lrs, wds, scalars)
+        binding.arrays.step(self._scalars(beta1, 0.0, "none"), Coefficients(lrs, wds), binding.count)
+        self._last = LastUpdate(binding.kernel, k, self.learning_rate, beta1, None, None, 0)

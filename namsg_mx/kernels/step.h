@@ -1,0 +1,113 @@
+/* The element step: what one update does to one element of a parameter. C, C++ and CUDA take it as it is.
+ *
+ * All the methods of this package are one formula with other coefficients:
+ *
+ *     g     = clip(rescale_grad * grad + wd * w)
+ *     m     = beta1 * m + (1 - beta1) * g                       Algorithm 1, line 4
+ *     v     = beta2 * v + (1 - beta2) * g^2                     line 5
+ *     v_hat = max(v_hat, v)                                     line 6
+ *     w     = project(shrink * w - lr * (m_coefficient * m + g_coefficient * g)
+ *                                     / (sqrt(v_scale * v_hat) + epsilon))      lines 7 and 8
+ *
+ * NAMSG: m_coefficient = 1 - mu, g_coefficient = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NADAM: v in the place
+ * of v_hat, and its bias corrections in the coefficients; SGD: no v and no division.
+ *
+ * Every operation is rounded by itself: compile without contraction to fused multiply-add and without fast-math, and
+ * all compilers and machines agree to the bit.
+ */
+#ifndef NAMSG_STEP_H_
+#define NAMSG_STEP_H_
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define NAMSG_INLINE __device__ __forceinline__
+#else
+#define NAMSG_INLINE static inline __attribute__((always_inline))
+#endif
+
+/* What divides the step. */
+enum { NAMSG_NO_DIVISION = 0, NAMSG_BY_V = 1, NAMSG_BY_V_HAT = 2 };
+
+/* What all the arrays of a step share. No clipping: clip_gradient is infinite. No projection: low and high are. */
+typedef struct {
+  float rescale_grad, clip_gradient;
+  float beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float epsilon, low, high;
+} namsg_scalars;
+
+/* What belongs to one array. wd is 0 and shrink is 1 - lr * wd where weight decay is decoupled; else shrink is 1. */
+typedef struct {
+  float lr, wd, shrink, m_coefficient, g_coefficient, v_scale;
+} namsg_coefficients;
+
+NAMSG_INLINE uint32_t namsg_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+NAMSG_INLINE float namsg_float(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/* The value of an IEEE 754 half, exactly. */
+NAMSG_INLINE float namsg_from_half(uint16_t half) {
+  const float magnitude = namsg_float((uint32_t)(half & 0x7fff) << 13) * namsg_float(0x77800000u); /* times 2^112 */
+  const uint32_t special = magnitude >= 65536.0f ? 0x7f800000u : 0u;                /* infinity and NaN */
+  return namsg_float(namsg_bits(magnitude) | special | (uint32_t)(half & 0x8000) << 16);
+}
+
+/* The nearest half, ties to even. */
+NAMSG_INLINE uint16_t namsg_to_half(float x) {
+  const uint32_t magnitude = namsg_bits(x) & 0x7fffffffu;
+  const uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;
+  const uint32_t subnormal = namsg_bits(namsg_float(magnitude) + 0.5f) - 0x3f000000u; /* rounds to 2^-24 */
+  uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
+  half = magnitude >= 0x47800000u ? 0x7c00u : half;
+  half = magnitude > 0x7f800000u ? 0x7e00u : half;
+  return (uint16_t)(half | (namsg_bits(x) >> 16 & 0x8000u));
+}
+
+/* The larger of two numbers, or NaN if one of them is, as in numpy.maximum. */
+NAMSG_INLINE float namsg_maximum(float a, float b) {
+  const float larger = a >= b ? a : b;
+  return a != a ? a : larger;
+}
+
+/* NaN stays NaN. */
+NAMSG_INLINE float namsg_clip(float x, float low, float high) {
+  x = x > high ? high : x;
+  return x < low ? low : x;
+}
+
+/* One step of one element; v and v_hat are touched as far as `division` needs them. With `skip`, an element whose
+ * gradient is infinite or NaN keeps weight and state. Returns 1 for such a gradient, else 0. `division` and `skip` are
+ * meant to be compile-time constants.
+ */
+NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *v_hat, const namsg_scalars *s,
+                               const namsg_coefficients *c, int division, int skip) {
+  const int nonfinite = (namsg_bits(grad) & 0x7f800000u) == 0x7f800000u;
+  const int keep = skip && nonfinite;
+  float g = s->rescale_grad * grad;
+  g = namsg_clip(g + c->wd * *w, -s->clip_gradient, s->clip_gradient);
+  const float m_new = s->beta1 * *m + s->one_minus_beta1 * g;
+  float update = c->m_coefficient * m_new + c->g_coefficient * g;
+  if (division != NAMSG_NO_DIVISION) {
+    const float v_new = s->beta2 * *v + s->one_minus_beta2 * g * g;
+    const float divisor = division == NAMSG_BY_V_HAT ? namsg_maximum(*v_hat, v_new) : v_new;
+    update = update / (sqrtf(c->v_scale * divisor) + s->epsilon);
+    *v = keep ? *v : v_new;
+    if (division == NAMSG_BY_V_HAT) *v_hat = keep ? *v_hat : divisor;
+  }
+  const float w_new = namsg_clip(c->shrink * *w - c->lr * update, s->low, s->high);
+  *m = keep ? *m : m_new;
+  *w = keep ? *w : w_new;
+  return nonfinite;
+}
+
+#endif /* NAMSG_STEP_H_ */
