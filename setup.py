@@ -39,6 +39,6 @@ setup(
     ],
     extras_require={
         "experiments": EXPERIMENTS,
-        "test": [*EXPERIMENTS, "pytest>=7", "hypothesis>=6", "ruff>=0.6"],
+        "test": [*EXPERIMENTS, "pytest>=7", "hypothesis>=6", "ruff>=0.6", "wheel"],
     },
 )

@@ -2,8 +2,9 @@
 
 import mxnet as mx
 import numpy as np
+import pytest
 
-from namsg_mx import reference
+from namsg_mx import kernels, reference
 
 ULPS = 32   # of the largest term added on the way to a value: signed sums cancel
 
@@ -86,3 +87,7 @@ def signed_gradients(shape, steps, seed=0, scale=1.0):
 
 def array(values, dtype=np.float32):
     return mx.nd.array(values, dtype=dtype)
+
+
+CPU_KERNEL = pytest.mark.skipif(bool(kernels.cpu.unsupported(mx.cpu(), np.float32)),
+                                reason=f"the CPU kernel {kernels.cpu.unsupported(mx.cpu(), np.float32)}")

@@ -2,6 +2,7 @@
 
 import ctypes
 import weakref
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def _load():
     library.namsg_release.argtypes = [ctypes.c_void_p]
     library.namsg_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(StepScalars),
                                    ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-    if functions.reorder and not _chunk_is_where_cpu_cc_looks():
+    if not _chunk_is_where_cpu_cc_looks():
         return None, "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
     return library, None
 
@@ -74,14 +75,18 @@ def _chunk_is_where_cpu_cc_looks():
     """Whether an NDArray's first word points to its chunk, and the chunk's first word to the data, as in ndarray.h."""
     array = ones((1,))
     array.wait_to_read()
-    chunk = ctypes.c_void_p.from_address(array.handle.value).value
-    return ctypes.c_void_p.from_address(chunk).value == _address(array)
-
-
-def _address(array):
     address = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    return address.value
+    return ctypes.c_void_p.from_address(_chunk(array)).value == address.value
+
+
+def _chunk(array):
+    """The address of an array's chunk, the memory that it may share with views of it; None for an empty array.
+
+    The address of the elements must not be asked for before the engine has made them: MXNet would allocate them twice,
+    and what the engine is making would be lost.
+    """
+    return ctypes.c_void_p.from_address(array.handle.value).value
 
 
 def unsupported(context, dtype):
@@ -95,7 +100,7 @@ def unsupported(context, dtype):
 
 
 def bind(weights, grads, states, lazy_update):
-    """See the package. MXNetError where two of the arrays share memory, or a gradient has rows that do not exist."""
+    """See the package. MXNetError for arrays that are views of one memory, or rows that do not exist."""
     if all(grad.stype == "default" for grad in grads):
         return BoundArrays(weights, grads, states)
     return BoundSparse(weights, grads, states, lazy_update)
@@ -114,21 +119,22 @@ class BoundArrays:
         self.numbers = np.empty((len(weights), len(COEFFICIENTS)), np.float32)
         self.latest = None
         parameters = (Parameter * len(weights))()
-        memory = []
+        chunks = Counter()
         for parameter, weight, grad, state, its_rows in zip(parameters, weights, grads, states,
                                                             rows or [None] * len(weights)):
-            members = [weight, grad, *state]
             slots = MEMBERS[:2 + len(state)]
             if weight.dtype == np.float16:
                 slots = MEMBERS[:1 + len(state)] + MEMBERS[-1:]
-            for slot, array in zip(slots, members):
+            for slot, array in zip(slots, [weight, grad, *state]):
                 parameter.handles[MEMBERS.index(slot)] = array.handle
-                memory.append((_address(array) or 0, array.size * np.dtype(array.dtype).itemsize))
+                chunks[_chunk(array)] += array.size > 0
             parameter.row_count, parameter.row_length = 1, weight.size
             if its_rows is not None:
                 parameter.rows = its_rows.ctypes.data_as(parameter.rows.__class__)
                 parameter.row_count, parameter.row_length = len(its_rows), weight.size // weight.shape[0]
-        _check_apart(memory)
+        if max(chunks.values(), default=0) > 1:   # MXNet's engine would wait for itself
+            raise MXNetError("two arrays of the step are views of one memory; weights, gradients and states must have "
+                             "memory of their own, or take kernel='ndarray'")
         self.bound = self.library.namsg_bind(len(weights), parameters)
         if self.bound is None:
             raise MXNetError("MXNet refused an array of the step")
@@ -180,12 +186,3 @@ def _checked_rows(grad, count):
         raise MXNetError(f"a row_sparse gradient has rows {rows.min()} to {rows.max()}, "
                          f"and the weight has rows 0 to {count - 1}")
     return rows
-
-
-def _check_apart(memory):
-    """MXNetError where two of the blocks (address, bytes) share memory: MXNet's engine would wait for itself."""
-    end = 0
-    for address, size in sorted(block for block in memory if block[1]):
-        if address < end:
-            raise MXNetError("two arrays of the step share memory; a weight, its gradient and its states must be apart")
-        end = address + size

@@ -1,0 +1,220 @@
+"""The command line: arguments, what each command does with them, and exit statuses.
+
+0: done. 1: a run failed, or records that a command needs are missing or damaged. 2: a bad option, configuration or data
+file. 130: Ctrl-C. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from experiments import config
+from experiments.config import Experiment, Options
+from experiments.errors import RecordError, UsageError
+from experiments.progress import Progress
+from experiments.records import RunRecord
+from experiments.status import describe, survey
+from experiments.sweep import sweep
+
+CONFIGS = Path("configs")
+EXAMPLES = """examples:
+  python -m experiments run configs/demo.yaml --results build/demo
+  python -m experiments run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR
+  python -m experiments status
+  python -m experiments figure 2
+  python -m experiments table configs/mnist_logistic.yaml
+A command that was interrupted goes on where it was when it is given again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        return options.command(options)
+    except UsageError as error:
+        return _fail(2, str(error))
+    except RecordError as error:
+        return _fail(1, str(error))
+    except OSError as error:
+        return _fail(1, f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; the same command goes on from the last epoch of each run")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is not complete yet."""
+    experiment = config.load(options.config)
+    how = Options(Path(options.results), options.epochs or experiment.epochs, options.data, options.device,
+                  options.threads)
+    recorded = {}
+    chosen = experiment.runs(options.method, options.seeds)
+    for one in chosen:
+        record = RunRecord(how.results / one.folder)
+        record.check(one.record(how))
+        if not record.is_complete(how.epochs):
+            recorded[one.folder] = len(record.epochs.rows())
+    todo = [one for one in chosen if one.folder in recorded]
+    print(f"{experiment.title}: {len(chosen)} runs of {how.epochs} epochs, {len(chosen) - len(todo)} already complete",
+          flush=True)
+    with Progress(recorded, how.epochs) as progress:
+        outcomes = sweep(todo, how, options.jobs or _default_jobs(how), progress)
+    print(f"records: {how.results / experiment.name}")
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    return _fail(1, f"{failed} of {len(chosen)} runs failed") if failed else 0
+
+
+def show_list(options: argparse.Namespace) -> int:
+    """Print experiments and methods with their sources."""
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        experiment = config.load(path)
+        print(f"{path}: {experiment.title}\n  {experiment.epochs} epochs, batch {experiment.batch_size}, "
+              f"seeds {config.seed_range(experiment.seeds)}, weight decay {experiment.weight_decay:g}")
+        for method in experiment.methods.values():
+            parameters = ", ".join(f"{name} {_readable(value)}" for name, value in method.parameters.items())
+            on_request = "" if method.by_default else "; on request only"
+            print(f"  {method.name:12}{method.optimizer}: {parameters} ({method.source}{on_request})")
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Print what is done and what is not."""
+    paths = options.config or sorted(CONFIGS.glob("*.yaml"))
+    surveys = [survey(config.load(path), Path(options.results)) for path in paths]
+    print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
+    return 0
+
+
+def figure(options: argparse.Namespace) -> int:
+    """Draw a figure from records."""
+    from experiments import figures  # here, as a training process imports this module and needs no matplotlib
+    if options.figure in figures.PAPER:
+        name = f"figure{options.figure}"
+        rows = [config.load(CONFIGS / f"{experiment}.yaml") for experiment in figures.PAPER[options.figure]]
+    elif Path(options.figure).suffix in (".yaml", ".yml"):
+        rows = [config.load(options.figure)]
+        name = rows[0].name
+    else:
+        raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor a figure of the paper that is "
+                         f"reproduced so far: {', '.join(figures.PAPER)}")
+    _print_paths(figures.draw([_collect(row, options) for row in rows], name, Path(options.results, "figures")))
+    return 0
+
+
+def table(options: argparse.Namespace) -> int:
+    """Write a table from records."""
+    from experiments import tables
+    paths = tables.write(_collect(config.load(options.config), options), Path(options.results, "tables"))
+    print(paths[0].read_text(encoding="utf-8"))
+    _print_paths(paths)
+    return 0
+
+
+def _collect(experiment: Experiment, options: argparse.Namespace):
+    from experiments.results import collect  # here, as pandas takes longer to load than most commands
+    return collect(experiment, Path(options.results), options.method, options.seeds, options.partial)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(f"{message} ({self.prog} --help shows what is possible)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m experiments", description="The experiments of the NAMSG paper.", epilog=EXAMPLES,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, command, help):
+        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=EXAMPLES,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        added.set_defaults(command=command)
+        return added
+
+    def add_results(command):
+        command.add_argument("--results", default="results", metavar="DIR", help="where records are (default: results)")
+
+    def add_selection(command):
+        command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
+        command.add_argument("--seeds", type=_seeds, metavar="A-B", help="instead of the configuration's seeds")
+        add_results(command)
+
+    def add_reading(command):
+        add_selection(command)
+        command.add_argument("--partial", action="store_true", help="show what is there where runs are missing")
+
+    training = add("run", run, "train an experiment's runs, or the rest of them")
+    training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    add_selection(training)
+    training.add_argument("--epochs", type=_positive, metavar="N", help="how far to go (default: the configuration's)")
+    training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
+    training.add_argument("--data", metavar="DIR", help="folder of the data sets (default: NAMSG_DATA, else "
+                                                        "MXNet's own, to which missing files are downloaded)")
+    training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
+    training.add_argument("--threads", type=_positive, default=1, metavar="N",
+                          help="threads of each run; a run's numbers depend on it (default: 1)")
+
+    add("list", show_list, "show experiments, methods and their sources")
+
+    status = add("status", show_status, "show what is done, running, failed or missing")
+    status.add_argument("config", nargs="*", metavar="CONFIG", help="YAML files (default: all in configs/)")
+    status.add_argument("--json", action="store_true", help="for programs")
+    add_results(status)
+
+    drawing = add("figure", figure, "draw a figure from records, as PNG and SVG")
+    drawing.add_argument("figure", metavar="FIGURE|CONFIG", help="2 (its top row), or a YAML file for one experiment")
+    add_reading(drawing)
+
+    tabulating = add("table", table, "write a table from records, as Markdown and CSV")
+    tabulating.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    add_reading(tabulating)
+    return parser
+
+
+def _default_jobs(how: Options) -> int:
+    if how.device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // how.threads)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return config.parse_seeds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|gpu:\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor gpu:N")
+    return text
+
+
+def _readable(value) -> str:
+    if not isinstance(value, dict):
+        return f"{value:g}"
+    arguments = ", ".join(f"{key} {number:g}" for key, number in value.items() if key != "schedule")
+    return f"{value['schedule']}({arguments})"
+
+
+def _print_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(f"written: {path}")
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"experiments: {message}", file=sys.stderr)
+    return status

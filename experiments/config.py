@@ -1,0 +1,291 @@
+"""YAML -> checked specification -> runs, each with an id. Needs no MXNet, so that asking for a status is quick.
+
+A configuration fixes data, model, batch size, weight decay and epochs of one experiment once; its methods differ only
+in their own block. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+
+import yaml
+
+from experiments.errors import UsageError
+
+# Names as MXNet registers the optimizers, and the arguments that a configuration may give them.
+OPTIMIZERS = {
+    "averagedsgd": ("learning_rate", "beta1"),
+    "adam": ("learning_rate", "beta1", "beta2", "epsilon"),
+    "nadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
+    "dozatnadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
+    "amsgrad": ("learning_rate", "beta1", "beta2", "epsilon"),
+    "namsg": ("learning_rate", "beta1", "beta2", "epsilon", "eta"),
+}
+# Classes of namsg_mx.schedules and their arguments; `epochs` stands for the class's `updates`.
+SCHEDULES = {"ObservationDistance": ("epochs", "start", "end")}
+DATA_SETS = {"mnist": (), "rendered_digits": ("train", "test", "seed")}
+MODELS = {"logistic_regression": ()}
+
+EXPERIMENT_KEYS = ("title", "data", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning", "methods")
+METHOD_KEYS = ("optimizer", "parameters", "source", "grid", "by_default")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of an experiment.
+
+    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``source`` says where they
+    come from; ``grid`` holds the values that the protocol searches; ``by_default`` is False for a method that runs and
+    is shown on request only.
+    """
+
+    name: str
+    optimizer: str
+    parameters: Mapping[str, Any]
+    source: str
+    grid: Mapping[str, Sequence[float]]
+    by_default: bool
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How long and with which seeds the grids are searched; these seeds are none of the reported ones."""
+
+    epochs: int
+    seeds: Sequence[int]
+
+
+class Options(NamedTuple):
+    """How runs are made; of all this only ``threads`` and ``device`` ('cpu' or 'gpu:N') change their numbers.
+
+    ``epochs`` is how far they go; ``results`` and ``data`` are folders, ``data`` None for the default.
+    """
+
+    results: Path
+    epochs: int
+    data: str | None
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what is fixed by ``settings`` (all that fixes its numbers but the seed), and the seed."""
+
+    experiment: str
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    source: str
+
+    @property
+    def id(self) -> str:
+        return run_id(self.settings, self.seed)
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, relative to the results folder; also its name in messages."""
+        return Path(self.experiment, self.method, self.id)
+
+    def record(self, options: Options) -> dict[str, Any]:
+        """What its config.json holds."""
+        return {"experiment": self.experiment, "method": self.method, "settings": self.settings, "seed": self.seed,
+                "source": self.source, "threads": options.threads, "device": options.device}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked configuration file; ``name`` is the file's. See the files in ``configs/``."""
+
+    name: str
+    title: str
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    batch_size: int
+    weight_decay: float
+    epochs: int
+    seeds: Sequence[int]
+    tuning: Tuning | None
+    methods: Mapping[str, Method]
+
+    def select(self, names: Iterable[str] | None = None) -> list[Method]:
+        """The methods of these names in the configuration's order, or those by default; UsageError if there is none."""
+        for name in names or ():
+            if name not in self.methods:
+                raise UsageError(f"method {name!r}: {self.name} has {', '.join(self.methods)}")
+        return [m for m in self.methods.values() if (m.name in names if names else m.by_default)]
+
+    def runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
+        """The reported runs, seed by seed; by default of the default methods and all the configuration's seeds."""
+        chosen, seeds = self.select(methods), self.seeds if seeds is None else list(seeds)
+        tuned = self.tuning and sorted(set(seeds) & set(self.tuning.seeds))
+        if tuned:
+            raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.tuning.seeds)} for tuning")
+        return [self._run(method, seed) for seed, method in itertools.product(seeds, chosen)]
+
+    def _run(self, method: Method, seed: int) -> Run:
+        settings = {
+            "data": self.data, "model": self.model, "batch_size": self.batch_size, "method": method.name,
+            "optimizer": method.optimizer, "parameters": {**method.parameters, "wd": self.weight_decay},
+        }
+        return Run(self.name, method.name, settings, seed, method.source)
+
+
+def run_id(settings: Mapping[str, Any], seed: int) -> str:
+    """A run's name among those of its method: step size, digest of all the settings, seed.
+
+    The digest is of canonical JSON, so the order of keys changes nothing. Epochs and threads are not settings: the one
+    says how far a run goes, the other stands in its record.
+    """
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    return f"lr{settings['parameters']['learning_rate']:g}-{digest}-seed{seed}"
+
+
+def updates_per_epoch(examples: int, batch_size: int) -> int:
+    """Updates of one epoch; the last batch may be smaller and counts (235 for MNIST in batches of 256)."""
+    return math.ceil(examples / batch_size)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """'3' -> [3], '0-9' -> [0, ..., 9]; ValueError for anything else."""
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first)) or text[-1] == "-":
+        raise ValueError(f"{text!r} is not a seed (3) or a range of seeds (0-9)")
+    return list(range(int(first), int(last or first) + 1))
+
+
+def seed_range(seeds: Sequence[int]) -> str:
+    """[0, 1, 2] -> '0-2': the inverse of `parse_seeds`."""
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+
+
+def load(path: str | Path) -> Experiment:
+    """The experiment that a YAML file describes; UsageError naming the file and the key where it is not right."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return _experiment(path.stem, _Block(str(path), content, EXPERIMENT_KEYS))
+
+
+def _experiment(name: str, block: _Block) -> Experiment:
+    seeds = block.seeds("seeds")
+    methods = block.block("methods", None)
+    if not methods.content:
+        raise UsageError(f"{methods.where}: must name at least one method")
+    return Experiment(
+        name, block.text("title"), block.named("data", DATA_SETS), block.named("model", MODELS),
+        block.integer("batch_size", at_least=1), block.number("weight_decay"), block.integer("epochs", at_least=1),
+        seeds, _tuning(block, seeds) if "tuning" in block.content else None,
+        {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content})
+
+
+def _tuning(experiment: _Block, reported_seeds: Sequence[int]) -> Tuning:
+    block = experiment.block("tuning", ("epochs", "seeds"))
+    seeds = block.seeds("seeds")
+    if set(seeds) & set(reported_seeds):
+        raise UsageError(f"{block.where}: seeds: must not be among the reported seeds {seed_range(reported_seeds)}")
+    return Tuning(block.integer("epochs", at_least=1), seeds)
+
+
+def _method(name: str, block: _Block) -> Method:
+    optimizer = block.choice("optimizer", OPTIMIZERS)
+    parameters = block.block("parameters", OPTIMIZERS[optimizer])
+    grid = block.block("grid", OPTIMIZERS[optimizer], default={})
+    if "learning_rate" not in parameters.content:
+        raise UsageError(f"{parameters.where}: learning_rate is missing")
+    return Method(name, optimizer, {key: _parameter(parameters, key) for key in parameters.content},
+                  block.text("source"), {key: grid.numbers(key) for key in grid.content},
+                  block.flag("by_default", default=True))
+
+
+def _parameter(parameters: _Block, key: str) -> float | dict:
+    if not isinstance(parameters.content[key], dict):
+        return parameters.number(key)
+    name = parameters.block(key, None).choice("schedule", SCHEDULES)
+    schedule = parameters.block(key, ("schedule", *SCHEDULES[name]))
+    return {"schedule": name, **{k: schedule.number(k) for k in SCHEDULES[name]}}
+
+
+class _Block:
+    """One mapping of a configuration file, with its place in the file for error messages.
+
+    ``keys`` are the allowed keys; None allows any.
+    """
+
+    def __init__(self, where: str, content: Any, keys: Iterable[str] | None):
+        if not isinstance(content, dict):
+            raise UsageError(f"{where}: must be a mapping of keys to values, not {content!r}")
+        for key in content:
+            if keys is not None and key not in keys:
+                raise UsageError(f"{where}: unknown key {key!r}; allowed: {', '.join(keys)}")
+        self.where, self.content = where, content
+
+    def value(self, key: str) -> Any:
+        if key not in self.content:
+            raise UsageError(f"{self.where}: {key} is missing")
+        return self.content[key]
+
+    def block(self, key: str, keys: Iterable[str] | None, default: dict | None = None) -> _Block:
+        content = self.value(key) if default is None else self.content.get(key, default)
+        return _Block(f"{self.where}: {key}", content, keys)
+
+    def text(self, key: str) -> str:
+        return self._typed(key, str, "a text")
+
+    def choice(self, key: str, choices: Iterable[str]) -> str:
+        if self.value(key) not in choices:
+            raise UsageError(f"{self.where}: {key}: {self.value(key)!r} is not one of {', '.join(choices)}")
+        return self.value(key)
+
+    def named(self, key: str, choices: Mapping[str, Sequence[str]]) -> dict:
+        """A block with a ``name`` from ``choices`` and the integers that belong to it."""
+        name = self.block(key, None).choice("name", choices)
+        block = self.block(key, ("name", *choices[name]))
+        return {"name": name, **{k: block.integer(k, at_least=0) for k in choices[name]}}
+
+    def integer(self, key: str, at_least: int) -> int:
+        value = self._typed(key, int, "an integer")
+        if value < at_least:
+            raise UsageError(f"{self.where}: {key}: {value} is below {at_least}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.content.get(key, default)
+        if not isinstance(value, bool):
+            raise UsageError(f"{self.where}: {key}: {value!r} is not true or false")
+        return value
+
+    def number(self, key: str) -> float:
+        return self._float(key, self.value(key))
+
+    def numbers(self, key: str) -> list[float]:
+        return [self._float(key, value) for value in self._typed(key, list, "a list")]
+
+    def seeds(self, key: str) -> list[int]:
+        try:
+            return parse_seeds(str(self.value(key)))
+        except ValueError as error:
+            raise UsageError(f"{self.where}: {key}: {error}") from error
+
+    def _typed(self, key: str, kind: type, name: str) -> Any:
+        value = self.value(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{self.where}: {key}: {value!r} is not {name}")
+        return value
+
+    def _float(self, key: str, value: Any) -> float:
+        # YAML reads 1e-8 as a text, and 1.0e-8 as a number.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UsageError(f"{self.where}: {key}: {value!r} is not a number (YAML's form is 1.0e-8)")
+        return float(value)

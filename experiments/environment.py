@@ -1,0 +1,58 @@
+"""What a run was made with: commit, versions, machine. Recorded, and never used to decide anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
+PACKAGES = ("namsg-mx", "mxnet", "numpy", "matplotlib", "pillow")   # the latter two draw the rendered digits
+
+
+def describe(device: str, threads: int, kernel: str) -> dict[str, Any]:
+    """The environment of this process; ``kernel`` is the implementation that made the optimizer's steps."""
+    changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES)
+    return {
+        "commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "system": platform.platform(),
+        "processor": _cpu() if device == "cpu" else _gpu(int(device.partition(":")[2])),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "kernel": kernel,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:   # MXNet's GPU wheels have other names, this package none without installing
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _gpu(index: int) -> str | None:
+    return _output("nvidia-smi", f"--id={index}", "--query-gpu=name", "--format=csv,noheader")
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None where it cannot run, as without git or outside a repository."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,68 @@
+"""The records of many runs as tables of pandas, for figures and tables. Refuses what is missing unless told not to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import pandas as pd
+
+from experiments.config import Experiment, Run
+from experiments.errors import RecordError
+from experiments.records import EPOCH_COLUMNS, RunRecord
+
+LABELS = {"sgd": "SGD", "adam": "ADAM", "nadam": "NADAM", "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD",
+          "namsg": "NAMSG"}
+
+
+class Results(NamedTuple):
+    """Runs of one experiment, up to the epoch where its configuration ends.
+
+    ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (complete
+    ones). ``epochs``: one row per run and epoch with columns method, seed and those of epochs.csv, without the runs
+    that diverged, as a mean over the rest of their epochs would hide that.
+    """
+
+    experiment: Experiment
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.runs["method"].unique())
+
+
+def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
+            partial: bool) -> Results:
+    """Read an experiment's records. RecordError if any run is missing or short, or, if ``partial``, if all are missing.
+    """
+    runs, epochs, short = [], [], []
+    for run in experiment.runs(methods, seeds):
+        status, rows = read_run(RunRecord(results / run.folder), experiment.epochs)
+        if status == "short":
+            short.append((run, len(rows)))
+        if rows or status == "diverged":
+            runs.append((run.method, run.seed, status, len(rows)))
+        if status != "diverged":
+            epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
+    if not runs or (short and not partial):
+        raise RecordError(_what_is_missing(experiment, results, short))
+    return Results(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]),
+                   pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
+
+
+def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:
+    """A run's status, 'done', 'diverged' or 'short' of this many epochs, and its rows up to there."""
+    done, rows = record.completion(), record.epochs.rows()
+    if done and len(rows) < done["epochs"]:
+        raise RecordError(f"{record.epochs.path}: has {len(rows)} epochs where {done['epochs']} were complete")
+    if done and done["status"] == "diverged" and done["epochs"] < epochs:
+        return "diverged", rows[:done["epochs"]]
+    return ("done" if done and done["epochs"] >= epochs else "short"), rows[:epochs]
+
+
+def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]]) -> str:
+    run, epochs = short[0]
+    return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
+            f"{run.seed} with {epochs} of {experiment.epochs} epochs; make them by python -m experiments run, "
+            "or show what is there by --partial")

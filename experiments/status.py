@@ -1,0 +1,87 @@
+"""What is done, running, failed or missing, and how long the rest would take, from the records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple, Sequence
+
+from experiments.config import Experiment, Run
+from experiments.errors import RecordError
+from experiments.progress import duration
+from experiments.records import RunRecord
+
+# 'unfinished' has some of its epochs and goes on from there; 'missing' has none.
+STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
+
+
+class RunStatus(NamedTuple):
+    """One of STATES, why it failed, its complete epochs, and the seconds that each took."""
+
+    run: Run
+    state: str
+    reason: str | None
+    epochs: int
+    seconds: Sequence[float]
+
+
+def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
+    """The status of an experiment's default methods, and of others that have records, as JSON can hold it.
+
+    ``seconds_left`` is what one process would need for the rest, None where nothing is recorded to tell it from.
+    """
+    methods = [m.name for m in experiment.methods.values()
+               if m.by_default or (results / experiment.name / m.name).exists()]
+    statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
+    counts = {method: Counter(s.state for s in statuses if s.run.method == method) for method in methods}
+    return {
+        "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
+        "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
+        "failed": {str(s.run.folder): s.reason for s in statuses if s.state == "failed"},
+        "seconds_left": _seconds_left(statuses, experiment.epochs),
+    }
+
+
+def describe(status: dict[str, Any]) -> str:
+    """The survey as lines to read."""
+    lines = [f"{status['experiment']}, {status['epochs']} epochs, in {status['results']}",
+             "  {:12}".format("method") + "".join(f"{state:>11}" for state in STATES)]
+    for method, counts in status["methods"].items():
+        lines.append(f"  {method:12}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
+    lines += [f"  failed: {folder}: {reason}" for folder, reason in status["failed"].items()]
+    seconds = status["seconds_left"]
+    lines.append("  time left: " + ("unknown, as no epoch is recorded" if seconds is None else
+                                    f"{duration(seconds)} in one process" if seconds else "none"))
+    return "\n".join(lines)
+
+
+def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
+    try:
+        done, made = record.completion(), len(record.epochs.rows())
+        seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
+        reason = record.failure()
+        complete = record.is_complete(epochs)
+    except RecordError as error:
+        return RunStatus(run, "failed", str(error), 0, [])
+    if complete:
+        state = done["status"]
+    elif record.is_running():
+        state = "running"
+    else:
+        state = "failed" if reason else "unfinished" if made else "missing"
+    return RunStatus(run, state, reason, made, seconds)
+
+
+def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:
+    """From the mean of each method's recorded epochs, or of all the methods' where it has none."""
+    everything = [seconds for s in statuses for seconds in s.seconds]
+    total = 0.0
+    for method in {s.run.method for s in statuses}:
+        of_method = [s for s in statuses if s.run.method == method]
+        left = sum(max(0, epochs - s.epochs) for s in of_method if s.state not in ("done", "diverged"))
+        recorded = [seconds for s in of_method for seconds in s.seconds] or everything
+        if left and not recorded:
+            return None
+        total += left * mean(recorded) if left else 0.0
+    return total

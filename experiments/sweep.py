@@ -1,0 +1,131 @@
+"""Many runs at a time, each in a process of its own, so that the end of one, however violent, is not that of others.
+
+The parent never loads MXNet: each process loads it afresh, with its number of threads, which makes a run's numbers
+independent of how many run beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from multiprocessing.connection import Connection, wait
+from typing import Iterator, NamedTuple, Sequence
+
+from experiments.config import Options, Run
+from experiments.errors import RecordError, UsageError
+from experiments.progress import Progress
+from experiments.records import Busy, RunRecord
+
+# What a worker says: ("epoch", number) after each, and one of the others at its end, with a text.
+EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
+
+
+class Outcome(NamedTuple):
+    """How a run ended: status 'done', 'diverged', 'busy' or 'failed', and why in the latter case."""
+
+    run: Run
+    status: str
+    reason: str = ""
+
+
+def sweep(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
+    """Make the runs, at most ``jobs`` at once, and return how each ended, in the order in which they did.
+
+    UsageError from any of them (data that are not there) ends them all, as does KeyboardInterrupt; each then goes on
+    from its checkpoint when it is started again.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)   # read by MXNet when a worker loads it
+    waiting, active, outcomes = deque(runs), {}, []
+    try:
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                worker = _Worker(waiting.popleft(), options)
+                active[worker.connection] = worker
+            for connection in wait(list(active)):
+                worker = active[connection]
+                kind, content = worker.receive()
+                if kind == EPOCH:
+                    progress.epoch(worker.run, content)
+                    continue
+                del active[connection]
+                if kind == UNUSABLE:
+                    raise UsageError(content)
+                outcomes.append(worker.outcome(kind, content))
+                progress.ended(*outcomes[-1])
+    finally:
+        for worker in active.values():
+            worker.process.terminate()
+        for worker in active.values():
+            worker.process.join()
+    return outcomes
+
+
+class _Worker:
+    """The parent's end of a process that makes one run."""
+
+    def __init__(self, run: Run, options: Options):
+        self.run, self.record = run, RunRecord(options.results / run.folder)
+        spawn = multiprocessing.get_context("spawn")   # MXNet does not survive a fork
+        self.connection, child = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=_work, args=(run, options, child))
+        with _interrupts_blocked():
+            self.process.start()
+        child.close()   # so that the child's death ends the connection
+
+    def receive(self) -> tuple[str, int | str]:
+        """The worker's next words; FAILED where it died without any."""
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self.process.join()
+            code = self.process.exitcode
+            return FAILED, f"its process {f'was killed by signal {-code}' if code < 0 else f'exited with {code}'}"
+
+    def outcome(self, kind: str, reason: str) -> Outcome:
+        self.process.join()
+        if kind == ENDED:
+            return Outcome(self.run, self.record.completion()["status"])
+        if kind == FAILED:
+            self.record.fail(reason)
+        return Outcome(self.run, kind, reason)
+
+
+def _work(run: Run, options: Options, connection: Connection) -> None:
+    """What a worker process does."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        from experiments.training import train  # here, as it loads MXNet
+        train(run, options, lambda epoch: connection.send((EPOCH, epoch)))
+        connection.send((ENDED, ""))
+    except Busy:
+        connection.send((BUSY, "another process is at it"))
+    except UsageError as error:
+        connection.send((UNUSABLE, str(error)))
+    except RecordError as error:
+        connection.send((FAILED, str(error)))
+    except OSError as error:   # a full disk, a folder that is read-only
+        connection.send((FAILED, f"{error.filename or options.results / run.folder}: {error.strerror}"))
+    except Exception as error:
+        traceback.print_exc()
+        connection.send((FAILED, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+
+
+def _exit_with_parent() -> None:
+    # A parent that was killed cannot end its workers, and they would keep their runs locked.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process started here never sees Ctrl-C, which a terminal sends to all; the parent sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,174 @@
+"""One run: its epochs, evaluation, checkpoints, and going on from the last of them.
+
+All that is random derives from the seed (initial weights) or from seed and epoch (the order of the examples), so a run
+is the same whether it was interrupted or not.
+"""
+
+from __future__ import annotations
+
+from namsg_mx import schedules  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+
+from experiments import data, environment, models
+from experiments.config import Options, Run, updates_per_epoch
+from experiments.errors import UsageError
+from experiments.records import RunRecord
+
+EVALUATION_BATCH = 1000
+LOSSES = ("train_loss", "train_loss_full", "test_loss")
+
+
+def train(run: Run, options: Options, report: Callable[[int], None]) -> None:
+    """Make a run, or the rest of it, in its folder; ``report`` gets the number of each epoch whose record is written.
+
+    Raises `experiments.records.Busy` if another process is at it, UsageError for data or a device that is not there,
+    RecordError for records that cannot be gone on from.
+    """
+    record = RunRecord(options.results / run.folder)
+    with record.lock():
+        if record.is_complete(options.epochs):   # made by another process since this one was asked to
+            return
+        last, state = record.begin(run.record(options))
+        training = Training(run, data.load(run.settings["data"], options.data), find_context(options.device))
+        if state:
+            training.restore(state)
+        for epoch in range(last + 1, options.epochs + 1):
+            row, seconds = training.epoch(epoch)
+            if epoch == last + 1:
+                record.add_environment(epoch, environment.describe(options.device, options.threads, training.kernel()))
+            if not all(math.isfinite(row[loss]) for loss in LOSSES):
+                record.finish(epoch - 1, "diverged")
+                return
+            record.add_epoch(row, seconds, training.state())
+            report(epoch)
+        record.finish(max(last, options.epochs), "done")
+
+
+class Training:
+    """A network, its Trainer and its data, between two epochs."""
+
+    def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context):
+        self._seed, self._batch_size = run.seed, run.settings["batch_size"]
+        self._data, self._context = data_set, context
+        self._updates_per_epoch = updates_per_epoch(len(data_set.train.labels), self._batch_size)
+        self._net = models.build(run.settings["model"], run.seed, context)
+        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss.hybridize(static_alloc=True, static_shape=True)
+        try:
+            arguments = optimizer_arguments(run.settings["parameters"], self._updates_per_epoch)
+            self._trainer = gluon.Trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
+        except ValueError as error:   # out of range: the message names argument, value and range
+            raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
+
+    def epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv."""
+        start = time.perf_counter()
+        train_loss = self._train(epoch)
+        trained = time.perf_counter()
+        train_loss_full, _ = self._evaluate(self._data.train)
+        test_loss, test_accuracy = self._evaluate(self._data.test)
+        row = {
+            "epoch": epoch, "updates": epoch * self._updates_per_epoch,
+            "learning_rate": self._trainer.learning_rate, "eta": getattr(self._last_update(), "eta", None),
+            "train_loss": train_loss, "train_loss_full": train_loss_full,
+            "test_loss": test_loss, "test_accuracy": test_accuracy,
+        }
+        return row, {"epoch": epoch, "training": trained - start, "evaluation": time.perf_counter() - trained}
+
+    def kernel(self) -> str:
+        """The implementation that made the latest update."""
+        return getattr(self._last_update(), "kernel", "mxnet")
+
+    def state(self) -> dict[str, bytes]:
+        """All that the next epoch depends on besides the run itself."""
+        return {"net.params": _saved(self._net.save_parameters), "trainer.states": _saved(self._trainer.save_states)}
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """Take back what `state` returned."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in state.items():
+                Path(folder, name).write_bytes(content)
+            self._net.load_parameters(str(Path(folder, "net.params")))
+            self._trainer.load_states(str(Path(folder, "trainer.states")))
+
+    def _train(self, epoch: int) -> float:
+        """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
+        order = epoch_order(self._seed, epoch, len(self._data.train.labels))
+        losses = []
+        for images, labels in self._batches(self._data.train, order, self._batch_size):
+            with autograd.record():
+                loss = self._loss(self._net(images), labels)
+            loss.backward()
+            self._trainer.step(len(labels))
+            losses.append(loss)
+        return _mean(losses)   # the first thing here that waits for the updates
+
+    def _evaluate(self, part: data.Part) -> tuple[float, float]:
+        """Mean loss and accuracy in inference mode."""
+        losses, hits = [], []
+        for images, labels in self._batches(part, np.arange(len(part.labels)), EVALUATION_BATCH):
+            logits = self._net(images)
+            losses.append(self._loss(logits, labels))
+            hits.append(logits.argmax(axis=1) == labels)
+        return _mean(losses), _mean(hits)
+
+    def _batches(self, part: data.Part, order: np.ndarray, size: int) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        for start in range(0, len(order), size):
+            chosen = order[start:start + size]
+            yield (mx.nd.array(part.images[chosen], self._context),
+                   mx.nd.array(part.labels[chosen], self._context, dtype="float32"))
+
+    def _last_update(self):
+        """What ran, as our optimizers tell it; None for MXNet's own."""
+        optimizer = self._trainer.optimizer
+        return optimizer.last_update() if hasattr(optimizer, "last_update") else None
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of ``count`` examples in an epoch. It seeds the global generators too, from which networks draw."""
+    random = np.random.RandomState([seed, epoch])   # its stream is the same in all versions of NumPy
+    np.random.seed(random.randint(2**31))
+    mx.random.seed(int(random.randint(2**31)))
+    return random.permutation(count)
+
+
+def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -> dict[str, Any]:
+    """A configuration's hyper-parameters as MXNet takes them: schedules as objects, in updates instead of epochs."""
+    return {name: _schedule(updates_per_epoch, **value) if isinstance(value, dict) else value
+            for name, value in parameters.items()}
+
+
+def _schedule(updates_per_epoch: int, schedule: str, epochs: float, **arguments: float) -> Callable[[int], float]:
+    return getattr(schedules, schedule)(updates=round(epochs * updates_per_epoch), **arguments)
+
+
+def find_context(device: str) -> mx.Context:
+    """'cpu' or 'gpu:N'; UsageError if MXNet has no such GPU."""
+    if device == "cpu":
+        return mx.cpu()
+    index = int(device.partition(":")[2])
+    if index >= mx.context.num_gpus():
+        raise UsageError(f"--device {device}: MXNet {mx.__version__} sees {mx.context.num_gpus()} GPUs here")
+    return mx.gpu(index)
+
+
+def _mean(arrays: list) -> float:
+    """The mean over all elements, added in float64."""
+    return float(mx.nd.concat(*arrays, dim=0).asnumpy().mean(dtype=np.float64))
+
+
+def _saved(save: Callable[[str], None]) -> bytes:
+    """What MXNet writes to a file, which is the only place where it writes to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "saved")
+        save(str(path))
+        return path.read_bytes()

@@ -1,0 +1,333 @@
+"""The kernels against each other and against step.h compiled by itself; their choice; arrays that they refuse."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from comparison import CPU_KERNEL, array, assert_close, largest_terms, reference_step, signed_gradients
+from mxnet.base import MXNetError
+
+import namsg_mx
+from namsg_mx import kernels
+
+PACKAGE = Path(namsg_mx.__file__).parent
+METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+OPTIONS = {"learning_rate": 0.013, "wd": 0.07, "clip_gradient": 1.3, "rescale_grad": 0.3, "bounds": (-1.1, 0.8)}
+pytestmark = CPU_KERNEL
+
+
+def train(method, kernel, weights, gradients, dtype=np.float32, **options):
+    """All the bits after some steps: weights and states."""
+    optimizer = mx.optimizer.create(method, kernel=kernel, multi_precision=True, **dict(OPTIONS, **options))
+    weights = [array(w, dtype) for w in weights]
+    states = [optimizer.create_state_multi_precision(i, w) for i, w in enumerate(weights)]
+    for grads in gradients:
+        optimizer.update(list(range(len(weights))), weights, [array(g, dtype) for g in grads], states)
+    assert optimizer.last_update().kernel == kernel
+    return [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
+
+
+def sized(sizes, steps, seed=0):
+    weights = [np.random.RandomState(seed + n).standard_normal(n).astype(np.float32) for n in sizes]
+    gradients = [signed_gradients(n, steps, seed=seed + n) for n in sizes]
+    return weights, list(zip(*gradients))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", [{}, {"decoupled_wd": True}, {"nonfinite": "skip"}], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_kernels_agree_to_the_bit(method, options, dtype):
+    """Every operation is rounded by itself in both, so there is nothing to differ in: NaN and infinity included."""
+    weights, gradients = sized([1, 7, 64, 300, 4097], steps=6)
+    gradients[3][2][5:9] = [np.nan, np.inf, -np.inf, 1e30]
+    cpu, ndarray = (train(method, kernel, weights, gradients, dtype, **options) for kernel in ("cpu", "ndarray"))
+    for a, b in zip(cpu, ndarray):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_size_follows_the_reference_alone_and_in_company():
+    sizes = [*range(1, 301), 4097, 65537]
+    weights, gradients = sized(sizes, steps=1)
+    settings = dict(OPTIONS, beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
+    together = train("namsg", "cpu", weights, gradients, beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
+    lr = settings.pop("learning_rate")
+    for i, n in enumerate(sizes):
+        x, g = weights[i].astype(np.float64), gradients[0][i].astype(np.float64)
+        before = {"m": np.zeros(n), "v": np.zeros(n), "v_hat": np.full(n, np.float64(np.float32(1e-6)))}
+        expected, state = reference_step("namsg", x, g, before, 1, lr, settings)
+        terms = largest_terms(x, g, before, state, lr, settings)
+        names = ("x", "m", "v", "v_hat")
+        for name, value in zip(names, together[4 * i:4 * i + 4]):
+            assert_close(f"{name} of size {n}", value, {"x": expected, **state}[name], terms[name])
+        alone = train("namsg", "cpu", [weights[i]], [[gradients[0][i]]], beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
+        assert all(map(np.array_equal, alone, together[4 * i:4 * i + 4]))
+
+
+def test_25_million_elements_follow_the_reference():
+    n = 25_000_000
+    random = np.random.Generator(np.random.PCG64(0))
+    x, g = random.standard_normal((2, n), dtype=np.float32)
+    optimizer = namsg_mx.NAMSG(learning_rate=0.01, eta=1.5, kernel="cpu")
+    weight = array(x)
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array(g), state)
+    hyper = {"beta1": 0.9, "beta2": 0.99, "eta": 1.5}
+    values = [weight.asnumpy(), *(a.asnumpy() for a in state)]
+    for part in np.array_split(np.arange(n), 25):
+        at = slice(part[0], part[-1] + 1)
+        x64, g64 = x[at].astype(np.float64), g[at].astype(np.float64)
+        before = {"m": 0 * x64, "v": 0 * x64, "v_hat": 0 * x64 + np.float64(np.float32(1e-8))}
+        expected, new = reference_step("namsg", x64, g64, before, 1, 0.01, hyper)
+        terms = largest_terms(x64, g64, before, new, 0.01, hyper)
+        for name, value in zip(("x", "m", "v", "v_hat"), values):
+            assert_close(name, value[at], {"x": expected, **new}[name], terms[name])
+
+
+def test_thread_counts_agree_to_the_bit(tmp_path):
+    script = textwrap.dedent("""
+        import sys
+        import namsg_mx, numpy as np
+        import mxnet as mx
+        random = np.random.RandomState(0)
+        sizes = [40_000, 17, 65_537, 3, 129, 16_384]
+        optimizer = namsg_mx.NAMSG(kernel='cpu', wd=0.1)
+        weights = [mx.nd.array(random.standard_normal(n)) for n in sizes]
+        states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+        for k in range(3):
+            gradients = [mx.nd.array(random.standard_normal(n)) for n in sizes]
+            gradients[2][k] = float('nan')
+            optimizer.update(list(range(len(sizes))), weights, gradients, states)
+        assert optimizer.last_update().nonfinite == 3
+        np.save(sys.argv[1], np.concatenate([a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]))
+    """)
+    results = []
+    for threads in (1, 2, 3):
+        path = tmp_path / f"{threads}.npy"
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True,
+                       env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+        results.append(path.read_bytes())
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.fixture(scope="module")
+def scalar_step(tmp_path_factory):
+    """step.h as plain C, one element at a time and without optimization: no vector instruction, no thread."""
+    compiler = shutil.which("cc") or pytest.skip("no C compiler here")
+    folder = tmp_path_factory.mktemp("scalar")
+    (folder / "scalar.c").write_text("""
+        #include "step.h"
+        int step(long n, const float *g, float *w, float *m, float *v, float *v_hat, const namsg_scalars *s,
+                 const namsg_coefficients *c, int division, int skip) {
+          int count = 0;
+          for (long i = 0; i < n; ++i)
+            count += namsg_element(g[i], w + i, m + i, v + i, v_hat + i, s, c, division, skip);
+          return count;
+        }
+        void from_halves(long n, const uint16_t *h, float *x) {
+          for (long i = 0; i < n; ++i) x[i] = namsg_from_half(h[i]);
+        }
+        void to_halves(long n, const float *x, uint16_t *h) {
+          for (long i = 0; i < n; ++i) h[i] = namsg_to_half(x[i]);
+        }
+    """)
+    library = folder / "scalar.so"
+    subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O0", "-ffp-contract=off",
+                    "-shared", "-fPIC", f"-I{PACKAGE / 'kernels'}", str(folder / "scalar.c"), "-o", str(library),
+                    "-lm"], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def pointer(values):
+    return values.ctypes.data_as(ctypes.c_void_p)
+
+
+@pytest.mark.parametrize(("division", "skip"), [(d, s) for d in (0, 1, 2) for s in (0, 1)])
+def test_vector_instructions_change_no_bit(scalar_step, division, skip):
+    """What this processor runs, AVX-512 perhaps, is what every processor computes."""
+    n = 1000
+    random = np.random.RandomState(0)
+    w, m = random.standard_normal((2, n)).astype(np.float32)
+    v = (random.standard_normal(n) ** 2).astype(np.float32)
+    v_hat = np.maximum(v, (random.standard_normal(n) ** 2).astype(np.float32))
+    g = signed_gradients(n, 1)[0]
+    g[::97], g[1::97], v[2::97], g[2::97] = np.nan, np.inf, 1e-42, 1e-22
+    scalars = kernels.Scalars(0.3, 1.3, 0.85, 0.97, 1e-4 if division == 1 else 0.0, ("none", "v", "v_hat")[division],
+                              False, (-1.1, 0.8), bool(skip))
+    coefficients = kernels.Coefficients([0.01], [0.07], 0.7, 0.3, 1.1)
+    arrays = [array(a) for a in (w, m, v, v_hat)]
+    count = mx.nd.zeros((1,), dtype=np.int64)
+    state = arrays[1:2 + division] if division else arrays[1:2]
+    kernels.cpu.bind(arrays[:1], [array(g)], [state], False).step(scalars, coefficients, count)
+
+    c_scalars = (ctypes.c_float * 9)(0.3, 1.3, 0.85, 1 - 0.85, 0.97, 1 - 0.97, scalars.epsilon, -1.1, 0.8)
+    c_coefficients = (ctypes.c_float * 6)(0.01, 0.07, 1.0, 0.7, 0.3, 1.1)
+    expected_count = scalar_step.step(ctypes.c_long(n), pointer(g), pointer(w), pointer(m), pointer(v), pointer(v_hat),
+                                      c_scalars, c_coefficients, division, skip)
+    assert count.asscalar() == expected_count > 0
+    for value, expected in zip(arrays, (w, m, v, v_hat)):
+        np.testing.assert_array_equal(value.asnumpy(), expected)
+
+
+def test_half_precision_conversions_are_numpys(scalar_step):
+    halves = np.arange(65536, dtype=np.uint16)
+    floats = np.empty(65536, np.float32)
+    scalar_step.from_halves(ctypes.c_long(65536), pointer(halves), pointer(floats))
+    np.testing.assert_array_equal(floats, halves.view(np.float16).astype(np.float32))
+
+    edges = halves.view(np.float16)[:0x7c00].astype(np.float64)
+    ties = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
+    random = np.random.RandomState(0).randint(0, 2**32, 300_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([ties, -ties, np.nextafter(ties, np.float32(0)), np.nextafter(ties, np.float32(np.inf)), random,
+                        np.float32([65519.99, 65520, 65536, np.inf, -np.inf, np.nan, 0, -0.0, 2**-25, 2**-24])])
+    converted = np.empty(len(x), np.uint16)
+    scalar_step.to_halves(ctypes.c_long(len(x)), pointer(x), pointer(converted))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(converted.view(np.float16), x.astype(np.float16))
+
+
+def test_states_of_one_kernel_go_on_in_the_other():
+    weights, gradients = sized([50, 7], steps=8)
+    results = []
+    for first, second in (("cpu", "ndarray"), ("ndarray", "cpu"), ("cpu", "cpu")):
+        updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", kernel=first))
+        arrays = [array(w) for w in weights]
+        for k, grads in enumerate(gradients):
+            if k == 4:
+                states = updater.get_states()
+                updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", kernel=second))
+                updater.set_states(states)
+            updater([0, 1], [array(g) for g in grads], arrays)
+        results.append(np.concatenate([a.asnumpy() for a in arrays]))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+def test_the_kernel_that_ran_can_be_asked():
+    for dtype, expected in ((np.float32, "cpu"), (np.float64, "ndarray")):
+        optimizer = namsg_mx.NAMSG()
+        weight = array([1.0], dtype)
+        optimizer.update(0, weight, weight.copy(), optimizer.create_state(0, weight))
+        assert optimizer.last_update().kernel == expected
+
+
+def test_a_gradient_that_the_engine_has_yet_to_make_is_not_allocated_by_binding_it():
+    """MXNet allocates without a lock: asking for an address beside the engine now and then lost a gradient."""
+    large = mx.nd.full((1500, 1500), 1 / 1500)
+    for _ in range(3):
+        large = mx.nd.dot(large, large)
+    weight, grad = array(np.zeros(1500)), large[0] * 1.0
+    chunk = kernels.cpu._chunk(grad)
+    allocated = ctypes.c_void_p.from_address(chunk)
+    assert allocated.value is None
+    optimizer = namsg_mx.NAMSG(kernel="cpu")
+    optimizer.update(0, weight, grad, optimizer.create_state(0, weight))
+    assert allocated.value is None
+    assert (weight.asnumpy() < 0).all()
+
+
+SHARED = array([1.0, 2.0, 3.0, 4.0])
+ALIASED = {
+    "weight and gradient": ([SHARED], [SHARED], [[array(np.zeros(4)) for _ in range(3)]]),
+    "two views that overlap": ([SHARED[0:3], SHARED[1:4]], [array(np.ones(3)), array(np.ones(3))],
+                               [[array(np.zeros(3)) for _ in range(3)] for _ in range(2)]),
+    "one state twice": ([array([1.0])], [array([1.0])], [[array([0.0])] * 3]),
+}
+
+
+@pytest.mark.parametrize(("weights", "grads", "states"), ALIASED.values(), ids=ALIASED)
+def test_arrays_that_share_memory_are_refused(weights, grads, states):
+    optimizer = namsg_mx.NAMSG(kernel="cpu")
+    with pytest.raises(MXNetError, match="views of one memory"):
+        optimizer.update(list(range(len(weights))), weights, grads, states)
+
+
+def test_views_are_updated_where_they_lie():
+    optimizer = namsg_mx.NAMSG(kernel="cpu", learning_rate=0.1)
+    base = array(np.ones(8))
+    weight = base[2:8].reshape((2, 3))
+    optimizer.update(0, weight, array(np.ones((2, 3))), optimizer.create_state(0, weight))
+    np.testing.assert_array_equal(base.asnumpy() < 1, [False] * 2 + [True] * 6)
+
+
+def test_empty_arrays_are_left_alone():
+    mx.util.set_np_shape(True)
+    try:
+        weights = [mx.nd.zeros((0, 4)), array(np.ones(3)), mx.nd.zeros((0,))]
+        optimizer = namsg_mx.NAMSG(kernel="cpu")
+        states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+        optimizer.update([0, 1, 2], weights, [mx.nd.zeros((0, 4)), array(np.ones(3)), mx.nd.zeros((0,))], states)
+        assert (weights[1].asnumpy() < 1).all()
+    finally:
+        mx.util.set_np_shape(False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 2), (2, 3)),
+                                    ((4,), (5,), (4,)), ((4,), (4,), (5,)), ((1,), (4,), (4,))],
+                         ids=str)
+def test_sizes_that_differ_are_refused(shapes, dtype):
+    weight, grad, state = (array(np.ones(shape), dtype) for shape in shapes)
+    optimizer = namsg_mx.NAMSG(kernel="cpu", multi_precision=True)
+    states = optimizer.create_state_multi_precision(0, state)
+    with pytest.raises(ValueError, match="one shape"):
+        optimizer.update(0, weight, grad, states)
+
+
+@pytest.mark.parametrize("rows", [[-1], [3], [0, 7]])
+def test_rows_that_do_not_exist_are_refused(rows):
+    weight = array(np.ones((3, 2)))
+    grad = mx.nd.sparse.row_sparse_array((np.ones((len(rows), 2), np.float32), rows), shape=(3, 2))
+    optimizer = namsg_mx.NAMSG(kernel="cpu", lazy_update=True)
+    with pytest.raises(MXNetError, match="the weight has rows 0 to 2"):
+        optimizer.update(0, weight, grad, optimizer.create_state(0, weight))
+
+
+def test_a_named_kernel_runs_or_raises():
+    optimizer = namsg_mx.NAMSG(kernel="cpu")
+    weight = array([1.0], np.float64)
+    with pytest.raises(RuntimeError, match="kernel='cpu': takes float32 and float16 weights, not float64"):
+        optimizer.update(0, weight, weight.copy(), optimizer.create_state(0, weight))
+
+
+def test_without_its_library_the_package_works_and_says_why(tmp_path):
+    """As installed where there is no compiler: 'auto' goes on with the ndarray kernel, 'cpu' raises with the cause."""
+    shutil.copytree(PACKAGE, tmp_path / "namsg_mx", ignore=shutil.ignore_patterns("*.so"))
+    script = textwrap.dedent("""
+        import namsg_mx, mxnet as mx
+        w = mx.nd.ones((3,))
+        auto = namsg_mx.NAMSG()
+        auto.update(0, w, mx.nd.ones((3,)), auto.create_state(0, w))
+        assert auto.last_update().kernel == 'ndarray'
+        try:
+            named = namsg_mx.NAMSG(kernel='cpu')
+            named.update(0, w, mx.nd.ones((3,)), named.create_state(0, w))
+        except RuntimeError as error:
+            print(error)
+    """)
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
+                            env=dict(os.environ, PYTHONPATH=str(tmp_path)))
+    assert "kernel='cpu': did not load: it was not built" in result.stdout
+
+
+def test_spawned_workers_load_the_kernel_for_themselves():
+    script = textwrap.dedent("""
+        import multiprocessing
+        import pickle
+        import namsg_mx
+        if __name__ == '__main__':
+            optimizer = namsg_mx.NAMSG(kernel='cpu')
+            import mxnet as mx
+            w = mx.nd.ones((3,))
+            optimizer.update(0, w, mx.nd.ones((3,)), optimizer.create_state(0, w))
+            with multiprocessing.get_context('spawn').Pool(1) as pool:
+                print(pool.apply(namsg_mx.NAMSG.last_update, (optimizer,)).kernel)
+    """)
+    result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
+    assert result.stdout.strip() == "cpu"
