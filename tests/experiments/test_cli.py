@@ -1,0 +1,160 @@
+"""The command line: statuses, one-line errors, and what a new user does first."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_experiment import experiments, write_config
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A configuration, and a results folder where all of it is made."""
+    folder = tmp_path_factory.mktemp("made")
+    path = write_config(folder)
+    result = experiments("run", path, "--results", folder / "results")
+    assert result.returncode == 0, result.stderr
+    return path, folder / "results", result.stdout
+
+
+def test_a_run_prints_plain_lines_where_it_is_piped(made):
+    lines = made[2].splitlines()
+    assert lines[0] == "A tiny experiment: 4 runs of 3 epochs, 0 already complete"
+    assert len([line for line in lines if line.endswith("done") or "done;" in line]) == 4
+    assert lines[-1].startswith("records: ")
+    assert "\r" not in made[2]
+
+
+def test_a_complete_run_is_not_made_again(made):
+    path, results, _ = made
+    assert "4 already complete" in experiments("run", path, "--results", results).stdout
+
+
+def test_a_runs_folder_holds_what_design_says(made):
+    _, results, _ = made
+    folder, = results.glob("tiny/namsg/*seed0")
+    recorded = json.loads((folder / "config.json").read_text())
+    assert recorded["settings"]["parameters"]["wd"] == 0.001
+    assert (recorded["seed"], recorded["threads"], recorded["device"]) == (0, 1, "cpu")
+    environment, = json.loads((folder / "environment.json").read_text())
+    assert environment["first_epoch"] == 1
+    assert environment["kernel"] in ("cpu", "ndarray")
+    assert environment["versions"]["mxnet"] == "1.9.1"
+    assert json.loads((folder / "done.json").read_text()) == {"epochs": 3, "status": "done"}
+    assert len((folder / "seconds.csv").read_text().splitlines()) == 4
+
+
+def test_status(made):
+    path, results, _ = made
+    status, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
+    assert status["methods"]["namsg"] == {"done": 2, "diverged": 0, "running": 0, "failed": 0, "unfinished": 0,
+                                          "missing": 0}
+    assert status["seconds_left"] == 0
+    nothing, = json.loads(experiments("status", path, "--results", results / "none", "--json").stdout)
+    assert nothing["methods"]["adam"]["missing"] == 2
+    assert nothing["seconds_left"] is None
+
+
+def test_figure_and_table(made):
+    path, results, _ = made
+    for name in ("figure", "table"):
+        result = experiments(name, path, "--results", results)
+        assert result.returncode == 0, result.stderr
+        written = [Path(line.partition(": ")[2]) for line in result.stdout.splitlines() if line.startswith("written: ")]
+        assert len(written) >= 2
+        assert all(file.stat().st_size > 0 for file in written)
+
+
+def test_equal_records_give_equal_figures(made, tmp_path):
+    path, results, _ = made
+    for copy in ("a", "b"):
+        shutil.copytree(results / "tiny", tmp_path / copy / "tiny")
+        assert experiments("figure", path, "--results", tmp_path / copy).returncode == 0
+    for kind in ("png", "svg"):
+        assert (tmp_path / "a/figures" / f"tiny.{kind}").read_bytes() == \
+            (tmp_path / "b/figures" / f"tiny.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["figure", "table"])
+def test_figures_and_tables_refuse_what_is_missing_unless_told_not_to(made, tmp_path, name):
+    path, results, _ = made
+    shutil.copytree(results / "tiny", tmp_path / "tiny")
+    shutil.rmtree(next(tmp_path.glob("tiny/namsg/*seed1")))
+    result = experiments(name, path, "--results", tmp_path)
+    assert result.returncode == 1
+    assert "1 runs" in result.stderr
+    assert "namsg seed 1 with 0 of 3 epochs" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert experiments(name, path, "--results", tmp_path, "--partial").returncode == 0
+
+
+WRONG = [
+    (("run", "no.yaml"), "no.yaml: No such file or directory"),
+    (("run", "CONFIG", "--method", "sgd"), "method 'sgd': tiny has adam, namsg"),
+    (("run", "CONFIG", "--seeds", "9-1"), "'9-1' is not a seed"),
+    (("run", "CONFIG", "--seeds", "100"), "keeps seeds 100 for tuning"),
+    (("run", "CONFIG", "--epochs", "0"), "'0' is not a number from 1 on"),
+    (("run", "CONFIG", "--threads", "two"), "'two' is not a number from 1 on"),
+    (("run", "CONFIG", "--device", "tpu"), "'tpu' is neither cpu nor gpu:N"),
+    (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
+    (("run", "configs/mnist_logistic.yaml", "--data", "nowhere"), "train-images-idx3-ubyte.gz: not found"),
+    (("run",), "the following arguments are required: CONFIG"),
+    (("walk",), "invalid choice: 'walk'"),
+    ((), "the following arguments are required: COMMAND"),
+    (("figure", "99"), "figure 99: neither a configuration"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_a_bad_option_configuration_or_data_file_is_one_line_and_status_2(tmp_path, arguments, message):
+    path = write_config(tmp_path)
+    arguments = [path if a == "CONFIG" else a for a in arguments]
+    if "run" in arguments:
+        arguments += ["--results", tmp_path / "results"]
+    result = experiments(*arguments, cwd=CHECKOUT)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("experiments: ")
+
+
+def test_another_thread_count_is_refused(made):
+    path, results, _ = made
+    result = experiments("run", path, "--results", results, "--threads", "2", "--epochs", "4")
+    assert result.returncode == 2
+    assert "use --threads 1" in result.stderr
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    result = experiments("run", write_config(tmp_path), "--results", tmp_path / "results", "--seeds", "0")
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout + result.stderr
+    assert str(tmp_path / "results") in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", [(), ("run",), ("status",), ("figure",), ("table",), ("list",)], ids=str)
+def test_help_shows_examples(name):
+    result = experiments(*name, "--help")
+    assert result.returncode == 0
+    assert "python -m experiments run configs/demo.yaml" in result.stdout
+
+
+def test_list_names_every_method_with_its_source():
+    listed = experiments("list", cwd=CHECKOUT).stdout
+    assert "configs/mnist_logistic.yaml: Logistic regression on MNIST" in listed
+    assert "averagedsgd: learning_rate 1, beta1 0.9 (Table A1)" in listed
+
+
+def test_a_pythons_too_new_gets_one_sentence():
+    executable = shutil.which("python3.13")
+    result = executable and experiments("list", args=[executable, "-m", "experiments", "list"],
+                                        env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
+    if not executable or "pyenv" in result.stderr:
+        pytest.skip("no python3.13 here")
+    assert (result.returncode, result.stderr) == \
+        (2, "experiments: needs Python 3.8 to 3.12, as MXNet 1.9.1 runs on no other\n")

@@ -1,0 +1,113 @@
+"""Configurations: the committed ones hold the paper's values, wrong ones are named, ids are stable."""
+
+from pathlib import Path
+
+import pytest
+from tiny_experiment import CONFIG, write_config
+
+from experiments import config
+from experiments.errors import UsageError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Table A1 for logistic regression: (alpha, beta1, beta2).
+TABLE_A1_LOGISTIC = {"sgd": (1.0, 0.9, None), "adam": (0.005, 0.9, 0.99), "nadam": (0.005, 0.9, 0.99),
+                     "nadam_mxnet": (0.005, 0.9, 0.99), "amsgrad": (0.005, 0.9, 0.999), "namsg": (0.005, 0.9, 0.999)}
+
+
+def test_logistic_regression_has_table_a1s_values_and_the_papers_protocol():
+    experiment = config.load(CONFIGS / "mnist_logistic.yaml")
+    found = {name: tuple(method.parameters.get(key) for key in ("learning_rate", "beta1", "beta2"))
+             for name, method in experiment.methods.items()}
+    assert found == TABLE_A1_LOGISTIC
+    assert (experiment.batch_size, experiment.epochs, experiment.weight_decay) == (256, 20, 0)
+    assert (experiment.seeds, experiment.tuning.epochs) == (list(range(10)), 10)
+    assert experiment.methods["namsg"].parameters["eta"] == \
+        {"schedule": "ObservationDistance", "start": 0.9, "end": 3.0, "epochs": 1}
+    assert experiment.methods["sgd"].grid["learning_rate"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+    for name in ("adam", "nadam", "amsgrad", "namsg"):
+        assert experiment.methods[name].grid == {"learning_rate": [0.0005, 0.001, 0.002, 0.005, 0.01], "beta1": [0.9],
+                                                 "beta2": [0.99, 0.999]}
+        assert experiment.methods[name].parameters["epsilon"] == 1e-8
+
+
+def test_the_default_methods_of_logistic_regression_are_the_papers_five():
+    experiment = config.load(CONFIGS / "mnist_logistic.yaml")
+    assert [m.name for m in experiment.select()] == ["sgd", "adam", "nadam", "amsgrad", "namsg"]
+    assert len(experiment.runs()) == 50
+
+
+def test_the_demo_says_that_its_digits_are_not_mnist():
+    experiment = config.load(CONFIGS / "demo.yaml")
+    assert experiment.data["name"] == "rendered_digits"
+    assert "not MNIST" in experiment.title
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_configurations_give_runs_with_ids_of_their_own(path):
+    experiment = config.load(path)
+    runs = experiment.runs(list(experiment.methods))
+    assert len({run.folder for run in runs}) == len(runs)
+    assert all(method.source for method in experiment.methods.values())
+
+
+WRONG = [
+    ("epochs: 3", "epoch: 3", "unknown key 'epoch'; allowed: title, data"),
+    ("epochs: 3", "epochs: 0", "epochs: 0 is below 1"),
+    ("epochs: 3", "epochs: many", "epochs: 'many' is not an integer"),
+    ("epochs: 3\n", "", "epochs is missing"),
+    ("optimizer: adam", "optimizer: adagrad", "'adagrad' is not one of"),
+    ("optimizer: adam", "optimizer: averagedsgd", "unknown key 'beta2'; allowed: learning_rate, beta1"),
+    ("epsilon: 1.0e-8", "epsilon: 1e-8", r"epsilon: '1e-8' is not a number (YAML's form is 1.0e-8)"),
+    ("epsilon: 1.0e-8", "epsilon: .nan", "epsilon: nan is not a number"),
+    ("schedule: ObservationDistance", "schedule: Cosine", "'Cosine' is not one of"),
+    ("name: logistic_regression", "name: transformer", "'transformer' is not one of"),
+    ("seeds: 0-1", "seeds: 1-0", "'1-0' is not a seed (3) or a range"),
+    ("seeds: 100-100", "seeds: 1-2", "must not be among the reported seeds 0-1"),
+    ("title: A tiny experiment", "title: [", "not YAML"),
+    ("source: a test", "source: 5", "source: 5 is not a text"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), WRONG, ids=[wrong for _, wrong, _ in WRONG])
+def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
+    assert right in CONFIG
+    path = write_config(tmp_path, CONFIG.replace(right, wrong, 1))
+    with pytest.raises(UsageError) as error:
+        config.load(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_methods_and_tuning_seeds_are_refused(tmp_path):
+    experiment = config.load(write_config(tmp_path))
+    with pytest.raises(UsageError, match="method 'sgd': tiny has adam, namsg"):
+        experiment.runs(["sgd"])
+    with pytest.raises(UsageError, match="seed 100: tiny keeps seeds 100 for tuning"):
+        experiment.runs(seeds=[0, 100])
+
+
+def test_run_ids_depend_on_every_setting_and_on_nothing_else():
+    settings = {"data": {"name": "mnist"}, "batch_size": 256, "parameters": {"learning_rate": 0.005, "beta1": 0.9}}
+    reordered = {"parameters": {"beta1": 0.9, "learning_rate": 0.005}, "batch_size": 256, "data": {"name": "mnist"}}
+    assert config.run_id(settings, 3) == config.run_id(reordered, 3) == "lr0.005-e72131b668-seed3"
+    others = [dict(settings, batch_size=128), dict(settings, data={"name": "rendered_digits"}),
+              dict(settings, parameters={"learning_rate": 0.005, "beta1": 0.8})]
+    assert len({config.run_id(other, 3) for other in [settings, *others]}) == 4
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-9", list(range(10))), ("7-7", [7])])
+def test_seeds(text, seeds):
+    assert config.parse_seeds(text) == seeds
+    assert config.parse_seeds(config.seed_range(seeds)) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "a", "2-1", "1-2-3", "1,2", "0x1"])
+def test_texts_that_are_no_seeds(text):
+    with pytest.raises(ValueError, match="is not a seed"):
+        config.parse_seeds(text)
+
+
+@pytest.mark.parametrize(("examples", "updates"), [(60000, 235), (50000, 196), (256, 1), (257, 2)])
+def test_the_last_smaller_batch_counts(examples, updates):
+    assert config.updates_per_epoch(examples, 256) == updates

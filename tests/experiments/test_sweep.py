@@ -1,0 +1,131 @@
+"""Many runs in real processes: kills, interrupts, two runners at once, failures that are not the others'."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from tiny_experiment import CONFIG, command, experiments, numbers, write_config
+
+from experiments.records import RunRecord
+
+# Long enough to be killed in any part of it.
+SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0").replace("epochs: 3", "epochs: 6")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    path = write_config(folder, SLOW)
+    start = time.monotonic()
+    result = experiments("run", path, "--results", folder / "results", "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    return path, numbers(folder / "results"), time.monotonic() - start
+
+
+def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(tmp_path, uninterrupted):
+    path, expected, seconds = uninterrupted
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True,
+                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        try:
+            process.wait(moments.uniform(0.3, 0.7) * seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)   # parent and workers at once: nobody has a last word
+            process.wait()
+            kills += 1
+    assert kills > 0
+    result = experiments("run", path, "--results", tmp_path, "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == expected
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
+    path, expected, seconds = uninterrupted
+    process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2",
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    time.sleep(0.4 * seconds)
+    process.kill()
+    process.wait()
+    result = experiments("run", path, "--results", tmp_path)   # finds no run locked
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == expected
+
+
+def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupted):
+    path, expected, _ = uninterrupted
+    runners = [subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "1")) for _ in range(2)]
+    outputs = [runner.communicate() for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], outputs
+    assert numbers(tmp_path) == expected
+    for folder in tmp_path.glob("*/*/*"):
+        assert len(RunRecord(folder).seconds.rows()) == 6
+
+
+def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
+    path, expected, seconds = uninterrupted
+    process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True))
+    time.sleep(0.6 * seconds)
+    os.killpg(process.pid, signal.SIGINT)   # as a terminal does
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.strip() == "experiments: interrupted; the same command goes on from the last epoch of each run"
+    assert experiments("run", path, "--results", tmp_path).returncode == 0
+    assert numbers(tmp_path) == expected
+
+
+def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
+    path = write_config(tmp_path)
+    assert experiments("run", path, "--results", tmp_path, "--epochs", "1").returncode == 0
+    checkpoint = next(tmp_path.glob("tiny/adam/*seed0/checkpoint.zip"))
+    checkpoint.write_bytes(b"no zip file")
+    result = experiments("run", path, "--results", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "experiments: 1 of 4 runs failed"
+    assert f"adam seed 0: failed: {checkpoint}: damaged" in result.stdout
+    assert len(list(tmp_path.glob("tiny/*/*/done.json"))) == 4
+    status = experiments("status", path, "--results", tmp_path)
+    assert "failed: tiny/adam/" in status.stdout
+    assert checkpoint.read_bytes() == b"no zip file"
+
+
+def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):
+    path = write_config(tmp_path, CONFIG.replace("learning_rate: 0.005, beta1", "learning_rate: 1.0e+30, beta1"))
+    result = experiments("run", path, "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "adam seed 1: diverged" in result.stdout
+    assert "namsg seed 1: done" in result.stdout
+    table = experiments("table", path, "--results", tmp_path)
+    assert "2 diverged" in table.stdout
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=False,
+                      stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        path = write_config(tmp_path)
+        assert experiments("run", path, "--results", disk, "--seeds", "0", "--epochs", "1").returncode == 0
+        before = numbers(disk)
+        filler = disk / "filler"
+        with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        result = experiments("run", path, "--results", disk, "--seeds", "0")
+        assert result.returncode == 1
+        assert "No space left on device" in result.stdout
+        assert "Traceback" not in result.stdout + result.stderr
+        filler.unlink()
+        complete = {name: content for name, content in numbers(disk).items() if name.endswith("done.json")}
+        assert all(before[name] == content for name, content in complete.items())
+        assert experiments("run", path, "--results", disk, "--seeds", "0").returncode == 0
+        assert experiments("run", path, "--results", tmp_path / "whole", "--seeds", "0").returncode == 0
+        assert numbers(disk) == numbers(tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,56 @@
+"""A configuration whose runs take a second, and the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+CONFIG = """
+title: A tiny experiment
+data: {name: rendered_digits, train: 300, test: 100, seed: 0}
+model: {name: logistic_regression}
+batch_size: 64
+weight_decay: 0.001
+epochs: 3
+seeds: 0-1
+tuning: {epochs: 2, seeds: 100-100}
+methods:
+  adam:
+    optimizer: adam
+    parameters: {learning_rate: 0.005, beta1: 0.9, beta2: 0.99, epsilon: 1.0e-8}
+    source: a test
+    grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}
+  namsg:
+    optimizer: namsg
+    parameters:
+      learning_rate: 0.005
+      beta1: 0.9
+      beta2: 0.99
+      epsilon: 1.0e-8
+      eta: {schedule: ObservationDistance, start: 0.9, end: 3.0, epochs: 1}
+    source: a test
+    grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}
+"""
+
+
+def write_config(folder, text=CONFIG, name="tiny"):
+    """The path of the configuration, written into the folder."""
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+def command(*arguments, **options):
+    """What to start for ``python -m experiments`` with these arguments."""
+    return dict({"args": [sys.executable, "-m", "experiments", *map(str, arguments)], "stdout": subprocess.PIPE,
+                 "stderr": subprocess.PIPE, "text": True, "env": dict(os.environ, OMP_NUM_THREADS="1")}, **options)
+
+
+def experiments(*arguments, **options):
+    """Run ``python -m experiments`` to its end; the CompletedProcess with its output as text."""
+    return subprocess.run(**command(*arguments, **options), check=False)
+
+
+def numbers(results):
+    """The bytes of every file that a repeated run must equal: all but times, environment, checkpoints and locks."""
+    return {str(path.relative_to(results)): path.read_bytes() for path in sorted(results.rglob("*"))
+            if path.name in ("config.json", "epochs.csv", "done.json")}
