@@ -1,0 +1,111 @@
+"""Times optimizer steps in a process of its own, with one framework: `optimizer_step.py` is the other end.
+
+Reads the shapes of the parameters, a JSON list, from the first line of its input and answers with the names of its
+contenders. Then each line is a contender's name and a number of steps; the answer is the seconds that a step took.
+"""
+
+import ctypes
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def gradient_and_weight(shape, seed):
+    random = np.random.Generator(np.random.PCG64(seed))
+    return 0.01 * random.standard_normal(shape, np.float32), random.standard_normal(shape, np.float32)
+
+
+def mxnet_contenders(shapes):
+    """Whole steps of `gluon.Trainer`, as functions that make one and wait for it."""
+    import namsg_mx  # noqa: F401  # isort: skip
+    import mxnet as mx
+    from mxnet import gluon
+
+    def contender(optimizer, **options):
+        parameters = []
+        for i, shape in enumerate(shapes):
+            gradient, weight = gradient_and_weight(shape, i)
+            parameter = gluon.Parameter(f"p{i}", shape=shape)
+            parameter.initialize(mx.init.Zero())
+            parameter.data()[:] = weight
+            parameter.grad()[:] = gradient
+            parameters.append(parameter)
+        trainer = gluon.Trainer(parameters, optimizer, dict(options, learning_rate=0.001))
+
+        def steps(count):
+            seconds = 0.0
+            for _ in range(count):
+                for parameter in parameters:   # what a backward pass does: without it the Trainer refuses to step
+                    parameter.data()._fresh_grad = True
+                mx.nd.waitall()
+                start = time.perf_counter()
+                trainer.step(1)
+                mx.nd.waitall()
+                seconds += time.perf_counter() - start
+            return seconds / count
+        return steps
+
+    return {"MXNet sgd, momentum 0.9": contender("sgd", momentum=0.9), "MXNet adam": contender("adam"),
+            "MXNet nadam": contender("nadam"), "namsg, ndarray kernel": contender("namsg", kernel="ndarray"),
+            "namsg, cpu kernel": contender("namsg", kernel="cpu"), "streaming bound": streaming_bound(shapes)}
+
+
+def streaming_bound(shapes):
+    """`streaming.c` on the same shapes, compiled for this processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "streaming.so")
+        subprocess.run(["cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC",
+                        str(Path(__file__).with_name("streaming.c")), "-o", str(library)], check=True)
+        stream = ctypes.CDLL(str(library)).stream
+    sizes = np.array([np.prod(shape) for shape in shapes], np.int64)
+    arrays = [[gradient_and_weight(shape, i)[1] for i, shape in enumerate(shapes)] for _ in range(5)]
+    pointers = [(ctypes.c_void_p * len(shapes))(*(a.ctypes.data for a in group)) for group in arrays]
+
+    def steps(count):
+        start = time.perf_counter()
+        for _ in range(count):
+            stream(ctypes.c_int64(len(sizes)), sizes.ctypes.data_as(ctypes.c_void_p), *pointers)
+        return (time.perf_counter() - start) / count
+    steps.arrays = arrays   # their memory must outlive this call
+    return steps
+
+
+def torch_contenders(shapes):
+    """PyTorch's AMSGrad; its steps on a CPU return when they are made."""
+    import torch
+
+    def contender(**implementation):
+        parameters = []
+        for i, shape in enumerate(shapes):
+            gradient, weight = map(torch.from_numpy, gradient_and_weight(shape, i))
+            parameters.append(torch.nn.Parameter(weight))
+            parameters[-1].grad = gradient
+        optimizer = torch.optim.Adam(parameters, lr=0.001, amsgrad=True, **implementation)
+
+        def steps(count):
+            start = time.perf_counter()
+            for _ in range(count):
+                optimizer.step()
+            return (time.perf_counter() - start) / count
+        return steps
+
+    return {"PyTorch Adam, amsgrad, fused": contender(fused=True),
+            "PyTorch Adam, amsgrad, foreach": contender(foreach=True)}
+
+
+def main(framework):
+    shapes = [tuple(shape) for shape in json.loads(sys.stdin.readline())]
+    contenders = {"mxnet": mxnet_contenders, "torch": torch_contenders}[framework](shapes)
+    print(json.dumps(list(contenders)), flush=True)
+    for line in sys.stdin:
+        name, count = json.loads(line)
+        print(json.dumps(contenders[name](count)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,37 @@
+"""``python -m namsg_mx``: what is installed, which update kernels load here, and why the others do not."""
+
+import os
+import platform
+import sys
+
+import mxnet as mx
+import numpy as np
+
+import namsg_mx
+from namsg_mx import kernels
+
+GPU_KERNELS = ("cuda",)
+
+
+def main():
+    print(f"namsg-mx {namsg_mx.__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
+          f"Python {platform.python_version()}, {platform.platform()}")
+    print(f"threads: {_threads()}")
+    gpus = mx.context.num_gpus()
+    print(f"GPUs that MXNet sees: {gpus}")
+    for name, kernel in kernels.KERNELS.items():
+        context = mx.gpu(0) if name in GPU_KERNELS else mx.cpu(0)
+        reason = kernel.unsupported(context, np.float32)
+        print(f"kernel {name!r}: {'ready' if reason is None else reason}")
+    return 0
+
+
+def _threads():
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    if chosen is not None:
+        return f"{chosen} (OMP_NUM_THREADS), on {os.cpu_count()} processors"
+    return f"MXNet takes half of the {os.cpu_count()} processors, as OMP_NUM_THREADS is not set"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
