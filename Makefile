@@ -3,6 +3,8 @@
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in results/
 #   make lint                       ruff
+#   make sanitize                   the plug-in's tests with the CPU kernel under AddressSanitizer and UBSan
+#   make benchmark                  the optimizer's step beside MXNet's and PyTorch's, into results/benchmarks/
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
 
 PYTHONS ?= python3.8 python3.12
@@ -12,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3.12 python3.8 
 INSTALLED = .venv/installed
 RUN = .venv/bin/python -m experiments
 
-.PHONY: demo test lint reproduce-mnist-logistic test-pythons
+.PHONY: demo test lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
 $(INSTALLED): setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
@@ -31,6 +33,22 @@ test: $(INSTALLED)
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .
+
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+sanitize: $(INSTALLED)
+	rm -rf build/sanitize
+	CFLAGS="$(SANITIZE)" .venv/bin/python setup.py --quiet build --build-base build/sanitize/temp --build-lib build/sanitize/lib
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONPATH=build/sanitize/lib .venv/bin/pytest tests/namsg_mx
+
+# PyTorch has an environment of its own, as gluoncv does not bear it.
+.venv-torch/installed:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+	touch $@
+
+benchmark: $(INSTALLED) .venv-torch/installed
+	.venv/bin/python benchmarks/optimizer_step.py --torch .venv-torch/bin/python
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml

@@ -14,11 +14,13 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 SHAPE_SETS = ("ResNet-20", "ResNet-50", "one array of 25 M", "2000 arrays of 1000")
 OURS = "namsg, cpu kernel"
 SECONDS_PER_TURN = 0.2
+SECONDS_BETWEEN_TURNS = 0.3   # idle OpenMP threads spin for a while, on the core that the other process needs
 
 
 def shapes_of(name):
@@ -43,13 +45,14 @@ class Worker:
     """A `step_worker.py` that waits for its turn."""
 
     def __init__(self, python, framework, threads, shapes):
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
         self._process = subprocess.Popen([python, str(Path(__file__).with_name("step_worker.py")), framework],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self.contenders = self._ask(shapes)
 
     def time(self, contender, steps):
         """Seconds per step."""
+        time.sleep(SECONDS_BETWEEN_TURNS)
         return self._ask([contender, steps])
 
     def end(self):
