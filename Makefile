@@ -52,7 +52,7 @@ benchmark: $(INSTALLED) .venv-torch/installed
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml
-	$(RUN) figure 2
+	$(RUN) figure configs/mnist_logistic.yaml
 	$(RUN) table configs/mnist_logistic.yaml
 
 test-pythons:

@@ -9,7 +9,9 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
 
 EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "pandas>=1.3", "pillow>=8", "PyYAML>=6", "filelock>=3.12",
-               "tqdm>=4.60"]
+               "tqdm>=4.60", "Jinja2>=3"]   # pandas writes LaTeX by Jinja2
+CLUSTER = ["distributed>=2022.2"]
+TENSORBOARD = ["tensorboardX>=2.5"]
 
 # optional: without a compiler the installation goes on, and `python -m namsg_mx` says what is missing.
 # Without contraction every operation is rounded by itself, so that all processors agree to the bit (step.h).
@@ -39,6 +41,8 @@ setup(
     ],
     extras_require={
         "experiments": EXPERIMENTS,
-        "test": [*EXPERIMENTS, "pytest>=7", "hypothesis>=6", "ruff>=0.6", "wheel"],
+        "cluster": CLUSTER,
+        "tensorboard": TENSORBOARD,
+        "test": [*EXPERIMENTS, *CLUSTER, *TENSORBOARD, "pytest>=7", "hypothesis>=6", "ruff>=0.6", "wheel"],
     },
 )

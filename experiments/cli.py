@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Sequence
 
 from experiments import config
-from experiments.config import Experiment, Options
+from experiments.config import Experiment, Options, Run
 from experiments.errors import RecordError, UsageError
 from experiments.progress import Progress
 from experiments.records import RunRecord
@@ -23,12 +23,14 @@ from experiments.status import describe, survey
 from experiments.sweep import sweep
 
 CONFIGS = Path("configs")
+CIFAR = CONFIGS / "cifar10_resnet20.yaml"
 EXAMPLES = """examples:
   python -m experiments run configs/demo.yaml --results build/demo
   python -m experiments run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR
   python -m experiments status
   python -m experiments figure 2
   python -m experiments table configs/mnist_logistic.yaml
+  python -m experiments grid configs/mnist_logistic.yaml --data DIR
 A command that was interrupted goes on where it was when it is given again.
 """
 
@@ -51,10 +53,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Train what is not complete yet."""
     experiment = config.load(options.config)
-    how = Options(Path(options.results), options.epochs or experiment.epochs, options.data, options.device,
-                  options.threads)
+    return _make(experiment, experiment.runs(options.method, options.seeds), experiment.epochs, options)
+
+
+def grid(options: argparse.Namespace) -> int:
+    """Train what a grid search lacks, and write what it selects."""
+    experiment = config.load(options.config)
+    runs = [run for run, _ in experiment.grid(options.method, options.seeds)]
+    status = _make(experiment, runs, experiment.tuning.epochs, options)
+    if status or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
+        return status
+    from experiments import selection
+
+    found = _collect_grid(experiment, options)
+    print(selection.describe(found))
+    if experiment.tuning.selects and options.method is None and options.seeds is None:
+        _print_paths([selection.write(found, Path(options.results))])
+    return 0
+
+
+def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: argparse.Namespace) -> int:
+    """Train those of the runs that are not complete; returns the exit status."""
+    how = Options(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
+                  options.tensorboard)
     recorded = {}
-    chosen = experiment.runs(options.method, options.seeds)
     for one in chosen:
         record = RunRecord(how.results / one.folder)
         record.check(one.record(how))
@@ -64,7 +86,12 @@ def run(options: argparse.Namespace) -> int:
     print(f"{experiment.title}: {len(chosen)} runs of {how.epochs} epochs, {len(chosen) - len(todo)} already complete",
           flush=True)
     with Progress(recorded, how.epochs) as progress:
-        outcomes = sweep(todo, how, options.jobs or _default_jobs(how), progress)
+        if options.scheduler:
+            from experiments.cluster import sweep_on_cluster
+
+            outcomes = sweep_on_cluster(todo, how, options.scheduler, progress)
+        else:
+            outcomes = sweep(todo, how, options.jobs or _default_jobs(how), progress)
     print(f"records: {how.results / experiment.name}")
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     return _fail(1, f"{failed} of {len(chosen)} runs failed") if failed else 0
@@ -94,31 +121,73 @@ def show_status(options: argparse.Namespace) -> int:
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
+
+    folder = Path(options.results, "figures")
     if options.figure in figures.PAPER:
-        name = f"figure{options.figure}"
-        rows = [config.load(CONFIGS / f"{experiment}.yaml") for experiment in figures.PAPER[options.figure]]
-    elif Path(options.figure).suffix in (".yaml", ".yml"):
-        rows = [config.load(options.figure)]
-        name = rows[0].name
+        rows = [_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods)
+                for experiment, methods in figures.PAPER[options.figure]]
+        paths = figures.draw(rows, f"figure{options.figure}", folder)
+    elif options.figure == "sensitivity":
+        paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
+    elif _is_config(options.figure):
+        experiment = config.load(options.figure)
+        paths = figures.draw([_collect(experiment, options)], experiment.name, folder)
     else:
-        raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor a figure of the paper that is "
-                         f"reproduced so far: {', '.join(figures.PAPER)}")
-    _print_paths(figures.draw([_collect(row, options) for row in rows], name, Path(options.results, "figures")))
+        raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
+                         f"{', '.join(figures.PAPER)}, sensitivity")
+    _print_paths(paths)
     return 0
 
 
 def table(options: argparse.Namespace) -> int:
     """Write a table from records."""
     from experiments import tables
-    paths = tables.write(_collect(config.load(options.config), options), Path(options.results, "tables"))
-    print(paths[0].read_text(encoding="utf-8"))
-    _print_paths(paths)
+
+    if options.table == "A1":
+        made = {"tableA1": tables.table_a1(_collect_grids(options))}
+    elif options.table == "A2":
+        made = {"tableA2": tables.table_a2(_collect_grid(config.load(CIFAR), options))}
+    elif options.table == "A3":
+        made = {"tableA3": tables.table_a3(_collect(config.load(CIFAR), options))}
+    elif _is_config(options.table):
+        results = _collect(config.load(options.table), options)
+        made = {results.experiment.name: tables.summary(results)}
+        if "adam" in results.methods:
+            made[f"{results.experiment.name}_epochs_to_target"] = tables.epochs_to_target(results)
+    else:
+        raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
+    for name, content in made.items():
+        paths = tables.write(content, name, Path(options.results, "tables"))
+        print(paths[0].read_text(encoding="utf-8"))
+        _print_paths(paths)
     return 0
 
 
-def _collect(experiment: Experiment, options: argparse.Namespace):
-    from experiments.results import collect  # here, as pandas takes longer to load than most commands
-    return collect(experiment, Path(options.results), options.method, options.seeds, options.partial)
+# The imports stand where they are used, as pandas takes longer to load than most commands.
+
+def _collect(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
+    from experiments.results import collect
+
+    return collect(experiment, Path(options.results), options.method or methods, options.seeds, options.partial)
+
+
+def _collect_grid(experiment: Experiment, options: argparse.Namespace):
+    from experiments.results import collect_grid
+
+    return collect_grid(experiment, Path(options.results), options.method, options.seeds,
+                        getattr(options, "partial", False))
+
+
+def _collect_grids(options: argparse.Namespace):
+    """The grid searches of --config, or all that select."""
+    chosen = [config.load(path) for path in options.config or sorted(CONFIGS.glob("*.yaml"))]
+    if not options.config:
+        chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
+    return [_collect_grid(experiment, options) for experiment in chosen]
+
+
+def _is_config(text: str) -> bool:
+    return Path(text).suffix in (".yaml", ".yml")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -149,16 +218,28 @@ def _parser() -> argparse.ArgumentParser:
         add_selection(command)
         command.add_argument("--partial", action="store_true", help="show what is there where runs are missing")
 
-    training = add("run", run, "train an experiment's runs, or the rest of them")
-    training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
-    add_selection(training)
-    training.add_argument("--epochs", type=_positive, metavar="N", help="how far to go (default: the configuration's)")
-    training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
-    training.add_argument("--data", metavar="DIR", help="folder of the data sets (default: NAMSG_DATA, else "
-                                                        "MXNet's own, to which missing files are downloaded)")
-    training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
-    training.add_argument("--threads", type=_positive, default=1, metavar="N",
-                          help="threads of each run; a run's numbers depend on it (default: 1)")
+    def add_grids(command):
+        command.add_argument("--config", nargs="+", metavar="CONFIG",
+                             help="grid searches of sensitivity and A1 (default: all that select)")
+
+    def add_training(training):
+        training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+        add_selection(training)
+        training.add_argument("--epochs", type=_positive, metavar="N",
+                              help="how far to go (default: the configuration's)")
+        training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
+        training.add_argument("--data", metavar="DIR", help="folder of the data sets (default: NAMSG_DATA, else "
+                                                            "MXNet's own, to which missing files are downloaded)")
+        training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
+        training.add_argument("--threads", type=_positive, default=1, metavar="N",
+                              help="threads of each run; a run's numbers depend on it (default: 1)")
+        training.add_argument("--scheduler", metavar="ADDR",
+                              help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
+                                   "--results and --data under the same paths")
+        training.add_argument("--tensorboard", metavar="DIR", help="log each epoch for TensorBoard, too")
+
+    add_training(add("run", run, "train an experiment's runs, or the rest of them"))
+    add_training(add("grid", grid, "search the grids of an experiment, or the rest of them, and select"))
 
     add("list", show_list, "show experiments, methods and their sources")
 
@@ -168,11 +249,15 @@ def _parser() -> argparse.ArgumentParser:
     add_results(status)
 
     drawing = add("figure", figure, "draw a figure from records, as PNG and SVG")
-    drawing.add_argument("figure", metavar="FIGURE|CONFIG", help="2 (its top row), or a YAML file for one experiment")
+    drawing.add_argument("figure", metavar="FIGURE|CONFIG",
+                         help="2, 3, A1, sensitivity (of the grid searches), or a YAML file for one experiment")
+    add_grids(drawing)
     add_reading(drawing)
 
-    tabulating = add("table", table, "write a table from records, as Markdown and CSV")
-    tabulating.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    tabulating = add("table", table, "write a table from records, as Markdown, CSV and LaTeX")
+    tabulating.add_argument("table", metavar="TABLE|CONFIG",
+                            help="A1, A2, A3, or a YAML file for an experiment's results and epochs to a train loss")
+    add_grids(tabulating)
     add_reading(tabulating)
     return parser
 

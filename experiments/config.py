@@ -52,19 +52,34 @@ class Method:
     grid: Mapping[str, Sequence[float]]
     by_default: bool
 
+    def at(self, point: Mapping[str, float]) -> dict[str, Any]:
+        """The parameters with those of a point of the grid; a schedule takes the point's value for its ``initial``."""
+        return {**self.parameters, **{name: {**self.parameters[name], "initial": value}
+                                      if isinstance(self.parameters.get(name), dict) else value
+                                      for name, value in point.items()}}
+
+    def points(self) -> list[dict[str, float]]:
+        """All the points of the grid."""
+        return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())] if self.grid else []
+
 
 @dataclass(frozen=True)
 class Tuning:
-    """How long and with which seeds the grids are searched; these seeds are none of the reported ones."""
+    """How long and with which seeds the grids are searched.
+
+    ``selects`` is False for a grid that only shows how sensitive the methods are, and may share the reported seeds.
+    """
 
     epochs: int
     seeds: Sequence[int]
+    selects: bool
 
 
 class Options(NamedTuple):
     """How runs are made; of all this only ``threads`` and ``device`` ('cpu' or 'gpu:N') change their numbers.
 
-    ``epochs`` is how far they go; ``results`` and ``data`` are folders, ``data`` None for the default.
+    ``epochs`` is how far they go; ``results``, ``data`` and ``tensorboard`` are folders: ``data`` None for the default,
+    ``tensorboard`` None for no such log.
     """
 
     results: Path
@@ -72,6 +87,7 @@ class Options(NamedTuple):
     data: str | None
     device: str
     threads: int
+    tensorboard: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,13 @@ class Run:
                 "source": self.source, "threads": options.threads, "device": options.device}
 
 
+class GridRun(NamedTuple):
+    """A run of a grid search and its point of the grid."""
+
+    run: Run
+    point: Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A checked configuration file; ``name`` is the file's. See the files in ``configs/``."""
@@ -124,17 +147,29 @@ class Experiment:
     def runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
         """The reported runs, seed by seed; by default of the default methods and all the configuration's seeds."""
         chosen, seeds = self.select(methods), self.seeds if seeds is None else list(seeds)
-        tuned = self.tuning and sorted(set(seeds) & set(self.tuning.seeds))
+        tuned = self.tuning and self.tuning.selects and sorted(set(seeds) & set(self.tuning.seeds))
         if tuned:
             raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.tuning.seeds)} for tuning")
-        return [self._run(method, seed) for seed, method in itertools.product(seeds, chosen)]
+        return [self._run(method, seed, method.parameters, method.source)
+                for seed, method in itertools.product(seeds, chosen)]
 
-    def _run(self, method: Method, seed: int) -> Run:
+    def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[GridRun]:
+        """The runs of the grid search, seed by seed: each point of each method's grid."""
+        if self.tuning is None:
+            raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
+        seeds = self.tuning.seeds if seeds is None else list(seeds)
+        reported = self.tuning.selects and sorted(set(seeds) & set(self.seeds))
+        if reported:
+            raise UsageError(f"seed {reported[0]}: {self.name} keeps seeds {seed_range(self.seeds)} for reported runs")
+        return [GridRun(self._run(method, seed, method.at(point), "grid search"), point)
+                for seed, method in itertools.product(seeds, self.select(methods)) for point in method.points()]
+
+    def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str) -> Run:
         settings = {
             "data": self.data, "model": self.model, "batch_size": self.batch_size, "method": method.name,
-            "optimizer": method.optimizer, "parameters": {**method.parameters, "wd": self.weight_decay},
+            "optimizer": method.optimizer, "parameters": {**parameters, "wd": self.weight_decay},
         }
-        return Run(self.name, method.name, settings, seed, method.source)
+        return Run(self.name, method.name, settings, seed, source)
 
 
 def run_id(settings: Mapping[str, Any], seed: int) -> str:
@@ -191,11 +226,11 @@ def _experiment(name: str, block: _Block) -> Experiment:
 
 
 def _tuning(experiment: _Block, reported_seeds: Sequence[int]) -> Tuning:
-    block = experiment.block("tuning", ("epochs", "seeds"))
-    seeds = block.seeds("seeds")
-    if set(seeds) & set(reported_seeds):
+    block = experiment.block("tuning", ("epochs", "seeds", "selects"))
+    seeds, selects = block.seeds("seeds"), block.flag("selects", default=True)
+    if selects and set(seeds) & set(reported_seeds):
         raise UsageError(f"{block.where}: seeds: must not be among the reported seeds {seed_range(reported_seeds)}")
-    return Tuning(block.integer("epochs", at_least=1), seeds)
+    return Tuning(block.integer("epochs", at_least=1), seeds, selects)
 
 
 def _method(name: str, block: _Block) -> Method:

@@ -1,4 +1,4 @@
-"""The paper's figures from records: each row an experiment; train loss, test loss and test accuracy against epochs.
+"""The paper's figures from records, and how sensitive the methods are to the step size.
 
 Lines are means over the seeds, bands one standard deviation to either side. Equal records give equal files where the
 version of matplotlib is equal.
@@ -13,29 +13,58 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.results import LABELS, Results
+from experiments import selection
+from experiments.results import LABELS, Grid, Results
 
-# The experiments in each figure's rows, top to bottom.
-PAPER = {"2": ("mnist_logistic",)}
+FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
+STRATEGIES = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
+# The rows of each figure of the paper, top to bottom: experiment and methods.
+PAPER = {
+    "2": (("mnist_logistic", FIVE), ("mnist_cnn", FIVE)),
+    "3": (("cifar10_resnet20", FIVE), ("cifar10_resnet20", STRATEGIES)),
+    "A1": (("cifar10_resnet20", ("namsb1", "namsb2", "amsb1", "amsb2")),),
+}
 PANELS = (("train_loss", "train loss", "log"), ("test_loss", "test loss", "linear"),
           ("test_accuracy", "test accuracy", "linear"))
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"sgd": "#000000", "adam": "#E69F00", "nadam": "#56B4E9", "nadam_mxnet": "#CC79A7", "amsgrad": "#009E73",
-           "namsg": "#D55E00"}
+           "namsg": "#D55E00", "namsg1": "#882255", "swnts": "#0072B2", "swnts1": "#117733", "namsb1": "#D55E00",
+           "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
 STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False}
 
 
 def draw(rows: Sequence[Results], name: str, folder: Path) -> list[Path]:
-    """Write ``name``.png and ``name``.svg into the folder and return their paths."""
+    """Draw a row per result: train loss, test loss and test accuracy against epochs.
+
+    Writes ``name``.png and ``name``.svg into the folder and returns their paths.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, 3.6 * len(rows)), layout="constrained")
         for axes, results in zip(figure.subplots(len(rows), len(PANELS), squeeze=False), rows):
             _draw_row(axes, results)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
+        return save(figure, name, folder)
+
+
+def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Path]:
+    """Draw a panel per grid search: the train loss at its last epoch against the step size.
+
+    A line per method and beta2; a ring around the best point of each method, a square where that lies on an edge of the
+    grid in alpha. Points where a run diverged are left out. Writes and returns as `draw`.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.5 * len(grids), 4.2), layout="constrained")
+        for axes, grid in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids):
+            _draw_grid(axes, grid)
+        return save(figure, name, folder)
+
+
+def save(figure: Figure, name: str, folder: Path) -> list[Path]:
+    """Write ``name``.png and ``name``.svg into the folder and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    figure.savefig(paths[0], dpi=150)
+    figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
 
@@ -63,3 +92,21 @@ def _legend(results: Results, method: str) -> str:
     diverged = (results.runs[results.runs["method"] == method]["status"] == "diverged").sum()
     n = results.epochs[results.epochs["method"] == method]["seed"].nunique()
     return f"{LABELS[method]} (n = {n}" + (f", {diverged} diverged)" if diverged else ")")
+
+
+def _draw_grid(axes, grid: Grid) -> None:
+    points = selection.averages(grid)
+    points = points[points["diverged"] == 0]
+    for method, selected in selection.select(grid).items():
+        for beta2, of_beta2 in points[points["method"] == method].groupby("beta2", dropna=False):
+            line = of_beta2.sort_values("learning_rate")
+            label = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")   # NaN: the method has none
+            axes.errorbar(line["learning_rate"], line["mean"], line["std"].fillna(0), label=label, marker=".",
+                          color=COLOURS[method], linestyle="--" if beta2 == 0.999 else "-", linewidth=1.3)
+        marker = "s" if "learning_rate" in selected["edges"] else "o"
+        axes.plot(selected["chosen"]["learning_rate"], selected["train_loss"], marker, markersize=10,
+                  color=COLOURS[method], fillstyle="none")
+    axes.set(xscale="log", yscale="log", xlabel="α",
+             ylabel=f"train loss at epoch {grid.experiment.tuning.epochs}")
+    axes.set_title(f"{grid.experiment.title} (n = {len(grid.seeds)} a point)")
+    axes.legend(fontsize=7)

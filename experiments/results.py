@@ -12,7 +12,8 @@ from experiments.errors import RecordError
 from experiments.records import EPOCH_COLUMNS, RunRecord
 
 LABELS = {"sgd": "SGD", "adam": "ADAM", "nadam": "NADAM", "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD",
-          "namsg": "NAMSG"}
+          "namsg": "NAMSG", "namsg1": "NAMSG1", "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1",
+          "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2"}
 
 
 class Results(NamedTuple):
@@ -46,9 +47,42 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
         if status != "diverged":
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
     if not runs or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short))
+        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs))
     return Results(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]),
                    pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
+
+
+class Grid(NamedTuple):
+    """The runs of a grid search, up to its last epoch.
+
+    ``runs``: one row per run with columns method, those of ``coordinates`` (NaN where a method lacks one), seed, status
+    ('done' or 'diverged') and train_loss, that of the last epoch.
+    """
+
+    experiment: Experiment
+    seeds: Sequence[int]
+    coordinates: Sequence[str]
+    runs: pd.DataFrame
+
+
+def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
+                 partial: bool) -> Grid:
+    """Read the records of a grid search. RecordError if any run is missing or short, or, if ``partial``, if all are."""
+    runs, short = [], []
+    chosen = experiment.grid(methods, seeds)
+    epochs = experiment.tuning.epochs
+    for run, point in chosen:
+        status, rows = read_run(RunRecord(results / run.folder), epochs)
+        if status == "short":
+            short.append((run, len(rows)))
+        else:
+            loss = rows[-1]["train_loss"] if status == "done" else float("nan")
+            runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
+    if not runs or (short and not partial):
+        raise RecordError(_what_is_missing(experiment, results, short, "grid", epochs))
+    coordinates = list(dict.fromkeys(name for _, point in chosen for name in point))
+    return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,
+                pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"]))
 
 
 def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:
@@ -61,8 +95,9 @@ def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:
     return ("done" if done and done["epochs"] >= epochs else "short"), rows[:epochs]
 
 
-def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]]) -> str:
-    run, epochs = short[0]
+def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,
+                     epochs: int) -> str:
+    run, recorded = short[0]
     return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
-            f"{run.seed} with {epochs} of {experiment.epochs} epochs; make them by python -m experiments run, "
+            f"{run.seed} with {recorded} of {epochs} epochs; make them by python -m experiments {command}, "
             "or show what is there by --partial")

@@ -30,6 +30,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     """The status of an experiment's default methods, and of others that have records, as JSON can hold it.
 
     ``seconds_left`` is what one process would need for the rest, None where nothing is recorded to tell it from.
+    ``grid`` has the same of its grid search, counted over all methods, and is None where it has none.
     """
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
@@ -40,7 +41,16 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
         "failed": {str(s.run.folder): s.reason for s in statuses if s.state == "failed"},
         "seconds_left": _seconds_left(statuses, experiment.epochs),
+        "grid": _survey_grid(experiment, results) if experiment.tuning else None,
     }
+
+
+def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
+    epochs = experiment.tuning.epochs
+    statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run, _ in experiment.grid()]
+    count = Counter(s.state for s in statuses)
+    return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
+            "seconds_left": _seconds_left(statuses, epochs)}
 
 
 def describe(status: dict[str, Any]) -> str:
@@ -50,10 +60,18 @@ def describe(status: dict[str, Any]) -> str:
     for method, counts in status["methods"].items():
         lines.append(f"  {method:12}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
     lines += [f"  failed: {folder}: {reason}" for folder, reason in status["failed"].items()]
-    seconds = status["seconds_left"]
-    lines.append("  time left: " + ("unknown, as no epoch is recorded" if seconds is None else
-                                    f"{duration(seconds)} in one process" if seconds else "none"))
+    lines.append(f"  time left: {_time_left(status['seconds_left'])}")
+    if status["grid"]:
+        runs = ", ".join(f"{n} {state}" for state, n in status["grid"]["runs"].items() if n)
+        lines.append(f"  grid search, {status['grid']['epochs']} epochs: {runs}; time left: "
+                     f"{_time_left(status['grid']['seconds_left'])}")
     return "\n".join(lines)
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown, as no epoch is recorded"
+    return f"{duration(seconds)} in one process" if seconds else "none"
 
 
 def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:

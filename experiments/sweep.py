@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections import deque
 from multiprocessing.connection import Connection, wait
-from typing import Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence, Tuple, Union
 
 from experiments.config import Options, Run
 from experiments.errors import RecordError, UsageError
@@ -23,6 +23,7 @@ from experiments.records import Busy, RunRecord
 
 # What a worker says: ("epoch", number) after each, and one of the others at its end, with a text.
 EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
+Words = Tuple[str, Union[int, str]]
 
 
 class Outcome(NamedTuple):
@@ -53,9 +54,8 @@ def sweep(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) 
                     progress.epoch(worker.run, content)
                     continue
                 del active[connection]
-                if kind == UNUSABLE:
-                    raise UsageError(content)
-                outcomes.append(worker.outcome(kind, content))
+                worker.process.join()
+                outcomes.append(outcome(worker.run, options, kind, content))
                 progress.ended(*outcomes[-1])
     finally:
         for worker in active.values():
@@ -65,11 +65,43 @@ def sweep(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) 
     return outcomes
 
 
+def attempt(run: Run, options: Options, report: Callable[[int], None]) -> Words:
+    """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words."""
+    try:
+        from experiments.training import train  # here, as it loads MXNet
+
+        train(run, options, report)
+        return ENDED, ""
+    except Busy:
+        return BUSY, "another process is at it"
+    except UsageError as error:
+        return UNUSABLE, str(error)
+    except RecordError as error:
+        return FAILED, str(error)
+    except OSError as error:   # a full disk, a folder that is read-only
+        return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror}"
+    except Exception as error:
+        traceback.print_exc()
+        return FAILED, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+
+def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
+    """What became of a run, from a worker's last words: notes a failure in its record; UNUSABLE raises UsageError."""
+    record = RunRecord(options.results / run.folder)
+    if kind == UNUSABLE:
+        raise UsageError(text)
+    if kind == ENDED:
+        return Outcome(run, record.completion()["status"])
+    if kind == FAILED:
+        record.fail(text)
+    return Outcome(run, kind, text)
+
+
 class _Worker:
     """The parent's end of a process that makes one run."""
 
     def __init__(self, run: Run, options: Options):
-        self.run, self.record = run, RunRecord(options.results / run.folder)
+        self.run = run
         spawn = multiprocessing.get_context("spawn")   # MXNet does not survive a fork
         self.connection, child = spawn.Pipe(duplex=False)
         self.process = spawn.Process(target=_work, args=(run, options, child))
@@ -77,7 +109,7 @@ class _Worker:
             self.process.start()
         child.close()   # so that the child's death ends the connection
 
-    def receive(self) -> tuple[str, int | str]:
+    def receive(self) -> Words:
         """The worker's next words; FAILED where it died without any."""
         try:
             return self.connection.recv()
@@ -86,33 +118,11 @@ class _Worker:
             code = self.process.exitcode
             return FAILED, f"its process {f'was killed by signal {-code}' if code < 0 else f'exited with {code}'}"
 
-    def outcome(self, kind: str, reason: str) -> Outcome:
-        self.process.join()
-        if kind == ENDED:
-            return Outcome(self.run, self.record.completion()["status"])
-        if kind == FAILED:
-            self.record.fail(reason)
-        return Outcome(self.run, kind, reason)
-
 
 def _work(run: Run, options: Options, connection: Connection) -> None:
     """What a worker process does."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    try:
-        from experiments.training import train  # here, as it loads MXNet
-        train(run, options, lambda epoch: connection.send((EPOCH, epoch)))
-        connection.send((ENDED, ""))
-    except Busy:
-        connection.send((BUSY, "another process is at it"))
-    except UsageError as error:
-        connection.send((UNUSABLE, str(error)))
-    except RecordError as error:
-        connection.send((FAILED, str(error)))
-    except OSError as error:   # a full disk, a folder that is read-only
-        connection.send((FAILED, f"{error.filename or options.results / run.folder}: {error.strerror}"))
-    except Exception as error:
-        traceback.print_exc()
-        connection.send((FAILED, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+    connection.send(attempt(run, options, lambda epoch: connection.send((EPOCH, epoch))))
 
 
 def _exit_with_parent() -> None:

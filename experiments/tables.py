@@ -1,26 +1,62 @@
-"""A table of an experiment's results from records, as Markdown and CSV: one row per method."""
+"""Tables from records, the paper's numbers beside ours: Markdown to read, CSV to compute with, LaTeX to print."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple, Sequence
 
 import pandas as pd
 
-from experiments.results import LABELS, Results
+from experiments import paper, selection
+from experiments.results import LABELS, Grid, Results
 
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
             "test_accuracy": "test accuracy", "best_test_accuracy": "best test accuracy"}
+LAST_EPOCHS = 5   # of which Table A3 takes the mean test accuracy
 
 
-def summarize(results: Results) -> pd.DataFrame:
-    """One row per method.
+class Table(NamedTuple):
+    """A table: ``numbers`` to compute with, and ``cells``, texts with the same rows to read."""
 
-    Columns: method; its hyper-parameters; n, the runs that the numbers are of; seeds, the runs that the configuration
+    title: str
+    numbers: pd.DataFrame
+    cells: pd.DataFrame
+
+
+def write(table: Table, name: str, folder: Path) -> list[Path]:
+    """Write ``name``.md, .csv and .tex into the folder and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in ("md", "csv", "tex")]
+    paths[0].write_text(_markdown(table), encoding="utf-8")
+    table.numbers.to_csv(paths[1], index=False)
+    paths[2].write_text(table.cells.to_latex(index=False, escape=True, caption=table.title), encoding="utf-8")
+    return paths
+
+
+def _markdown(table: Table) -> str:
+    lines = [list(table.cells.columns), ["---"] * len(table.cells.columns), *table.cells.values.tolist()]
+    return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# One experiment's results
+
+def summary(results: Results) -> Table:
+    """One row per method, at the last epoch that its runs have.
+
+    Numbers: method; its hyper-parameters; n, the runs that the numbers are of; seeds, the runs that the configuration
     asks for; diverged, the runs left out; epochs, the fewest that any run has; and ``*_mean`` and ``*_std`` (of a
     sample; empty for one run) over the runs of each measure at the run's last epoch, or of its best_test_accuracy.
     """
-    return pd.DataFrame([_summary(results, method) for method in results.methods])
+    numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
+    cells = [{
+        "method": LABELS[row["method"]],
+        **{symbol: _number(row[name]) for name, symbol in HYPERPARAMETERS.items()},
+        "n": _runs(row), "epochs": _number(row["epochs"]),
+        **{title: _mean_and_deviation(row[f"{measure}_mean"], row[f"{measure}_std"])
+           for measure, title in MEASURES.items()},
+    } for _, row in numbers.iterrows()]
+    return Table(results.experiment.title, numbers, pd.DataFrame(cells))
 
 
 def _summary(results: Results, method: str) -> dict:
@@ -29,44 +65,156 @@ def _summary(results: Results, method: str) -> dict:
     diverged = runs["status"] == "diverged"
     last = epochs.sort_values("epoch").groupby("seed").last()
     last["best_test_accuracy"] = epochs.groupby("seed")["test_accuracy"].max()
-    parameters = results.experiment.methods[method].parameters
-    row = {"method": method, **{name: parameters.get(name) for name in HYPERPARAMETERS}, "n": len(last),
-           "seeds": len(results.experiment.seeds), "diverged": diverged.sum(),
-           "epochs": runs["epochs"][~diverged].min()}
+    row = {"method": method, **_parameters(results, method), "n": len(last), "seeds": len(results.experiment.seeds),
+           "diverged": diverged.sum(), "epochs": runs["epochs"][~diverged].min()}
     for measure in MEASURES:
         row[f"{measure}_mean"], row[f"{measure}_std"] = last[measure].mean(), last[measure].std()
     return row
 
 
-def write(results: Results, folder: Path) -> list[Path]:
-    """Write the table of an experiment as ``<its name>.md`` and ``.csv`` into the folder and return their paths."""
-    summary = summarize(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{results.experiment.name}.{kind}" for kind in ("md", "csv")]
-    paths[0].write_text(markdown(results.experiment.title, summary), encoding="utf-8")
-    summary.to_csv(paths[1], index=False)
-    return paths
+def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]:
+    """A method's constant hyper-parameters, and the first value of a scheduled one."""
+    values = results.experiment.methods[method].parameters
+    return {name: value["initial"] if isinstance(value := values.get(name), dict) else value
+            for name in HYPERPARAMETERS}
 
 
-def markdown(title: str, summary: pd.DataFrame) -> str:
-    """The summary as a table to read: mean ± standard deviation; n is marked where runs are missing or left out."""
-    header = ["method", *HYPERPARAMETERS.values(), "n", "epochs", *MEASURES.values()]
-    lines = [header, ["---"] * len(header), *(_cells(row) for _, row in summary.iterrows())]
-    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def epochs_to_target(results: Results, reference: str = "adam") -> Table:
+    """How many epochs each method needs to reach the train loss that ``reference`` has at some of its epochs.
+
+    The targets are the means over the seeds of the reference's running train loss at a quarter, half and all of its
+    epochs before the step size first drops (of all epochs where it does not). A run reaches a target in the first epoch
+    whose running train loss is at most that. Numbers: method, target, reference_epoch, n (runs), reached (of them),
+    epochs_mean and epochs_std over the runs that reached it.
+    """
+    constant = _before_the_drop(results.epochs)
+    means = constant[constant["method"] == reference].groupby("epoch")["train_loss"].mean()
+    last = int(means.index.max())
+    rows = []
+    for method in results.methods:
+        runs = results.epochs[results.epochs["method"] == method]
+        for epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
+            reached = runs[runs["train_loss"] <= means[epoch]].groupby("seed")["epoch"].min()
+            rows.append({"method": method, "target": means[epoch], "reference_epoch": epoch,
+                         "n": runs["seed"].nunique(), "reached": len(reached), "epochs_mean": reached.mean(),
+                         "epochs_std": reached.std()})
+    numbers = pd.DataFrame(rows)
+    cells = [{"method": LABELS[method], **{
+        f"train loss {row['target']:.4f} ({LABELS[reference]}'s at epoch {row['reference_epoch']})":
+            _epochs_reached(row) for _, row in group.iterrows()}}
+        for method, group in numbers.groupby("method", sort=False)]
+    return Table(f"{results.experiment.title}: epochs to reach a train loss", numbers, pd.DataFrame(cells))
 
 
-def _cells(row: pd.Series) -> list[str]:
+def _before_the_drop(epochs: pd.DataFrame) -> pd.DataFrame:
+    first = epochs.groupby("method")["learning_rate"].transform("first")
+    return epochs[epochs["learning_rate"] == first]
+
+
+def _epochs_reached(row: pd.Series) -> str:
+    if not row["reached"]:
+        return f"none of {row['n']}"
+    mean = _mean_and_deviation(row["epochs_mean"], row["epochs_std"], 1)
+    return mean if row["reached"] == row["n"] else f"{mean} ({row['reached']} of {row['n']})"
+
+
+# The supplement's tables
+
+def table_a1(grids: Sequence[Grid]) -> Table:
+    """Table A1: the hyper-parameters that the paper's grid search chose, and those that ours did."""
+    rows = []
+    for grid in grids:
+        for method, selected in selection.select(grid).items():
+            papers = _parameters(grid, method)
+            rows.append({
+                "experiment": grid.experiment.name, "method": method,
+                **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
+                **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
+                "train_loss_ours": selected["train_loss"], "train_loss_at_papers": _loss_at(grid, method, papers),
+                "n": selected["n"], "edges": " ".join(selected["edges"])})
+    numbers = pd.DataFrame(rows)
+    cells = [{
+        "experiment": row["experiment"], "method": LABELS[row["method"]],
+        "paper (α, β1, β2)": _point(row, "paper"), "ours (α, β1, β2)": _point(row, "ours"),
+        "train loss at ours": _number(row["train_loss_ours"], ".4f"),
+        "at the paper's": _number(row["train_loss_at_papers"], ".4f"), "n": f"{row['n']}",
+        "on the grid's edge": ", ".join(HYPERPARAMETERS[name] for name in row["edges"].split()),
+    } for _, row in numbers.iterrows()]
+    return Table("Table A1: hyper-parameters chosen by grid search", numbers, pd.DataFrame(cells))
+
+
+def _loss_at(grid: Grid, method: str, parameters: dict[str, float | None]) -> float:
+    points = selection.averages(grid)
+    points = points[points["method"] == method]
+    for name in grid.coordinates:
+        if parameters[name] is not None:
+            points = points[points[name] == parameters[name]]
+    return points["mean"].iloc[0] if len(points) else float("nan")
+
+
+def _point(row: pd.Series, whose: str) -> str:
+    return ", ".join(filter(None, (_number(row[f"{name}_{whose}"]) for name in HYPERPARAMETERS)))
+
+
+def table_a2(grid: Grid) -> Table:
+    """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours."""
+    points = selection.averages(grid)
+    points["paper"] = [paper.TABLE_A2.get(_papers_name(row["method"]), {}).get((row["learning_rate"], row["beta2"]))
+                       for _, row in points.iterrows()]
+    points = points[points["paper"].notna()]
+    cells = []
+    for (alpha, beta2), group in points.sort_values(["beta2", "learning_rate"]).groupby(
+            ["learning_rate", "beta2"], sort=False):
+        row = {"α": f"{alpha:g}", "β2": f"{beta2:g}"}
+        for _, point in group.iterrows():
+            row[f"{LABELS[point['method']]}, paper"] = f"{point['paper']:.4f}"
+            row[f"{LABELS[point['method']]}, ours"] = "diverged" if point["diverged"] else \
+                f"{_mean_and_deviation(point['mean'], point['std'])} (n = {point['n']})"
+        cells.append(row)
+    return Table(f"Table A2: train loss at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
+                 points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
+                 pd.DataFrame(cells).fillna(""))
+
+
+def _papers_name(method: str) -> str:
+    """The paper's NADAM is very likely MXNet's own: both of ours stand beside it."""
+    return "nadam" if method == "nadam_mxnet" else method
+
+
+def table_a3(results: Results) -> Table:
+    """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours."""
+    rows = []
+    for method in results.methods:
+        epochs = results.epochs[results.epochs["method"] == method].sort_values("epoch")
+        by_seed = epochs.groupby("seed")["test_accuracy"]
+        last, best = by_seed.apply(lambda accuracy: accuracy.tail(LAST_EPOCHS).mean()), by_seed.max()
+        (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
+            _papers_name(method), ((float("nan"),) * 2,) * 2)
+        rows.append({"method": method, "n": len(last), "seeds": len(results.experiment.seeds),
+                     "diverged": (results.runs[results.runs["method"] == method]["status"] == "diverged").sum(),
+                     "last_paper_mean": paper_last, "last_paper_std": paper_last_std,
+                     "last_mean": last.mean(), "last_std": last.std(),
+                     "best_paper_mean": paper_best, "best_paper_std": paper_best_std,
+                     "best_mean": best.mean(), "best_std": best.std()})
+    numbers = pd.DataFrame(rows)
+    cells = [{"method": LABELS[row["method"]], "n": _runs(row), **{
+        f"{title}, {whose}": _mean_and_deviation(row[f"{key}_mean"], row[f"{key}_std"])
+        for title, name in ((f"mean of last {LAST_EPOCHS} epochs", "last"), ("best of each run", "best"))
+        for whose, key in (("paper", f"{name}_paper"), ("ours", name))}} for _, row in numbers.iterrows()]
+    return Table(f"Table A3: test accuracy, {results.experiment.title}", numbers, pd.DataFrame(cells))
+
+
+def _runs(row: pd.Series) -> str:
+    """n, marked where runs are missing or left out."""
     n = f"{row['n']}" if row["n"] == row["seeds"] else f"{row['n']} of {row['seeds']}"
-    return [
-        LABELS[row["method"]],
-        *("" if pd.isna(row[name]) else f"{row[name]:g}" for name in HYPERPARAMETERS),
-        n + (f", {row['diverged']} diverged" if row["diverged"] else ""),
-        "" if pd.isna(row["epochs"]) else f"{row['epochs']:.0f}",
-        *(_mean_and_deviation(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES),
-    ]
+    return n + (f", {row['diverged']} diverged" if row["diverged"] else "")
 
 
-def _mean_and_deviation(mean: float, deviation: float) -> str:
+def _number(value: float | None, form: str = "g") -> str:
+    return "" if pd.isna(value) else f"{value:{form}}"
+
+
+def _mean_and_deviation(mean: float, deviation: float, digits: int = 4) -> str:
     if pd.isna(mean):
         return ""
-    return f"{mean:.4f}" if pd.isna(deviation) else f"{mean:.4f} ± {deviation:.4f}"
+    return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"

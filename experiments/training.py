@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from experiments import data, environment, models
+from experiments import data, environment, models, tensorboard
 from experiments.config import Options, Run, updates_per_epoch
 from experiments.errors import UsageError
 from experiments.records import RunRecord
@@ -49,6 +49,8 @@ def train(run: Run, options: Options, report: Callable[[int], None]) -> None:
                 record.finish(epoch - 1, "diverged")
                 return
             record.add_epoch(row, seconds, training.state())
+            if options.tensorboard:
+                tensorboard.log(Path(options.tensorboard, run.folder), row)
             report(epoch)
         record.finish(max(last, options.epochs), "done")
 

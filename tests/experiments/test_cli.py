@@ -59,6 +59,18 @@ def test_status(made):
     assert nothing["seconds_left"] is None
 
 
+def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
+    path = write_config(tmp_path)
+    arguments = ("run", path, "--results", tmp_path / "results", "--method", "namsg", "--seeds", "0", "--tensorboard",
+                 tmp_path / "log")
+    result = experiments(*arguments, "--epochs", "2")
+    assert result.returncode == 0, result.stderr
+    logs = list((tmp_path / "log").glob("tiny/namsg/*seed0/events*"))
+    assert len(logs) == 2
+    assert all(b"train_loss" in log.read_bytes() for log in logs)
+
+
 def test_figure_and_table(made):
     path, results, _ = made
     for name in ("figure", "table"):

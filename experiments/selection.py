@@ -1,0 +1,67 @@
+"""The outcome of a grid search: the hyper-parameters with the lowest train loss, and whether they lie on an edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.records import write_json
+from experiments.results import Grid
+
+RULE = "lowest mean train loss at the last epoch of the grid search; a point where a run diverged is out"
+
+
+def averages(grid: Grid) -> pd.DataFrame:
+    """One row per method and point: its coordinates, n (runs that did not diverge), diverged, mean and std of loss.
+
+    The mean is of the last epoch of the grid search, and infinite where a run diverged.
+    """
+    keys = ["method", *grid.coordinates]
+    rows = []
+    for values, runs in grid.runs.groupby(keys, dropna=False, sort=False):
+        diverged = int((runs["status"] == "diverged").sum())
+        losses = runs["train_loss"]
+        rows.append({**dict(zip(keys, values)), "n": len(runs) - diverged, "diverged": diverged,
+                     "mean": float("inf") if diverged else losses.mean(), "std": losses.std()})
+    return pd.DataFrame(rows)
+
+
+def select(grid: Grid) -> dict[str, dict[str, Any]]:
+    """By method: the chosen point, its mean train loss and n, and the edges of the grid that it lies on.
+
+    ``edges`` names each coordinate whose grid has more than two values, of which the lowest or the highest was chosen:
+    the optimum may lie beyond.
+    """
+    points = averages(grid)
+    selected = {}
+    for method in points["method"].unique():
+        of_method = points[points["method"] == method]
+        best = of_method.loc[of_method["mean"].idxmin()]
+        values = grid.experiment.methods[method].grid
+        selected[method] = {
+            "chosen": {name: float(best[name]) for name in values}, "train_loss": float(best["mean"]),
+            "n": int(best["n"]), "points": len(of_method), "diverged": int((of_method["diverged"] > 0).sum()),
+            "edges": [name for name in values if len(values[name]) > 2
+                      and best[name] in (min(values[name]), max(values[name]))]}
+    return selected
+
+
+def write(grid: Grid, results: Path) -> Path:
+    """Write the selection as ``<results>/<experiment>/selection.json`` and return its path."""
+    path = results / grid.experiment.name / "selection.json"
+    write_json(path, {"rule": RULE, "epochs": grid.experiment.tuning.epochs, "seeds": list(grid.seeds),
+                      "methods": select(grid)})
+    return path
+
+
+def describe(grid: Grid) -> str:
+    """The selection as lines to read."""
+    lines = [f"{RULE}:"]
+    for method, selected in select(grid).items():
+        point = ", ".join(f"{name} {value:g}" for name, value in selected["chosen"].items())
+        edge = f"; on the edge of the grid in {', '.join(selected['edges'])}" if selected["edges"] else ""
+        lines.append(f"  {method:12}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
+                     f"{selected['points']} points{edge})")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""A sweep on a real Dask cluster of processes on loopback, one worker of which is killed in mid-run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_experiment import CONFIG, command, experiments, numbers, write_config
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
+LONG = CONFIG.replace("train: 300", "train: 3000").replace("epochs: 3", "epochs: 6").replace("seeds: 0-1", "seeds: 0-0")
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    address_file = tmp_path / "scheduler.json"
+    process = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port",
+                                "0", "--no-dashboard", "--scheduler-file", str(address_file)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            if address_file.exists():
+                break
+            time.sleep(0.1)
+        with distributed.Client(scheduler_file=str(address_file)) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_worker(client, name):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=os.getcwd())
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--name",
+                             name, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp_path, scheduler):
+    path = write_config(tmp_path, LONG)
+    assert experiments("run", path, "--results", tmp_path / "local").returncode == 0
+    results = tmp_path / "results"
+    workers = [start_worker(scheduler, "first")]
+    try:
+        sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
+                                           scheduler.scheduler.address))
+        for _ in range(600):
+            if list(results.glob("tiny/*/*/checkpoint.zip")):
+                break
+            time.sleep(0.05)
+        workers.append(start_worker(scheduler, "late"))
+        workers[0].send_signal(signal.SIGKILL)
+        output, error = sweep.communicate(timeout=120)
+        assert sweep.returncode == 0, error
+        assert output.count(": done") == 2
+        assert numbers(results) == numbers(tmp_path / "local")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def test_no_scheduler_is_one_line(tmp_path):
+    result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", "tcp://127.0.0.1:9")
+    assert result.returncode == 2
+    assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there" in result.stderr

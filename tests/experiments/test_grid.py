@@ -1,0 +1,118 @@
+"""Grid searches: every point with every tuning seed, the rule of selection, edges, and what the tables say of it."""
+
+import json
+
+import pandas as pd
+import pytest
+from tiny_experiment import CONFIG, experiments, write_config
+
+from experiments import config, selection, tables
+from experiments.errors import UsageError
+from experiments.results import Grid
+
+GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    path = write_config(folder, GRID)
+    result = experiments("grid", path, "--results", folder / "results")
+    assert result.returncode == 0, result.stderr
+    return path, folder / "results", result.stdout
+
+
+def test_every_point_with_every_tuning_seed_and_no_other(searched):
+    path, results, output = searched
+    runs = config.load(path).grid()
+    assert len(runs) == 2 * 3 * 2
+    assert {run.seed for run, _ in runs} == {100, 101}
+    assert {str(run.folder) for run, _ in runs} == \
+        {str(done.parent.relative_to(results)) for done in results.glob("*/*/*/done.json")}
+    assert "12 runs of 2 epochs" in output
+
+
+def test_the_selection_has_the_lowest_mean_train_loss(searched):
+    path, results, output = searched
+    written = json.loads((results / "tiny" / "selection.json").read_text())
+    assert (written["epochs"], written["seeds"]) == (2, [100, 101])
+    experiment = config.load(path)
+    for method, selected in written["methods"].items():
+        means = {}
+        for run, point in experiment.grid([method]):
+            rows = (results / run.folder / "epochs.csv").read_text().splitlines()
+            loss = float(rows[2].split(",")[rows[0].split(",").index("train_loss")])
+            means.setdefault(point["learning_rate"], []).append(loss / 2)
+        best = min(means, key=lambda alpha: sum(means[alpha]))
+        assert selected["chosen"]["learning_rate"] == best
+        assert selected["train_loss"] == pytest.approx(sum(means[best]))
+        assert selected["edges"] == (["learning_rate"] if best != 0.005 else [])
+        assert f"  {method:12}learning_rate {best:g}" in output
+
+
+def test_sensitivity_and_table_a1(searched):
+    path, results, _ = searched
+    for name in (("figure", "sensitivity"), ("table", "A1")):
+        result = experiments(*name, "--config", path, "--results", results)
+        assert result.returncode == 0, result.stderr
+    assert {p.name for p in (results / "figures").iterdir()} == {"sensitivity.png", "sensitivity.svg"}
+    made = pd.read_csv(results / "tables" / "tableA1.csv")
+    assert list(made["method"]) == ["adam", "namsg"]
+    assert list(made["learning_rate_paper"]) == [0.005, 0.005]
+    assert (made["train_loss_at_papers"] >= made["train_loss_ours"]).all()
+    assert r"\begin{table}" in (results / "tables" / "tableA1.tex").read_text()
+
+
+def test_status_counts_the_grid_search(searched, tmp_path):
+    path, results, _ = searched
+    complete, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
+    assert (complete["grid"]["runs"]["done"], complete["grid"]["seconds_left"]) == (12, 0)
+    assert complete["methods"]["adam"]["missing"] == 2   # the reported runs are others
+    assert "grid search, 2 epochs: 12 missing" in experiments("status", path, "--results", tmp_path).stdout
+
+
+def test_what_is_missing_is_refused(searched, tmp_path):
+    path, _, _ = searched
+    result = experiments("table", "A1", "--config", path, "--results", tmp_path)
+    assert result.returncode == 1
+    assert "make them by python -m experiments grid" in result.stderr
+
+
+def test_reported_seeds_are_not_tuned_with(searched):
+    with pytest.raises(UsageError, match="seed 1: tiny keeps seeds 0-1 for reported runs"):
+        config.load(searched[0]).grid(seeds=[1])
+
+
+def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
+    schedule = {"schedule": "StepDecay", "initial": 0.001, "at": [100]}
+    method = config.Method("m", "namsg", {"learning_rate": schedule, "beta1": 0.9}, "", {}, True)
+    assert method.at({"learning_rate": 0.01, "beta2": 0.99}) == \
+        {"learning_rate": {"schedule": "StepDecay", "initial": 0.01, "at": [100]}, "beta1": 0.9, "beta2": 0.99}
+
+
+def grid_of(path, losses):
+    """A grid of the method adam, of its step size and two seeds; None is a run that diverged."""
+    runs = [{"method": "adam", "learning_rate": alpha, "seed": seed, "status": "done" if loss else "diverged",
+             "train_loss": loss} for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
+    return Grid(config.load(path), [100, 101], ["learning_rate"], pd.DataFrame(runs))
+
+
+def test_a_point_where_a_run_diverged_is_not_chosen(searched):
+    text = GRID.replace(", beta1: [0.9], beta2: [0.99]", "")
+    path = write_config(searched[0].parent, text, "rule")
+    selected = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, None)}))["adam"]
+    assert selected == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3, "diverged": 1,
+                        "edges": []}
+    edge = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]
+    assert edge["edges"] == ["learning_rate"]
+
+
+def test_table_a1_says_what_the_papers_point_has(searched):
+    path, results, _ = searched
+    experiment = config.load(path)
+    from experiments.results import collect_grid
+    grid = collect_grid(experiment, results, None, None, False)
+    table = tables.table_a1([grid]).numbers.set_index("method")
+    points = selection.averages(grid)
+    of_adam = points[(points["method"] == "adam") & (points["learning_rate"] == 0.005)]
+    assert table.loc["adam", "train_loss_at_papers"] == pytest.approx(of_adam["mean"].iloc[0])

@@ -1,0 +1,71 @@
+"""Tables from made-up records: means, deviations, n, and the paper's numbers beside them."""
+
+import pandas as pd
+import pytest
+from tiny_experiment import write_config
+
+from experiments import config, paper, tables
+from experiments.records import EPOCH_COLUMNS
+from experiments.results import Results
+
+
+def results_of(folder, losses, accuracies=None, statuses=None):
+    """Results of the tiny experiment: by (method, seed), the train losses (and test accuracies) of its epochs."""
+    epochs = [{**dict.fromkeys(EPOCH_COLUMNS, 0.5), "method": method, "seed": seed, "epoch": i + 1,
+               "learning_rate": 0.1, "train_loss": loss,
+               "test_accuracy": (accuracies or {}).get((method, seed), [0.5] * len(values))[i]}
+              for (method, seed), values in losses.items() for i, loss in enumerate(values)]
+    runs = [{"method": method, "seed": seed, "status": "done", "epochs": len(values)}
+            for (method, seed), values in losses.items()]
+    runs += [{"method": method, "seed": seed, "status": "diverged", "epochs": 0} for method, seed in statuses or ()]
+    return Results(config.load(write_config(folder)), pd.DataFrame(runs), pd.DataFrame(epochs))
+
+
+def test_the_summary_has_mean_deviation_and_n(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [0.9, 0.2], ("adam", 1): [0.9, 0.4], ("namsg", 0): [0.9, 0.1]},
+                         statuses=[("namsg", 1)])
+    table = tables.summary(results)
+    adam, namsg = (row for _, row in table.numbers.iterrows())
+    assert (adam["train_loss_mean"], adam["train_loss_std"]) == pytest.approx((0.3, 0.1414), abs=1e-4)
+    assert list(table.cells["n"]) == ["2", "1 of 2, 1 diverged"]
+    assert list(table.cells["train loss"]) == ["0.3000 ± 0.1414", "0.1000"]
+    assert (namsg["n"], namsg["diverged"]) == (1, 1)
+
+
+def test_epochs_to_a_train_loss(tmp_path):
+    """ADAM's means are 1.0, 0.6, 0.5, 0.4; the targets are those of epochs 1, 2 and 4."""
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("adam", 1): [1.0, 0.6, 0.5, 0.4],
+                                    ("namsg", 0): [0.7, 0.4, 0.3, 0.2], ("namsg", 1): [0.6, 0.5, 0.45, 0.41]})
+    numbers = tables.epochs_to_target(results).numbers
+    namsg = numbers[numbers["method"] == "namsg"].set_index("reference_epoch")
+    assert list(namsg["target"]) == [1.0, 0.6, 0.4]
+    assert list(namsg["epochs_mean"]) == [1.0, 1.5, 2.0]
+    assert list(namsg["reached"]) == [2, 2, 1]
+    adam = numbers[numbers["method"] == "adam"].set_index("reference_epoch")
+    assert list(adam["epochs_mean"]) == [1, 2, 4]
+
+
+def test_table_a3_takes_the_last_five_epochs_and_the_best(tmp_path):
+    accuracies = {("adam", 0): [0.1, 0.9, 0.5, 0.6, 0.7, 0.8, 0.4]}
+    results = results_of(tmp_path, {("adam", 0): [0.5] * 7}, accuracies)
+    row = tables.table_a3(results).numbers.iloc[0]
+    assert row["last_mean"] == pytest.approx((0.5 + 0.6 + 0.7 + 0.8 + 0.4) / 5)
+    assert row["best_mean"] == 0.9
+    assert (row["last_paper_mean"], row["best_paper_std"]) == (0.9052, 0.0033)
+
+
+def test_the_papers_numbers_keep_the_order_that_its_text_tells():
+    """Section 5.2: NAMSG is faster than AMSGRAD for almost all settings, and than ADAM and NADAM for most."""
+    assert all(len(column) == 10 for column in paper.TABLE_A2.values())
+    faster = {other: sum(paper.TABLE_A2["namsg"][point] < loss for point, loss in paper.TABLE_A2[other].items())
+              for other in ("adam", "nadam", "amsgrad")}
+    assert faster == {"amsgrad": 10, "adam": 9, "nadam": 7}
+    assert max(best for _, (best, _) in paper.TABLE_A3.values()) == 0.9145
+
+
+def test_a_table_is_written_in_three_forms(tmp_path):
+    table = tables.Table("A title", pd.DataFrame({"x": [0.125]}), pd.DataFrame({"x_1": ["0.1 ± 0.2"]}))
+    md, csv, tex = tables.write(table, "name", tmp_path / "tables")
+    assert md.read_text(encoding="utf-8") == "A title\n\n| x_1 |\n| --- |\n| 0.1 ± 0.2 |\n"
+    assert csv.read_text() == "x\n0.125\n"
+    assert r"x\_1" in tex.read_text(encoding="utf-8")
