@@ -14,12 +14,14 @@ import threading
 import traceback
 from collections import deque
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Sequence, Tuple, Union
 
 from experiments.config import Options, Run
 from experiments.errors import RecordError, UsageError
 from experiments.progress import Progress
 from experiments.records import Busy, RunRecord
+from experiments.tensorboard import Log
 
 # What a worker says: ("epoch", number) after each, and one of the others at its end, with a text.
 EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
@@ -66,11 +68,21 @@ def sweep(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) 
 
 
 def attempt(run: Run, options: Options, report: Callable[[int], None]) -> Words:
-    """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words."""
+    """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words.
+
+    ``report`` gets the number of each epoch whose record is written.
+    """
     try:
         from experiments.training import train  # here, as it loads MXNet
 
-        train(run, options, report)
+        log = Log(Path(options.tensorboard, run.folder)) if options.tensorboard else None
+
+        def recorded(row):
+            if log is not None:
+                log.add(row)
+            report(row["epoch"])
+
+        train(run, options, recorded)
         return ENDED, ""
     except Busy:
         return BUSY, "another process is at it"

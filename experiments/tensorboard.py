@@ -8,14 +8,21 @@ from typing import Any, Mapping
 from experiments.errors import UsageError
 
 
-def log(folder: Path, row: Mapping[str, Any]) -> None:
-    """Add an epoch's numbers to a run's log; UsageError where tensorboardX is not installed."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise UsageError(f"--tensorboard: needs {error.name}: pip install tensorboardX") from error
-    # purge_step: an epoch that was logged before a kill and is made again counts once.
-    with SummaryWriter(str(folder), purge_step=row["epoch"]) as writer:
+class Log:
+    """A run's log in a folder of its own; UsageError where tensorboardX is not installed."""
+
+    def __init__(self, folder: Path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise UsageError(f"--tensorboard: needs {error.name}: pip install tensorboardX") from error
+        self._folder, self._new_writer, self._writer = str(folder), SummaryWriter, None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add an epoch's numbers, those of `experiments.records.EPOCH_COLUMNS`."""
+        if self._writer is None:   # what an earlier attempt logged from this epoch on does not count any more
+            self._writer = self._new_writer(self._folder, purge_step=row["epoch"])
         for name, value in row.items():
             if name != "epoch" and value is not None:
-                writer.add_scalar(name, value, row["epoch"])
+                self._writer.add_scalar(name, value, row["epoch"])
+        self._writer.flush()

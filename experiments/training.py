@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from experiments import data, environment, models, tensorboard
+from experiments import data, environment, models
 from experiments.config import Options, Run, updates_per_epoch
 from experiments.errors import UsageError
 from experiments.records import RunRecord
@@ -27,8 +27,8 @@ EVALUATION_BATCH = 1000
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
-def train(run: Run, options: Options, report: Callable[[int], None]) -> None:
-    """Make a run, or the rest of it, in its folder; ``report`` gets the number of each epoch whose record is written.
+def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None]) -> None:
+    """Make a run, or the rest of it, in its folder; ``report`` gets the row of each epoch whose record is written.
 
     Raises `experiments.records.Busy` if another process is at it, UsageError for data or a device that is not there,
     RecordError for records that cannot be gone on from.
@@ -49,9 +49,7 @@ def train(run: Run, options: Options, report: Callable[[int], None]) -> None:
                 record.finish(epoch - 1, "diverged")
                 return
             record.add_epoch(row, seconds, training.state())
-            if options.tensorboard:
-                tensorboard.log(Path(options.tensorboard, run.folder), row)
-            report(epoch)
+            report(row)
         record.finish(max(last, options.epochs), "done")
 
 
