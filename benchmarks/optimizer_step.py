@@ -10,17 +10,14 @@ noise.
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from turns import Worker, machine, summary, take_turns, torch_version
 
 SHAPE_SETS = ("ResNet-20", "ResNet-50", "one array of 25 M", "2000 arrays of 1000")
 OURS = "namsg, cpu kernel"
 SECONDS_PER_TURN = 0.2
-SECONDS_BETWEEN_TURNS = 0.3   # idle OpenMP threads spin for a while, on the core that the other process needs
 
 
 def shapes_of(name):
@@ -41,62 +38,13 @@ def shapes_of(name):
     return [p.shape for p in net.collect_params().values() if p.grad_req != "null"]
 
 
-class Worker:
-    """A `step_worker.py` that waits for its turn."""
-
-    def __init__(self, python, framework, threads, shapes):
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-        self._process = subprocess.Popen([python, str(Path(__file__).with_name("step_worker.py")), framework],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.contenders = self._ask(shapes)
-
-    def time(self, contender, steps):
-        """Seconds per step."""
-        time.sleep(SECONDS_BETWEEN_TURNS)
-        return self._ask([contender, steps])
-
-    def end(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _ask(self, question):
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"a worker ended with status {self._process.wait()}")
-        return json.loads(answer)
-
-
 def measure(shapes, threads, rounds, torch):
     """Seconds per step of each contender in each round."""
-    workers = [Worker(sys.executable, "mxnet", threads, shapes)]
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    workers = [Worker(sys.executable, "step_worker.py", "mxnet", shapes, environment)]
     if torch:
-        workers.append(Worker(torch, "torch", threads, shapes))
-    turns = [(worker, contender) for worker in workers for contender in worker.contenders]
-    steps = {}
-    for worker, contender in turns:   # warms up, too
-        worker.time(contender, 2)
-        steps[contender] = max(1, int(SECONDS_PER_TURN / worker.time(contender, 2)))
-    seconds = {contender: [] for _, contender in turns}
-    for _ in range(rounds):
-        for worker, contender in turns:
-            seconds[contender].append(worker.time(contender, steps[contender]))
-    for worker in workers:
-        worker.end()
-    return seconds
-
-
-def machine():
-    """The machine's name and the versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {"processor": processor, "cores": os.cpu_count(), "python": sys.version.split()[0]}
-
-
-def torch_version(python):
-    return python and subprocess.run([python, "-c", "import torch; print(torch.__version__)"], check=True, text=True,
-                                     stdout=subprocess.PIPE).stdout.strip()
+        workers.append(Worker(torch, "step_worker.py", "torch", shapes, environment))
+    return take_turns(workers, rounds, SECONDS_PER_TURN)
 
 
 def markdown(report):
@@ -149,9 +97,7 @@ def main():
         for threads in options.threads:
             seconds = measure(shapes, threads, options.rounds, options.torch)
             report["measurements"].append({
-                "shapes": name, "threads": threads, "arrays": len(shapes),
-                "median_seconds": {c: statistics.median(values) for c, values in seconds.items()},
-                "quartiles": {c: statistics.quantiles(values, n=4)[::2] for c, values in seconds.items()}})
+                "shapes": name, "threads": threads, "arrays": len(shapes), **summary(seconds)})
             print(f"{name}, {threads} threads: done", file=sys.stderr)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "optimizer_step.json").write_text(json.dumps(report, indent=1) + "\n")

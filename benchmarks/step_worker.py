@@ -1,18 +1,13 @@
-"""Times optimizer steps in a process of its own, with one framework: `optimizer_step.py` is the other end.
-
-Reads the shapes of the parameters, a JSON list, from the first line of its input and answers with the names of its
-contenders. Then each line is a contender's name and a number of steps; the answer is the seconds that a step took.
-"""
+"""Times optimizer steps in a process of its own, with one framework: `optimizer_step.py` is the other end."""
 
 import ctypes
-import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from turns import serve
 
 
 def gradient_and_weight(shape, seed):
@@ -98,14 +93,5 @@ def torch_contenders(shapes):
             "PyTorch Adam, amsgrad, foreach": contender(foreach=True)}
 
 
-def main(framework):
-    shapes = [tuple(shape) for shape in json.loads(sys.stdin.readline())]
-    contenders = {"mxnet": mxnet_contenders, "torch": torch_contenders}[framework](shapes)
-    print(json.dumps(list(contenders)), flush=True)
-    for line in sys.stdin:
-        name, count = json.loads(line)
-        print(json.dumps(contenders[name](count)), flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve({"mxnet": mxnet_contenders, "torch": torch_contenders})

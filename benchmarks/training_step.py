@@ -1,0 +1,93 @@
+"""What a training step of the paper's networks costs: ours, the stock networks in MXNet, and PyTorch, in turn.
+
+    python benchmarks/training_step.py [--torch PYTHON] [--threads 2] [--rounds 15] [--data DIR]
+
+A step is forward, backward and update of one batch of 256 that is there already. Medians over the rounds and their
+ratios, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch of ResNet-20 adds to its bare
+steps: augmentation, records and checkpoint; the test pass apart. Writes training_step.json and .md.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+
+from turns import Worker, machine, summary, take_turns, torch_version
+
+NETWORKS = ("ResNet-20", "CNN")
+SECONDS_PER_TURN = 1.5
+
+
+def measure(network, threads, rounds, torch):
+    """Seconds per step of each contender in each round."""
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    workers = [Worker(sys.executable, "training_worker.py", "mxnet", [network, whose], environment)
+               for whose in ("ours", "stock")]
+    if torch:
+        workers.append(Worker(torch, "training_worker.py", "torch", [network], environment))
+    return take_turns(workers, rounds, SECONDS_PER_TURN)
+
+
+def measure_epochs(data, threads, epochs):
+    """Seconds of real epochs of ResNet-20 (training with records and checkpoint; test pass) between bare steps."""
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    bare = Worker(sys.executable, "training_worker.py", "mxnet", ["ResNet-20", "ours"], environment)
+    real = Worker(sys.executable, "training_worker.py", "epochs", data, environment)
+    contender, = bare.contenders
+    bare.time(contender, 10)
+    real.time("training", 1)
+    measured = []
+    for _ in range(epochs):
+        before = bare.time(contender, 60)
+        training = real.time("training", 1)
+        after = bare.time(contender, 60)
+        measured.append({"bare_step": (before + after) / 2, "training_step": training,
+                         "test_pass": real.time("test pass", 1)})
+    bare.end()
+    real.end()
+    return measured
+
+
+def markdown(report):
+    lines = [f"Milliseconds per training step, batch 256, {report['threads']} threads, medians of {report['rounds']} "
+             f"rounds; {report['machine']['processor']}, {report['machine']['cores']} cores.\n\n",
+             "| | ms | ours / this |\n|---|---|---|\n"]
+    for measured in report["measurements"]:
+        medians = measured["median_seconds"]
+        ours = next(iter(medians.values()))
+        lines += [f"| {name} | {1e3 * seconds:.1f} | {ours / seconds:.2f} |\n" for name, seconds in medians.items()]
+    if "epochs" in report:
+        added = statistics.median(e["training_step"] / e["bare_step"] - 1 for e in report["epochs"])
+        tested = statistics.median(e["test_pass"] / e["bare_step"] for e in report["epochs"])
+        lines.append(f"\nAugmentation, records and checkpoint add {100 * added:.1f} % to the bare steps of an epoch of "
+                     f"ResNet-20 on real CIFAR-10, and the test pass {100 * tested:.1f} % "
+                     f"(medians of {len(report['epochs'])} epochs).\n")
+    return "".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", metavar="PYTHON", help="interpreter of an environment with PyTorch")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--data", metavar="DIR", help="folder of the real data sets")
+    parser.add_argument("--epochs", type=int, default=3, help="real epochs to measure with --data")
+    parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    report = {"machine": machine(), "torch": torch_version(options.torch), "rounds": options.rounds,
+              "threads": options.threads, "measurements": []}
+    for network in NETWORKS:
+        seconds = measure(network, options.threads, options.rounds, options.torch)
+        report["measurements"].append({"network": network, **summary(seconds)})
+    if options.data:
+        report["epochs"] = measure_epochs(os.path.abspath(options.data), options.threads, options.epochs)
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "training_step.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.results / "training_step.md").write_text(markdown(report))
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the benchmarks share: contenders in processes of their own, timed in turn, and the machine's name."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SECONDS_BETWEEN_TURNS = 0.3   # idle OpenMP threads spin for a while, on the core that the other process needs
+
+
+class Worker:
+    """The other end of `serve`: a script that has been asked one question to begin with, and waits for its turns."""
+
+    def __init__(self, python, script, framework, question, environment):
+        self._process = subprocess.Popen([python, str(Path(__file__).with_name(script)), framework],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         env=dict(os.environ, **environment))
+        self.contenders = self._ask(question)
+
+    def time(self, contender, steps):
+        """Seconds per step."""
+        time.sleep(SECONDS_BETWEEN_TURNS)
+        return self._ask([contender, steps])
+
+    def end(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _ask(self, question):
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"a worker ended with status {self._process.wait()}")
+        return json.loads(answer)
+
+
+def serve(frameworks):
+    """A worker's life. ``frameworks`` makes, of the first question, a dict of functions: steps -> seconds per step.
+
+    Lines of JSON: the question, answered by the contenders' names; then pairs of a contender and a number of steps.
+    """
+    contenders = frameworks[sys.argv[1]](json.loads(sys.stdin.readline()))
+    print(json.dumps(list(contenders)), flush=True)
+    for line in sys.stdin:
+        name, steps = json.loads(line)
+        print(json.dumps(contenders[name](steps)), flush=True)
+
+
+def take_turns(workers, rounds, seconds_per_turn):
+    """Seconds per step of each contender in each round, after a warm-up; ends the workers."""
+    turns = [(worker, contender) for worker in workers for contender in worker.contenders]
+    steps = {}
+    for worker, contender in turns:
+        worker.time(contender, 2)
+        steps[contender] = max(1, int(seconds_per_turn / worker.time(contender, 2)))
+    seconds = {contender: [] for _, contender in turns}
+    for _ in range(rounds):
+        for worker, contender in turns:
+            seconds[contender].append(worker.time(contender, steps[contender]))
+    for worker in workers:
+        worker.end()
+    return seconds
+
+
+def summary(seconds):
+    """Median and quartiles over the rounds, by contender."""
+    return {"median_seconds": {c: statistics.median(values) for c, values in seconds.items()},
+            "quartiles": {c: statistics.quantiles(values, n=4)[::2] for c, values in seconds.items()}}
+
+
+def machine():
+    """The processor's name, the number of cores, and Python's version."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {"processor": processor, "cores": os.cpu_count(), "python": sys.version.split()[0]}
+
+
+def torch_version(python):
+    """The version of PyTorch that this interpreter has; None without an interpreter."""
+    return python and subprocess.run([python, "-c", "import torch; print(torch.__version__)"], check=True, text=True,
+                                     stdout=subprocess.PIPE).stdout.strip()
