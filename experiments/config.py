@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 import yaml
 
@@ -25,29 +25,36 @@ OPTIMIZERS = {
     "nadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
     "dozatnadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
     "amsgrad": ("learning_rate", "beta1", "beta2", "epsilon"),
-    "namsg": ("learning_rate", "beta1", "beta2", "epsilon", "eta"),
+    "namsg": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "switch_to_sgd"),
+    "namsb": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "sgd_learning_rate", "gamma"),
+    "amsbound": ("learning_rate", "beta1", "beta2", "epsilon", "sgd_learning_rate", "gamma"),
 }
-# Classes of namsg_mx.schedules and their arguments; `epochs` stands for the class's `updates`.
-SCHEDULES = {"ObservationDistance": ("epochs", "start", "end")}
-DATA_SETS = {"mnist": (), "rendered_digits": ("train", "test", "seed")}
-MODELS = {"logistic_regression": ()}
+# Classes of namsg_mx.schedules and their arguments; `epochs` stands for the class's `updates`, and `at` is one update.
+SCHEDULES = {"ObservationDistance": ("epochs", "start", "end"), "StepDecay": ("initial", "at", "factor")}
+INTEGERS = ("switch_to_sgd", "at")   # among the arguments of optimizers and schedules; both count updates
+DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
+MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
+AUGMENTATIONS = {"random_crops": ("size",)}
 
-EXPERIMENT_KEYS = ("title", "data", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning", "methods")
-METHOD_KEYS = ("optimizer", "parameters", "source", "grid", "by_default")
+EXPERIMENT_KEYS = ("title", "data", "augmentation", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning",
+                   "train_loss_full_every", "methods")
+METHOD_KEYS = ("optimizer", "parameters", "averaging_decay", "source", "grid", "by_default")
 
 
 @dataclass(frozen=True)
 class Method:
     """One method of an experiment.
 
-    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``source`` says where they
-    come from; ``grid`` holds the values that the protocol searches; ``by_default`` is False for a method that runs and
-    is shown on request only.
+    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``averaging_decay`` is that of
+    the average of the network's parameters that evaluation takes in their place, None for the parameters themselves;
+    ``source`` says where these values come from; ``grid`` holds those that the protocol searches; ``by_default`` is
+    False for a method that runs and is shown on request only.
     """
 
     name: str
     optimizer: str
     parameters: Mapping[str, Any]
+    averaging_decay: float | None
     source: str
     grid: Mapping[str, Sequence[float]]
     by_default: bool
@@ -124,17 +131,23 @@ class GridRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked configuration file; ``name`` is the file's. See the files in ``configs/``."""
+    """A checked configuration file; ``name`` is the file's. See the files in ``configs/``.
+
+    ``augmentation`` is None where training sees the images as they are. ``train_loss_full_every`` is the number of
+    epochs between evaluations on the whole training set, None for one after each.
+    """
 
     name: str
     title: str
     data: Mapping[str, Any]
+    augmentation: Mapping[str, Any] | None
     model: Mapping[str, Any]
     batch_size: int
     weight_decay: float
     epochs: int
     seeds: Sequence[int]
     tuning: Tuning | None
+    train_loss_full_every: int | None
     methods: Mapping[str, Method]
 
     def select(self, names: Iterable[str] | None = None) -> list[Method]:
@@ -169,18 +182,24 @@ class Experiment:
             "data": self.data, "model": self.model, "batch_size": self.batch_size, "method": method.name,
             "optimizer": method.optimizer, "parameters": {**parameters, "wd": self.weight_decay},
         }
+        # Only where they are used, so that the ids of runs without them stay what they are.
+        optional = {"augmentation": self.augmentation, "train_loss_full_every": self.train_loss_full_every,
+                    "averaging_decay": method.averaging_decay}
+        settings.update({name: value for name, value in optional.items() if value is not None})
         return Run(self.name, method.name, settings, seed, source)
 
 
 def run_id(settings: Mapping[str, Any], seed: int) -> str:
-    """A run's name among those of its method: step size, digest of all the settings, seed.
+    """A run's name among those of its method: initial step size, digest of all the settings, seed.
 
     The digest is of canonical JSON, so the order of keys changes nothing. Epochs and threads are not settings: the one
     says how far a run goes, the other stands in its record.
     """
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    return f"lr{settings['parameters']['learning_rate']:g}-{digest}-seed{seed}"
+    learning_rate = settings["parameters"]["learning_rate"]
+    initial = learning_rate["initial"] if isinstance(learning_rate, dict) else learning_rate
+    return f"lr{initial:g}-{digest}-seed{seed}"
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -219,9 +238,11 @@ def _experiment(name: str, block: _Block) -> Experiment:
     if not methods.content:
         raise UsageError(f"{methods.where}: must name at least one method")
     return Experiment(
-        name, block.text("title"), block.named("data", DATA_SETS), block.named("model", MODELS),
+        name, block.text("title"), block.named("data", DATA_SETS),
+        block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS)), block.named("model", MODELS),
         block.integer("batch_size", at_least=1), block.number("weight_decay"), block.integer("epochs", at_least=1),
-        seeds, _tuning(block, seeds) if "tuning" in block.content else None,
+        seeds, block.optional("tuning", lambda key: _tuning(block, seeds)),
+        block.optional("train_loss_full_every", lambda key: block.integer(key, at_least=1)),
         {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content})
 
 
@@ -240,16 +261,20 @@ def _method(name: str, block: _Block) -> Method:
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
     return Method(name, optimizer, {key: _parameter(parameters, key) for key in parameters.content},
-                  block.text("source"), {key: grid.numbers(key) for key in grid.content},
-                  block.flag("by_default", default=True))
+                  block.optional("averaging_decay", block.number), block.text("source"),
+                  {key: grid.numbers(key) for key in grid.content}, block.flag("by_default", default=True))
 
 
 def _parameter(parameters: _Block, key: str) -> float | dict:
     if not isinstance(parameters.content[key], dict):
-        return parameters.number(key)
+        return _argument(parameters, key)
     name = parameters.block(key, None).choice("schedule", SCHEDULES)
     schedule = parameters.block(key, ("schedule", *SCHEDULES[name]))
-    return {"schedule": name, **{k: schedule.number(k) for k in SCHEDULES[name]}}
+    return {"schedule": name, **{k: _argument(schedule, k) for k in SCHEDULES[name]}}
+
+
+def _argument(block: _Block, key: str) -> float:
+    return block.integer(key, at_least=1) if key in INTEGERS else block.number(key)
 
 
 class _Block:
@@ -288,6 +313,10 @@ class _Block:
         name = self.block(key, None).choice("name", choices)
         block = self.block(key, ("name", *choices[name]))
         return {"name": name, **{k: block.integer(k, at_least=0) for k in choices[name]}}
+
+    def optional(self, key: str, read: Callable[[str], Any]) -> Any:
+        """What ``read`` makes of the key; None where the key is not there."""
+        return read(key) if key in self.content else None
 
     def integer(self, key: str, at_least: int) -> int:
         value = self._typed(key, int, "an integer")

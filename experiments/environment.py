@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
-PACKAGES = ("namsg-mx", "mxnet", "numpy", "matplotlib", "pillow")   # the latter two draw the rendered digits
+PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the latter two draw the rendered digits
 
 
 def describe(device: str, threads: int, kernel: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any, Mapping
 import mxnet as mx
 from mxnet.gluon import nn
 
+from experiments.errors import UsageError
+
 
 def build(model: Mapping[str, Any], seed: int, context: mx.Context) -> nn.HybridBlock:
     """The initialised, hybridized network that a configuration's ``model`` block names.
@@ -16,7 +18,9 @@ def build(model: Mapping[str, Any], seed: int, context: mx.Context) -> nn.Hybrid
     It maps images, float32 of shape (n, channels, height, width), to 10 logits each.
     """
     mx.random.seed(seed)
-    net = {"logistic_regression": logistic_regression}[model["name"]](context)
+    networks = {"logistic_regression": logistic_regression, "mnist_cnn": mnist_cnn,
+                "cifar_resnet20_v1": cifar_resnet20_v1}
+    net = networks[model["name"]](context)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
@@ -26,3 +30,50 @@ def logistic_regression(context: mx.Context) -> nn.HybridBlock:
     net = nn.Dense(10, in_units=28 * 28)
     net.initialize(mx.init.Uniform(0.07), ctx=context)
     return net
+
+
+def mnist_cnn(context: mx.Context) -> nn.HybridBlock:
+    """Section 5.1's convolutional network, on 28x28 grey images: no padding, no ReLU after the convolutions.
+
+    Weights uniform in +-0.07, Gluon's default, and biases 0.
+    """
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(20, 5, in_channels=1), nn.BatchNorm(in_channels=20), nn.MaxPool2D(2),
+            nn.Conv2D(50, 5, in_channels=20), nn.BatchNorm(in_channels=50), nn.MaxPool2D(2),
+            nn.Dense(500, in_units=50 * 4 * 4), nn.BatchNorm(in_channels=500), nn.Activation("relu"),
+            nn.Dense(10, in_units=500))
+    net.initialize(mx.init.Uniform(0.07), ctx=context)
+    return net
+
+
+def cifar_resnet20_v1(context: mx.Context) -> nn.HybridBlock:
+    """Section 5.2's ResNet-20: gluoncv's, on RGB images of any size, weights by He et al. 2015 (MSRAPrelu) on fan-in.
+
+    Its global average pooling is taken by `mean_over_image`, which changes no number but for rounding.
+    """
+    net = _gluoncv_resnet20()
+    features = net.features[:-1]   # without GlobalAvgPool2D
+    features.add(nn.HybridLambda(mean_over_image))
+    net.features = features
+    net.initialize(mx.init.MSRAPrelu("in", slope=0), ctx=context)
+    net(mx.nd.zeros((1, 3, 28, 28), context))   # the shapes that gluoncv leaves open, so that initial weights are drawn
+    return net
+
+
+def mean_over_image(F, x):
+    """Global average pooling of (n, channels, height, width) to (n, channels).
+
+    MXNet's Pooling has no fast backward in its oneDNN, and leaves its gradient in a layout for which the BatchNorm
+    layers before it have none either: on a CPU it makes a training step of ResNet-20 more than twice as slow.
+    """
+    return F.mean(x, axis=(2, 3))
+
+
+def _gluoncv_resnet20() -> nn.HybridBlock:
+    try:
+        from gluoncv.model_zoo import cifar_resnet20_v1  # here, as the other networks work without it
+    except (ImportError, RuntimeError) as error:   # RuntimeError: it refuses PyTorch 2 in the same environment
+        reason = " ".join(str(error).split())
+        raise UsageError(f"model cifar_resnet20_v1: gluoncv cannot be imported ({reason}); it needs "
+                         "pip install 'gluoncv>=0.10.5' in an environment without PyTorch 2") from error
+    return cifar_resnet20_v1()

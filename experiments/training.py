@@ -1,13 +1,14 @@
 """One run: its epochs, evaluation, checkpoints, and going on from the last of them.
 
-All that is random derives from the seed (initial weights) or from seed and epoch (the order of the examples), so a run
-is the same whether it was interrupted or not.
+All that is random derives from the seed (initial weights) or from seed and epoch (the order of the examples, their
+crops), so a run is the same whether it was interrupted or not.
 """
 
 from __future__ import annotations
 
-from namsg_mx import schedules  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+from namsg_mx import ParameterAverage, schedules  # isort: skip  (makes MXNet importable on newer versions of NumPy)
 
+import contextlib
 import math
 import tempfile
 import time
@@ -19,11 +20,14 @@ import numpy as np
 from mxnet import autograd, gluon
 
 from experiments import data, environment, models
+from experiments.batches import RandomCrops, ahead, batches
 from experiments.config import Options, Run, updates_per_epoch
 from experiments.errors import UsageError
 from experiments.records import RunRecord
+from namsg_mx.optimizers.base import ScheduledLearningRate
 
 EVALUATION_BATCH = 1000
+WAITING = 8   # batches that may wait for the network: all those of an epoch would take gigabytes
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
@@ -45,7 +49,7 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:
                 record.add_environment(epoch, environment.describe(options.device, options.threads, training.kernel()))
-            if not all(math.isfinite(row[loss]) for loss in LOSSES):
+            if not all(row[loss] is None or math.isfinite(row[loss]) for loss in LOSSES):
                 record.finish(epoch - 1, "diverged")
                 return
             record.add_epoch(row, seconds, training.state())
@@ -58,6 +62,8 @@ class Training:
 
     def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context):
         self._seed, self._batch_size = run.seed, run.settings["batch_size"]
+        self._augmentation = run.settings.get("augmentation")
+        self._train_loss_full_every = run.settings.get("train_loss_full_every", 1)
         self._data, self._context = data_set, context
         self._updates_per_epoch = updates_per_epoch(len(data_set.train.labels), self._batch_size)
         self._net = models.build(run.settings["model"], run.seed, context)
@@ -66,16 +72,23 @@ class Training:
         try:
             arguments = optimizer_arguments(run.settings["parameters"], self._updates_per_epoch)
             self._trainer = gluon.Trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
+            decay = run.settings.get("averaging_decay")
+            self._average = None if decay is None else ParameterAverage(self._net.collect_params(), decay)
         except ValueError as error:   # out of range: the message names argument, value and range
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
 
     def epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv."""
+        """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv.
+
+        Evaluation is on whole images, and with the average of the parameters where the method has one.
+        """
         start = time.perf_counter()
         train_loss = self._train(epoch)
         trained = time.perf_counter()
-        train_loss_full, _ = self._evaluate(self._data.train)
-        test_loss, test_accuracy = self._evaluate(self._data.test)
+        with self._average.in_place() if self._average else contextlib.nullcontext():
+            full = epoch % self._train_loss_full_every == 0
+            train_loss_full = self._evaluate(self._data.train)[0] if full else None
+            test_loss, test_accuracy = self._evaluate(self._data.test)
         row = {
             "epoch": epoch, "updates": epoch * self._updates_per_epoch,
             "learning_rate": self._trainer.learning_rate, "eta": getattr(self._last_update(), "eta", None),
@@ -90,7 +103,10 @@ class Training:
 
     def state(self) -> dict[str, bytes]:
         """All that the next epoch depends on besides the run itself."""
-        return {"net.params": _saved(self._net.save_parameters), "trainer.states": _saved(self._trainer.save_states)}
+        state = {"net.params": _saved(self._net.save_parameters), "trainer.states": _saved(self._trainer.save_states)}
+        if self._average:
+            state["average.params"] = _saved(self._average.save)
+        return state
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """Take back what `state` returned."""
@@ -99,18 +115,26 @@ class Training:
                 Path(folder, name).write_bytes(content)
             self._net.load_parameters(str(Path(folder, "net.params")))
             self._trainer.load_states(str(Path(folder, "trainer.states")))
+            if self._average:
+                self._average.load(str(Path(folder, "average.params")))
 
     def _train(self, epoch: int) -> float:
         """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
         order = epoch_order(self._seed, epoch, len(self._data.train.labels))
+        crops = None
+        if self._augmentation:
+            crops = RandomCrops(self._data.train.images, self._augmentation["size"], self._seed, epoch)
         losses = []
-        for images, labels in self._batches(self._data.train, order, self._batch_size):
+        for images, labels in self._batches(self._data.train, order, self._batch_size, crops):
             with autograd.record():
                 loss = self._loss(self._net(images), labels)
             loss.backward()
             self._trainer.step(len(labels))
+            if self._average:
+                self._average.update()
             losses.append(loss)
-        return _mean(losses)   # the first thing here that waits for the updates
+            _wait_for_earlier(losses)
+        return _mean(losses)   # waits for all the updates
 
     def _evaluate(self, part: data.Part) -> tuple[float, float]:
         """Mean loss and accuracy in inference mode."""
@@ -119,13 +143,13 @@ class Training:
             logits = self._net(images)
             losses.append(self._loss(logits, labels))
             hits.append(logits.argmax(axis=1) == labels)
+            _wait_for_earlier(losses)
         return _mean(losses), _mean(hits)
 
-    def _batches(self, part: data.Part, order: np.ndarray, size: int) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
-        for start in range(0, len(order), size):
-            chosen = order[start:start + size]
-            yield (mx.nd.array(part.images[chosen], self._context),
-                   mx.nd.array(part.labels[chosen], self._context, dtype="float32"))
+    def _batches(self, part: data.Part, order: np.ndarray, size: int, crops: RandomCrops | None = None
+                 ) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        for images, labels in ahead(batches(part, order, size, crops)):
+            yield mx.nd.array(images, self._context), mx.nd.array(labels, self._context, dtype="float32")
 
     def _last_update(self):
         """What ran, as our optimizers tell it; None for MXNet's own."""
@@ -142,13 +166,24 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -> dict[str, Any]:
-    """A configuration's hyper-parameters as MXNet takes them: schedules as objects, in updates instead of epochs."""
-    return {name: _schedule(updates_per_epoch, **value) if isinstance(value, dict) else value
-            for name, value in parameters.items()}
+    """A configuration's hyper-parameters as MXNet takes them: schedules as objects, in updates instead of epochs.
+
+    A schedule of the step size becomes an ``lr_scheduler``, the form in which MXNet's own optimizers take it too.
+    """
+    arguments = {name: _schedule(updates_per_epoch, **value) if isinstance(value, dict) else value
+                 for name, value in parameters.items()}
+    if callable(arguments["learning_rate"]):
+        # None, as MXNet would have the default learning rate overwrite something of the scheduler's, and say so.
+        arguments.update(learning_rate=None, lr_scheduler=ScheduledLearningRate(arguments["learning_rate"]))
+    return arguments
 
 
-def _schedule(updates_per_epoch: int, schedule: str, epochs: float, **arguments: float) -> Callable[[int], float]:
-    return getattr(schedules, schedule)(updates=round(epochs * updates_per_epoch), **arguments)
+def _schedule(updates_per_epoch: int, schedule: str, **arguments: float) -> Callable[[int], float]:
+    if "epochs" in arguments:
+        arguments["updates"] = round(arguments.pop("epochs") * updates_per_epoch)
+    if "at" in arguments:
+        arguments["at"] = (arguments["at"],)
+    return getattr(schedules, schedule)(**arguments)
 
 
 def find_context(device: str) -> mx.Context:
@@ -159,6 +194,12 @@ def find_context(device: str) -> mx.Context:
     if index >= mx.context.num_gpus():
         raise UsageError(f"--device {device}: MXNet {mx.__version__} sees {mx.context.num_gpus()} GPUs here")
     return mx.gpu(index)
+
+
+def _wait_for_earlier(results: list) -> None:
+    """Wait until all but the last WAITING results are there: the engine takes any number, and keeps their inputs."""
+    if len(results) > WAITING:
+        results[-WAITING - 1].wait_to_read()
 
 
 def _mean(arrays: list) -> float:

@@ -9,7 +9,8 @@ prepare_for_mxnet()
 
 # A kvstore server unpickles optimizers while MXNet, and so this package, is still being imported: everything below
 # imports from submodules, of MXNet and of this package, and never from the packages themselves.
-from namsg_mx.optimizers import NAMSG, AMSGrad, AveragedSGD, DozatNadam  # noqa: E402
+from namsg_mx.averaging import ParameterAverage  # noqa: E402
+from namsg_mx.optimizers import NAMSB, NAMSG, AMSBound, AMSGrad, AveragedSGD, DozatNadam  # noqa: E402
 from namsg_mx.schedules import (  # noqa: E402
     ExponentialDecay,
     HarmonicDecay,
@@ -23,7 +24,7 @@ from namsg_mx.weight_decay import exempt_from_decay  # noqa: E402
 __version__ = "0.1.0"
 
 __all__ = [
-    "NAMSG", "AMSGrad", "AveragedSGD", "DozatNadam",
+    "NAMSB", "NAMSG", "AMSBound", "AMSGrad", "AveragedSGD", "DozatNadam",
     "ExponentialDecay", "HarmonicDecay", "InverseSquareRoot", "ObservationDistance", "StepDecay", "WarmUp",
-    "exempt_from_decay",
+    "ParameterAverage", "exempt_from_decay",
 ]

@@ -72,6 +72,36 @@ def amsgrad(x, g, state, alpha, beta1, beta2, bounds=None):
     return x, Moments(m, v, v_hat)
 
 
+def step_limits(t, alpha_sgd, gamma):
+    """xi_l(t) and xi_u(t) of Algorithm A1 (supplement), t = 1, 2, ...: from 0 and infinity, they meet at alpha_sgd."""
+    return alpha_sgd * (1 - 1 / (gamma * t + 1)), alpha_sgd * (1 + 1 / (gamma * t))
+
+
+def namsb(x, g, state, t, alpha, beta1, beta2, eta, alpha_sgd, gamma, bounds=None):
+    """NAMSB: Algorithm A1 of the supplement, NAMSG whose elementwise step alpha / sqrt(v_hat) is clipped.
+
+    The last line is that of the authors' class, which clips the root: as printed, xi is computed and never used.
+    """
+    xi_l, xi_u = step_limits(t, alpha_sgd, gamma)
+    m = beta1 * state.m + (1 - beta1) * g
+    v = beta2 * state.v + (1 - beta2) * g**2
+    v_hat = np.maximum(state.v_hat, v)
+    mu = observation_factor(eta, beta1)
+    m_hat = (1 - mu) * m + mu * g
+    x = project(x - alpha * m_hat / np.clip(np.sqrt(v_hat), alpha / xi_u, alpha / xi_l), bounds)
+    return x, Moments(m, v, v_hat)
+
+
+def amsbound(x, g, state, t, alpha, beta1, beta2, alpha_sgd, gamma, bounds=None):
+    """AMSBound, Luo et al. 2019, as the paper has it: NAMSB without observation distance."""
+    xi_l, xi_u = step_limits(t, alpha_sgd, gamma)
+    m = beta1 * state.m + (1 - beta1) * g
+    v = beta2 * state.v + (1 - beta2) * g**2
+    v_hat = np.maximum(state.v_hat, v)
+    x = project(x - alpha * m / np.clip(np.sqrt(v_hat), alpha / xi_u, alpha / xi_l), bounds)
+    return x, Moments(m, v, v_hat)
+
+
 def sgd(x, m, g, alpha, beta, eta=0.0, bounds=None):
     """SGD with the averaged momentum of the paper; with ``eta``, what NAMSG becomes at the switch (Section 5.2)."""
     m = beta * m + (1 - beta) * g

@@ -12,7 +12,8 @@ ULPS = 32   # of the largest term added on the way to a value: signed sums cance
 def reference_step(method, x, grad, state, t, lr, hyper):
     """One step of ``method`` in float64; ``state`` is a dict by name; returns the new x and state.
 
-    ``hyper``: beta1, beta2, epsilon, eta of this step, and rescale_grad, wd, clip_gradient, bounds, decoupled_wd.
+    ``hyper``: beta1, beta2, epsilon, eta, sgd_learning_rate, gamma of this step, and rescale_grad, wd, clip_gradient,
+    bounds, decoupled_wd.
     """
     decoupled = hyper.get("decoupled_wd", False)
     wd = hyper.get("wd", 0.0)
@@ -20,12 +21,14 @@ def reference_step(method, x, grad, state, t, lr, hyper):
                            hyper.get("clip_gradient"))
     bounds = hyper.get("bounds")
     start = x * (1 - lr * wd) if decoupled else x
-    if method in ("namsg", "amsgrad"):
+    if "v_hat" in state:
         moments = reference.Moments(state["m"], state["v"], state["v_hat"])
-        if method == "namsg":
-            x, moments = reference.namsg(start, g, moments, lr, hyper["beta1"], hyper["beta2"], hyper["eta"], bounds)
-        else:
-            x, moments = reference.amsgrad(start, g, moments, lr, hyper["beta1"], hyper["beta2"], bounds)
+        settings = {"alpha": lr, "beta1": hyper["beta1"], "beta2": hyper["beta2"], "bounds": bounds}
+        if method in ("namsg", "namsb"):
+            settings["eta"] = hyper["eta"]
+        if method in ("namsb", "amsbound"):
+            settings.update(t=t, alpha_sgd=hyper["sgd_learning_rate"], gamma=hyper["gamma"])
+        x, moments = getattr(reference, method)(start, g, moments, **settings)
         return x, moments._asdict()
     if method == "averagedsgd":
         x, m = reference.sgd(start, state["m"], g, lr, hyper["beta1"], bounds=bounds)
@@ -35,14 +38,18 @@ def reference_step(method, x, grad, state, t, lr, hyper):
     return reference.project(x, bounds), {"m": m, "v": v}
 
 
-def largest_terms(x, grad, state, new_state, lr, hyper):
-    """The largest term added on the way to each new value: a dict by name, ``x`` among them."""
+def largest_terms(x, grad, state, new_state, lr, hyper, t=None):
+    """The largest term added on the way to each new value: a dict by name, ``x`` among them; NAMSB needs its ``t``."""
     g = np.abs(hyper.get("rescale_grad", 1.0) * grad) + np.abs(hyper.get("wd", 0.0) * x)
     terms = {"m": np.maximum(hyper["beta1"] * np.abs(state["m"]), (1 - hyper["beta1"]) * g)}
     size = terms["m"] + g
     if "v" in state:
         terms["v"] = np.maximum(hyper["beta2"] * state["v"], (1 - hyper["beta2"]) * g**2)
-        size = size / np.sqrt(new_state.get("v_hat", new_state["v"]))
+        root = np.sqrt(new_state.get("v_hat", new_state["v"]))
+        if "gamma" in hyper:
+            xi_l, xi_u = reference.step_limits(t, hyper["sgd_learning_rate"], hyper["gamma"])
+            root = root.clip(lr / xi_u, lr / xi_l)
+        size = size / root
     if "v_hat" in state:
         terms["v_hat"] = np.maximum(state["v_hat"], terms["v"])
     eta_factor = 1 + abs(hyper.get("eta", 0.0)) * (1 - hyper["beta1"]) / hyper["beta1"] if hyper["beta1"] else 1
@@ -70,7 +77,7 @@ def step_beside_reference(optimizer, method, weight, grad, state, t, lr, hyper, 
     before = numpy_state(names, state)
     g = grad.asnumpy()
     expected_x, expected_state = reference_step(method, x, g.astype(np.float64), before, t, lr, hyper)
-    terms = largest_terms(x, g, before, expected_state, lr, hyper)
+    terms = largest_terms(x, g, before, expected_state, lr, hyper, t)
     optimizer.update(index, weight, grad, state)
     np.testing.assert_array_equal(grad.asnumpy(), g)   # the caller's gradient stays as it was
     assert_close("weight", weight.asnumpy(), expected_x, terms["x"])

@@ -23,8 +23,9 @@ KERNELS = {"cpu": cpu, "ndarray": ndarray}   # the fastest first
 class Scalars(NamedTuple):
     """What all the arrays of a step share. The step itself stands in step.h.
 
-    ``clip_gradient`` and ``bounds`` may be None. ``division`` says what divides the step: 'v_hat', 'v' or, for SGD,
-    'none'. ``skip_nonfinite``: an element whose gradient is not finite keeps its weight and state.
+    ``clip_gradient``, ``bounds`` and ``divisor_limits`` may be None. ``division`` says what divides the step: the root
+    of 'v_hat' or 'v', clipped to the ``divisor_limits``, or, for SGD, 'none'. ``skip_nonfinite``: an element whose
+    gradient is not finite keeps its weight and state.
     """
 
     rescale_grad: float
@@ -36,6 +37,7 @@ class Scalars(NamedTuple):
     decoupled_wd: bool
     bounds: Optional[Tuple[float, float]]
     skip_nonfinite: bool
+    divisor_limits: Optional[Tuple[float, float]] = None
 
 
 class Coefficients(NamedTuple):

@@ -36,7 +36,7 @@ class StepScalars(ctypes.Structure):
 
     _fields_ = [(name, ctypes.c_float) for name in (
         "rescale_grad", "clip_gradient", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "epsilon", "low",
-        "high")]
+        "high", "divisor_low", "divisor_high")]
 
 
 def load():
@@ -146,7 +146,7 @@ class BoundArrays:
         clip = np.inf if scalars.clip_gradient is None else scalars.clip_gradient
         low, high = scalars.bounds or (-np.inf, np.inf)
         c_scalars = StepScalars(scalars.rescale_grad, clip, scalars.beta1, 1 - scalars.beta1, scalars.beta2,
-                                1 - scalars.beta2, scalars.epsilon, low, high)
+                                1 - scalars.beta2, scalars.epsilon, low, high, *scalars.divisor_limits or (0, np.inf))
         check_call(self.library.namsg_step(self.bound, count.handle, self.device, c_scalars, self.numbers.ctypes.data,
                                            DIVISIONS[scalars.division], scalars.skip_nonfinite))
 

@@ -41,19 +41,19 @@ class BoundArrays:
             grad = grad.tostype("default")
         arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
         nonfinite = grad * 0 != 0
-        update, root = _step(*arrays, grad=grad, nonfinite=nonfinite, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
-                             g_factor=g_factor, v_scale=v_scale)
+        update, divisor = _step(*arrays, grad=grad, nonfinite=nonfinite, scalars=scalars, lr=lr, wd=wd,
+                                m_factor=m_factor, g_factor=g_factor, v_scale=v_scale)
         count += nonfinite.sum().astype(np.int64)
         if rows is not None:
             for array, values in zip((target, *moments), arrays):
                 array[rows] = values
         if is_half:
             cast(target, dtype=np.float16, out=weight)
-        return switch_sums(update, root, nonfinite if scalars.skip_nonfinite else None) if measure else None
+        return switch_sums(update, divisor, nonfinite if scalars.skip_nonfinite else None) if measure else None
 
 
 def _step(weight, m, v=None, v_hat=None, *, grad, nonfinite, scalars, lr, wd, m_factor, g_factor, v_scale):
-    """step.h's element step; returns what it divides, and the root that it divides it by."""
+    """step.h's element step; returns what it divides, and what it divides it by."""
     assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
     g = grad * scalars.rescale_grad
     if wd and not scalars.decoupled_wd:
@@ -61,18 +61,20 @@ def _step(weight, m, v=None, v_hat=None, *, grad, nonfinite, scalars, lr, wd, m_
     if scalars.clip_gradient is not None:
         clip(g, -scalars.clip_gradient, scalars.clip_gradient, out=g)
     assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
-    update, root = m_factor * m + g_factor * g, None
+    update, divisor = m_factor * m + g_factor * g, None
     step = update
     if scalars.division != "none":
         assign(v, scalars.beta2 * v + (1 - scalars.beta2) * g * g)
         if scalars.division == "v_hat":
             broadcast_maximum(v_hat, v, out=v_hat)
-        root = sqrt(v_scale * (v_hat if scalars.division == "v_hat" else v))
-        step = update / (root + scalars.epsilon)
+        divisor = sqrt(v_scale * (v_hat if scalars.division == "v_hat" else v)) + scalars.epsilon
+        if scalars.divisor_limits is not None:
+            clip(divisor, *scalars.divisor_limits, out=divisor)
+        step = update / divisor
     start = weight * (1 - lr * wd) if wd and scalars.decoupled_wd else weight
     moved = start - lr * step
     assign(weight, moved if scalars.bounds is None else clip(moved, *scalars.bounds))
-    return update, root
+    return update, divisor
 
 
 def _assign(array, values):
@@ -85,11 +87,11 @@ def _assign_where_not(mask):
     return assign
 
 
-def switch_sums(update, root, skipped):
+def switch_sums(update, divisor, skipped):
     """The sums of m_hat**2 / v_hat and of m_hat**2 / sqrt(v_hat) over an array, m_hat being NAMSG's update.
 
     Elements where ``skipped`` is 1 count nothing; None: there are none. Returns two NDArrays of one element.
     """
     m_hat = update if skipped is None else where(skipped, update.zeros_like(), update)
-    step = m_hat / root
+    step = m_hat / divisor
     return (step * step).sum(), (m_hat * step).sum()

@@ -7,10 +7,11 @@
  *     v     = beta2 * v + (1 - beta2) * g^2                     line 5
  *     v_hat = max(v_hat, v)                                     line 6
  *     w     = project(shrink * w - lr * (m_coefficient * m + g_coefficient * g)
- *                                     / (sqrt(v_scale * v_hat) + epsilon))      lines 7 and 8
+ *                                     / clip(sqrt(v_scale * v_hat) + epsilon))  lines 7 and 8
  *
- * NAMSG: m_coefficient = 1 - mu, g_coefficient = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NADAM: v in the place
- * of v_hat, and its bias corrections in the coefficients; SGD: no v and no division.
+ * NAMSG: m_coefficient = 1 - mu, g_coefficient = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NAMSB and AMSBound:
+ * the same, and limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the coefficients;
+ * SGD: no v and no division.
  *
  * Every operation is rounded by itself: compile without contraction to fused multiply-add and without fast-math, and
  * all compilers and machines agree to the bit.
@@ -31,11 +32,13 @@
 /* What divides the step. */
 enum { NAMSG_NO_DIVISION = 0, NAMSG_BY_V = 1, NAMSG_BY_V_HAT = 2 };
 
-/* What all the arrays of a step share. No clipping: clip_gradient is infinite. No projection: low and high are. */
+/* What all the arrays of a step share. No clipping: clip_gradient is infinite. No projection: low and high are. No
+ * limits of the divisor: they are 0 and infinite. */
 typedef struct {
   float rescale_grad, clip_gradient;
   float beta1, one_minus_beta1, beta2, one_minus_beta2;
   float epsilon, low, high;
+  float divisor_low, divisor_high;
 } namsg_scalars;
 
 /* What belongs to one array. wd is 0 and shrink is 1 - lr * wd where weight decay is decoupled; else shrink is 1. */
@@ -99,10 +102,10 @@ NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *
   float update = c->m_coefficient * m_new + c->g_coefficient * g;
   if (division != NAMSG_NO_DIVISION) {
     const float v_new = s->beta2 * *v + s->one_minus_beta2 * g * g;
-    const float divisor = division == NAMSG_BY_V_HAT ? namsg_maximum(*v_hat, v_new) : v_new;
-    update = update / (sqrtf(c->v_scale * divisor) + s->epsilon);
+    const float moment = division == NAMSG_BY_V_HAT ? namsg_maximum(*v_hat, v_new) : v_new;
+    update = update / namsg_clip(sqrtf(c->v_scale * moment) + s->epsilon, s->divisor_low, s->divisor_high);
     *v = keep ? *v : v_new;
-    if (division == NAMSG_BY_V_HAT) *v_hat = keep ? *v_hat : divisor;
+    if (division == NAMSG_BY_V_HAT) *v_hat = keep ? *v_hat : moment;
   }
   const float w_new = namsg_clip(c->shrink * *w - c->lr * update, s->low, s->high);
   *m = keep ? *m : m_new;

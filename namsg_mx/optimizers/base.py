@@ -27,8 +27,9 @@ class LastUpdate(NamedTuple):
     """What ran in the latest update; ``None`` where a method has no such thing.
 
     ``kernel`` ran update ``k`` (0 for the first) with step size ``learning_rate`` (before ``lr_mult``), ``beta1`` and
-    ``eta``. ``sgd_learning_rate`` is the step size of SGD where `NAMSG` has switched to it. ``nonfinite`` counts the
-    gradient elements that were infinite or not a number, in all updates so far and in one replica of the parameters.
+    ``eta``. ``sgd_learning_rate`` is the step size of SGD where `NAMSG` has switched to it, or that `NAMSB` tends to.
+    ``nonfinite`` counts the gradient elements that were infinite or not a number, in all updates so far and in one
+    replica of the parameters.
     """
 
     kernel: str
@@ -186,9 +187,9 @@ class ElementwiseOptimizer(Optimizer):
             self._bound[key] = Binding(identities, arrays, kernel, count)
         return self._bound[key]
 
-    def _scalars(self, beta1, beta2, division, epsilon=0.0):
+    def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
         return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
-                               self.decoupled_wd, self.bounds, self.nonfinite == "skip")
+                               self.decoupled_wd, self.bounds, self.nonfinite == "skip", divisor_limits)
 
     def _count_nonfinite(self):
         # Replicas of the parameters on several devices see the same gradients: the largest count is that of them all.

@@ -126,12 +126,21 @@ class NAMSG(ElementwiseOptimizer):
             scalars = self._scalars(beta1, self.beta2, "none")
             binding.arrays.step(scalars, coefficients._replace(lr=[lr * sgd_scale for lr in lrs]), binding.count)
         elif self._measures_switch(k):
-            sums = binding.arrays.step(self._scalars(beta1, self.beta2, "v_hat"), coefficients, binding.count,
+            sums = binding.arrays.step(self._adaptive_scalars(k, alpha, beta1), coefficients, binding.count,
                                        measure=True)
             self._keep_switch_sums(indices, lrs, sums)
         else:
-            binding.arrays.step(self._scalars(beta1, self.beta2, "v_hat"), coefficients, binding.count)
-        self._last = LastUpdate(binding.kernel, k, alpha, beta1, eta, sgd_scale and alpha * sgd_scale, 0)
+            binding.arrays.step(self._adaptive_scalars(k, alpha, beta1), coefficients, binding.count)
+        self._last = LastUpdate(binding.kernel, k, alpha, beta1, eta, self._sgd_learning_rate(k, alpha), 0)
+
+    def _adaptive_scalars(self, k, alpha, beta1):
+        """The scalars of update k before any switch."""
+        return self._scalars(beta1, self.beta2, "v_hat")
+
+    def _sgd_learning_rate(self, k, alpha):
+        """SGD's step size at update k, where it has one."""
+        sgd_scale = self._sgd_scale(k)
+        return sgd_scale and alpha * sgd_scale
 
     def _observation(self, k, beta1):
         """eta and mu of update k: line 7 of Algorithm 1, in whichever direction."""

@@ -85,7 +85,7 @@ def test_reported_seeds_are_not_tuned_with(searched):
 
 def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
     schedule = {"schedule": "StepDecay", "initial": 0.001, "at": [100]}
-    method = config.Method("m", "namsg", {"learning_rate": schedule, "beta1": 0.9}, "", {}, True)
+    method = config.Method("m", "namsg", {"learning_rate": schedule, "beta1": 0.9}, None, "", {}, True)
     assert method.at({"learning_rate": 0.01, "beta2": 0.99}) == \
         {"learning_rate": {"schedule": "StepDecay", "initial": 0.01, "at": [100]}, "beta1": 0.9, "beta2": 0.99}
 

@@ -14,7 +14,7 @@ from mxnet.gluon import nn
 import namsg_mx
 from namsg_mx import ObservationDistance, StepDecay
 
-METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
 
 
@@ -362,7 +362,7 @@ def test_namsg_before_and_after_the_import():
             raise SystemExit('namsg was known before its import')
         import namsg_mx
         assert isinstance(mx.optimizer.create('NAMSG'), namsg_mx.NAMSG)
-        for name in ('namsg', 'amsgrad', 'dozatnadam', 'averagedsgd'):
+        for name in ('namsg', 'amsgrad', 'namsb', 'amsbound', 'dozatnadam', 'averagedsgd'):
             mx.optimizer.create(name)
     """
     prologue = "import numpy\nif not hasattr(numpy, 'bool'): numpy.bool = bool\n"

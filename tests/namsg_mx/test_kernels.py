@@ -18,7 +18,7 @@ import namsg_mx
 from namsg_mx import kernels
 
 PACKAGE = Path(namsg_mx.__file__).parent
-METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 OPTIONS = {"learning_rate": 0.013, "wd": 0.07, "clip_gradient": 1.3, "rescale_grad": 0.3, "bounds": (-1.1, 0.8)}
 pytestmark = CPU_KERNEL
 
@@ -45,6 +45,8 @@ def sized(sizes, steps, seed=0):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_kernels_agree_to_the_bit(method, options, dtype):
     """Every operation is rounded by itself in both, so there is nothing to differ in: NaN and infinity included."""
+    if method in ("namsb", "amsbound"):
+        options = dict(options, gamma=0.5)   # both limits act, and not on all elements
     weights, gradients = sized([1, 7, 64, 300, 4097], steps=6)
     gradients[3][2][5:9] = [np.nan, np.inf, -np.inf, 1e30]
     cpu, ndarray = (train(method, kernel, weights, gradients, dtype, **options) for kernel in ("cpu", "ndarray"))
@@ -148,8 +150,9 @@ def pointer(values):
     return values.ctypes.data_as(ctypes.c_void_p)
 
 
+@pytest.mark.parametrize("limits", [None, (0.2, 0.9)])
 @pytest.mark.parametrize(("division", "skip"), [(d, s) for d in (0, 1, 2) for s in (0, 1)])
-def test_vector_instructions_change_no_bit(scalar_step, division, skip):
+def test_vector_instructions_change_no_bit(scalar_step, division, skip, limits):
     """What this processor runs, AVX-512 perhaps, is what every processor computes."""
     n = 1000
     random = np.random.RandomState(0)
@@ -159,14 +162,15 @@ def test_vector_instructions_change_no_bit(scalar_step, division, skip):
     g = signed_gradients(n, 1)[0]
     g[::97], g[1::97], v[2::97], g[2::97] = np.nan, np.inf, 1e-42, 1e-22
     scalars = kernels.Scalars(0.3, 1.3, 0.85, 0.97, 1e-4 if division == 1 else 0.0, ("none", "v", "v_hat")[division],
-                              False, (-1.1, 0.8), bool(skip))
+                              False, (-1.1, 0.8), bool(skip), limits)
     coefficients = kernels.Coefficients([0.01], [0.07], 0.7, 0.3, 1.1)
     arrays = [array(a) for a in (w, m, v, v_hat)]
     count = mx.nd.zeros((1,), dtype=np.int64)
     state = arrays[1:2 + division] if division else arrays[1:2]
     kernels.cpu.bind(arrays[:1], [array(g)], [state], False).step(scalars, coefficients, count)
 
-    c_scalars = (ctypes.c_float * 9)(0.3, 1.3, 0.85, 1 - 0.85, 0.97, 1 - 0.97, scalars.epsilon, -1.1, 0.8)
+    c_scalars = (ctypes.c_float * 11)(0.3, 1.3, 0.85, 1 - 0.85, 0.97, 1 - 0.97, scalars.epsilon, -1.1, 0.8,
+                                      *limits or (0, np.inf))
     c_coefficients = (ctypes.c_float * 6)(0.01, 0.07, 1.0, 0.7, 0.3, 1.1)
     expected_count = scalar_step.step(ctypes.c_long(n), pointer(g), pointer(w), pointer(m), pointer(v), pointer(v_hat),
                                       c_scalars, c_coefficients, division, skip)

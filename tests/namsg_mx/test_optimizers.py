@@ -7,9 +7,9 @@ from comparison import array, numpy_state, reference_step, signed_gradients, ste
 from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
-from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance
+from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, WarmUp
 
-METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 STEPS = 12
 # Every hyper-parameter away from its default at once; the clip acts on some gradients, the box on some weights.
 EVERYTHING = {"rescale_grad": 0.25, "wd": 0.03, "clip_gradient": 1.5, "bounds": (-1.2, 0.9)}
@@ -29,6 +29,11 @@ def create(method, **options):
                         eta=ObservationDistance(7, 0.5, 2.0))
     elif method == "amsgrad":
         settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6)
+    elif method in ("namsb", "amsbound"):
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6, gamma=0.2,
+                        sgd_learning_rate=StepDecay(0.5, at=(6,)))
+        if method == "namsb":
+            settings["eta"] = ObservationDistance(7, 0.5, 2.0)
     elif method == "averagedsgd":
         settings.update(beta1=ExponentialDecay(0.85, 0.99))
     else:
@@ -102,6 +107,33 @@ def test_eta_zero_is_amsgrad_to_the_bit():
     settings = {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.97, "epsilon": 1e-7, "wd": 0.1}
     assert_equal_bits(run(namsg_mx.NAMSG(eta=0, **settings), weights, gradients),
                       run(namsg_mx.AMSGrad(**settings), weights, gradients))
+
+
+def test_namsb_with_eta_zero_is_amsbound_to_the_bit():
+    weights, gradients = shapes_and_gradients()
+    settings = {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.97, "epsilon": 1e-7, "wd": 0.1, "gamma": 0.1}
+    assert_equal_bits(run(namsg_mx.NAMSB(eta=0, **settings), weights, gradients),
+                      run(namsg_mx.AMSBound(**settings), weights, gradients))
+
+
+def test_namsb_is_namsg_as_long_as_its_limits_are_wide():
+    """gamma = 1e-30: xi is between 0 and infinity, to float32."""
+    weights, gradients = shapes_and_gradients()
+    settings = {"learning_rate": 0.01, "eta": 1.5, "wd": 0.1}
+    assert_equal_bits(run(namsg_mx.NAMSB(gamma=1e-30, **settings), weights, gradients),
+                      run(namsg_mx.NAMSG(**settings), weights, gradients))
+
+
+def test_namsb_becomes_sgd():
+    """gamma = 1e9: both limits are alpha_SGD to float32, whose step AMSBound then makes, by lr_mult too."""
+    weights, gradients = shapes_and_gradients()
+    bounded = namsg_mx.AMSBound(learning_rate=0.01, sgd_learning_rate=0.3, gamma=1e9)
+    sgd = namsg_mx.AveragedSGD(learning_rate=0.3)
+    for optimizer in (bounded, sgd):
+        optimizer.set_lr_mult({1: 0.5})
+    for a, b in zip(run(bounded, weights, gradients)[::4], run(sgd, weights, gradients)[::2]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)   # the roundings of ten steps, in another order
+    assert bounded.last_update().sgd_learning_rate == 0.3
 
 
 def test_mu_and_eta_name_the_same_step():
@@ -198,9 +230,28 @@ def test_arguments_out_of_range(arguments, message):
 
 
 @pytest.mark.parametrize("name", ["eta", "mu", "switch_to_sgd"])
-def test_amsgrad_has_no_observation_distance(name):
-    with pytest.raises(ValueError, match=f"{name}=1: AMSGrad has none"):
-        namsg_mx.AMSGrad(**{name: 1})
+@pytest.mark.parametrize("method", ["AMSGrad", "AMSBound"])
+def test_amsgrad_and_amsbound_have_no_observation_distance(method, name):
+    with pytest.raises(ValueError, match=f"{name}=1: {method} has none"):
+        getattr(namsg_mx, method)(**{name: 1})
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"gamma": 0}, r"gamma=0: must be a number in \(0, inf\)"),
+    ({"sgd_learning_rate": 0}, r"sgd_learning_rate=0: must be a number in \(0, inf\)"),
+    ({"sgd_learning_rate": lambda k: 0.1}, r"sgd_learning_rate=.*picklable"),
+    ({"switch_to_sgd": 5}, r"switch_to_sgd=5: NAMSB has none"),
+])
+def test_namsb_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        namsg_mx.NAMSB(**arguments)
+
+
+def test_namsb_refuses_an_update_without_a_step_size():
+    optimizer = namsg_mx.NAMSB(learning_rate=WarmUp(0.1, updates=2))
+    weight = array([1.0])
+    with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \(0, inf\)"):
+        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
 
 
 def test_unknown_arguments_are_not_ignored():

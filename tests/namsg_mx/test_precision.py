@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from comparison import array, signed_gradients
 
-METHODS = ("namsg", "amsgrad", "averagedsgd", "dozatnadam")
+METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 
 
 def train(updater, weight, gradients):

@@ -77,6 +77,33 @@ def test_original_form_equals_algorithm_1_where_v_hat_is_constant(beta1, eta, al
         np.testing.assert_allclose(observed, x_hat, rtol=1e-10, atol=1e-12)
 
 
+def test_three_steps_of_namsb_worked_by_hand():
+    """As NAMSG's above (m_hat = g), at alpha = alpha_SGD = 0.1 and gamma = 1: root in [t / (t + 1), (t + 1) / t]."""
+    x, state = 1.0, reference.initial_moments(np.float64(1.0), epsilon=0.01)
+    worked = [   # g, v_hat, clipped root
+        (2.0, 1.0, 1.0),       # xi in [0.05, 0.2]: the root 1 is between 1/2 and 2
+        (4.0, 4.75, 1.5),      # xi in [0.2/3, 0.15]: 2.18 is above 3/2
+        (0.5, 4.75, 4 / 3),    # v = 3.5625 + 0.0625, below the maximum; above 4/3
+    ]
+    for t, (g, v_hat, root) in enumerate(worked, start=1):
+        expected = x - 0.1 * g / root
+        x, state = reference.namsb(x, g, state, t, ALPHA, BETA1, BETA2, ETA, alpha_sgd=0.1, gamma=1.0)
+        assert state.v_hat == v_hat
+        assert x == pytest.approx(expected, rel=1e-14)
+
+
+def test_amsbound_is_held_above_the_lower_limit_of_the_root():
+    """root sqrt(0.01) = 0.1 at t = 1, below alpha / xi_u = 1/2: the step is alpha_SGD * 2 * m, m = 0.5 * 0.1."""
+    x, _ = reference.amsbound(0.0, 0.1, reference.initial_moments(np.float64(0.0), 0.01), 1, ALPHA, BETA1, BETA2,
+                              alpha_sgd=0.1, gamma=1.0)
+    assert x == pytest.approx(-0.1 * 2 * 0.05, rel=1e-14)
+
+
+def test_step_limits_close_in_on_sgd():
+    assert reference.step_limits(1, 0.5, 0.001) == pytest.approx((0.5 * 0.001 / 1.001, 0.5 * 1001))
+    assert reference.step_limits(10**9, 0.5, 0.001) == pytest.approx((0.5, 0.5), rel=1e-5)
+
+
 def test_sgd_conventions_agree_for_a_constant_step_size():
     """protocol: the paper's (alpha, beta) is MXNet's learning_rate = (1 - beta) alpha, momentum = beta."""
     random = np.random.RandomState(0)

@@ -1,0 +1,105 @@
+"""An exponential moving average of a network's parameters, put in their place for evaluation only."""
+
+import contextlib
+
+import numpy as np
+from mxnet.ndarray import load as load_arrays
+from mxnet.ndarray import multi_sgd_update
+from mxnet.ndarray import save as save_arrays
+
+from namsg_mx.optimizers.arguments import DECAY_RATE, check_number
+
+ARRAYS_AT_ONCE = 60   # of multi_sgd_update, which does not check that there are more and then crashes
+
+
+class ParameterAverage:
+    """The smoothed parameters that SWNTS1 is tested with (Section 5.2, which does not give their decay).
+
+    After each update of the network::
+
+        average = decay * average + (1 - decay) * parameter
+
+    from the parameters as they are when this object is made. Those keep the weight decay**t after t updates: nothing
+    corrects for them. Training never sees the average.
+
+    BatchNorm's running mean and variance are averaged like the parameters. No data have passed through the network of
+    the average, so it has no statistics of its own; their average over the same updates stands in for them, closely as
+    long as the weights move little in 1 / (1 - decay) updates. Exact ones would cost a pass over the training set
+    before each evaluation.
+
+    Parameters
+    ----------
+    params : mxnet.gluon.ParameterDict or iterable of mxnet.gluon.Parameter
+        Initialised and dense; ``net.collect_params()`` includes BatchNorm's statistics. On several contexts, the first
+        one's are averaged.
+    decay : float
+        In [0, 1).
+
+    State: one array for each parameter in its shape and dtype, float32 for float16; see `save` and `load`.
+
+    Example
+    -------
+    >>> average = namsg_mx.ParameterAverage(net.collect_params(), decay=0.999)
+    >>> for images, labels in batches:
+    ...     ...                        # forward, backward, trainer.step
+    ...     average.update()
+    >>> with average.in_place():
+    ...     evaluate(net)
+    """
+
+    def __init__(self, params, decay=0.999):
+        self.decay = check_number("decay", decay, DECAY_RATE)
+        self._params = list(params.values() if hasattr(params, "values") else params)
+        self._average = [_at_least_single(parameter.list_data()[0]).copy() for parameter in self._params]
+
+    def update(self):
+        """Move the average towards the parameters as they are now; waits for nothing.
+
+        A step of SGD on (average - parameter)**2 / 2 does it, for which MXNet has one engine operation for many arrays.
+        """
+        current = [_at_least_single(parameter.list_data()[0]) for parameter in self._params]
+        for precision in {array.dtype for array in current}:
+            pairs = [pair for pair in zip(self._average, current) if pair[1].dtype == precision]
+            for start in range(0, len(pairs), ARRAYS_AT_ONCE):
+                some = pairs[start:start + ARRAYS_AT_ONCE]
+                multi_sgd_update(*[array for pair in some for array in pair], num_weights=len(some), rescale_grad=-1.0,
+                                 lrs=[1 - self.decay] * len(some), wds=[1.0] * len(some),
+                                 out=[average for average, _ in some])
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Inside, the parameters are the average, on all their contexts; afterwards what they were before, to the bit.
+
+        No update of the network may be made inside: it would be lost.
+        """
+        # Array by array, as Parameter.set_data would change the weights that a kvstore keeps, too.
+        arrays = [parameter.list_data() for parameter in self._params]
+        kept = [[array.copy() for array in replicas] for replicas in arrays]
+        try:
+            for average, replicas in zip(self._average, arrays):
+                for array in replicas:
+                    average.copyto(array)
+            yield
+        finally:
+            for copies, replicas in zip(kept, arrays):
+                for copy, array in zip(copies, replicas):
+                    copy.copyto(array)
+
+    def save(self, filename):
+        """Write the average to a file, in MXNet's format."""
+        save_arrays(filename, self._average)
+
+    def load(self, filename):
+        """Take back what `save` wrote, to the bit; ValueError if it is an average of other parameters."""
+        saved = load_arrays(filename)
+        for what in ("shape", "dtype"):
+            found, expected = ([getattr(array, what) for array in arrays] for arrays in (saved, self._average))
+            if found != expected:
+                raise ValueError(f"{filename}: holds the average of other parameters ({what} {found}, not {expected})")
+        for array, average in zip(saved, self._average):
+            array.copyto(average)
+
+
+def _at_least_single(array):
+    """In float16 the changes of the average would vanish."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array

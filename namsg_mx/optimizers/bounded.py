@@ -1,0 +1,78 @@
+"""NAMSB (the supplement's Algorithm A1) and AMSBound: adaptive steps that turn into SGD's."""
+
+from mxnet.optimizer import register
+
+from namsg_mx.optimizers.arguments import POSITIVE, check_number, check_setting, value_at
+from namsg_mx.optimizers.namsg import NAMSG
+
+
+@register
+class NAMSB(NAMSG):
+    """NAMSB, supplement of Chen et al. 2019: NAMSG with the elementwise step between limits that close in on SGD's.
+
+    The update t = 1, 2, ... is that of `NAMSG` but for its last line::
+
+        xi_l = sgd_learning_rate * (1 - 1 / (gamma * t + 1))
+        xi_u = sgd_learning_rate * (1 + 1 / (gamma * t))
+        root = clip(sqrt(v_hat), learning_rate / xi_u, learning_rate / xi_l)
+        weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / root, bounds)
+
+    This is the authors' class; Algorithm A1 prints no use of xi. t counts the optimizer's updates, as for schedules.
+    The limits are of ``learning_rate / root``: ``lr_mult`` multiplies the step after them.
+
+    Parameters
+    ----------
+    learning_rate : float, schedule or None
+        alpha, in (0, inf); 0.001 unless an ``lr_scheduler`` is given.
+    beta1, beta2, epsilon, eta, mu
+        See `NAMSG`.
+    sgd_learning_rate : float or schedule
+        alpha_SGD, the step size of averaged-momentum SGD (`AveragedSGD`) that the limits tend to, in (0, inf).
+    gamma : float
+        How fast they do, in (0, inf).
+    **kwargs
+        See `ElementwiseOptimizer`.
+
+    Raises
+    ------
+    ValueError
+        Also in an update whose learning rate is 0, as a warm-up's first may be: the limits are not defined there.
+
+    State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
+    """
+
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None,
+                 sgd_learning_rate=0.1, gamma=0.001, **kwargs):
+        if learning_rate is None and kwargs.get("lr_scheduler") is None:
+            learning_rate = 0.001
+        super().__init__(learning_rate, beta1, beta2, epsilon, eta, mu, **kwargs)
+        self.sgd_learning_rate = check_setting("sgd_learning_rate", sgd_learning_rate, POSITIVE)
+        self.gamma = check_number("gamma", gamma, POSITIVE)
+
+    def switch_to_sgd(self, at):
+        """ValueError: the step turns into SGD's without a switch."""
+        raise ValueError(f"switch_to_sgd={at!r}: {type(self).__name__} has none; use NAMSG")
+
+    def _adaptive_scalars(self, k, alpha, beta1):
+        alpha = check_number(f"learning_rate at update {k}", alpha, POSITIVE)
+        ratio = alpha / self._sgd_learning_rate(k, alpha)
+        age = self.gamma * (k + 1)
+        limits = ratio * age / (age + 1), ratio * (age + 1) / age   # alpha / xi_u and alpha / xi_l
+        return super()._adaptive_scalars(k, alpha, beta1)._replace(divisor_limits=limits)
+
+    def _sgd_learning_rate(self, k, alpha):
+        return value_at("sgd_learning_rate", self.sgd_learning_rate, k, POSITIVE)
+
+
+@register
+class AMSBound(NAMSB):
+    """AMSBound, Luo et al. 2019, as the paper has it: `NAMSB` with ``eta=0``, to the bit.
+
+    Parameters, state and errors are those of `NAMSB`, without eta and mu.
+    """
+
+    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, **kwargs):
+        for name in ("eta", "mu"):
+            if name in kwargs:
+                raise ValueError(f"{name}={kwargs[name]!r}: AMSBound has none; use NAMSB")
+        super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)

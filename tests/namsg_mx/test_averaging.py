@@ -1,0 +1,170 @@
+"""The average of the parameters: its values, its life beside training and evaluation, and its file."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+from mxnet.gluon import nn
+
+from namsg_mx import ParameterAverage
+
+LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
+
+
+def parameters(shapes, dtype=np.float32, ctx=None):
+    params = [gluon.Parameter(f"p{i}", shape=shape, dtype=dtype) for i, shape in enumerate(shapes)]
+    for p in params:
+        p.initialize(mx.init.Uniform(1.0), ctx=ctx or mx.cpu())
+    return params
+
+
+def bits(params):
+    return [array.asnumpy() for p in params for array in p.list_data()]
+
+
+def assert_equal_bits(a, b):
+    assert len(a) == len(b)
+    assert all(map(np.array_equal, a, b))
+
+
+def in_place(average, params):
+    with average.in_place():
+        return bits(params)
+
+
+def convolutional_net():
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(16, 3, in_channels=3), nn.BatchNorm(in_channels=16), nn.Activation("relu"),
+            nn.Conv2D(32, 3, in_channels=16), nn.BatchNorm(in_channels=32), nn.Flatten(), nn.Dense(10))
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 10, 10)))
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def train(net, trainer, steps, after_each):
+    random = np.random.RandomState(0)
+    for _ in range(steps):
+        x, y = mx.nd.array(random.standard_normal((8, 3, 10, 10))), mx.nd.array(random.randint(0, 10, 8))
+        with autograd.record():
+            loss = LOSS(net(x), y)
+        loss.backward()
+        trainer.step(8)
+        after_each(x)
+
+
+def test_three_updates_worked_by_hand():
+    p, = parameters([(1,)])
+    p.set_data(mx.nd.array([1.0]))
+    average = ParameterAverage([p], decay=0.75)
+    for value, expected in ((5.0, 2.0), (-2.0, 1.0), (9.0, 3.0)):   # 3/4 * 1 + 1/4 * 5; 3/4 * 2 - 1/2; 3/4 + 9/4
+        p.set_data(mx.nd.array([value]))
+        average.update()
+        assert in_place(average, [p]) == [[expected]]
+        assert p.data().asscalar() == value
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_many_arrays_of_many_sizes_follow_numpy(dtype):
+    """More arrays than one operation of MXNet takes."""
+    params = parameters([(n % 7 + 1, n + 1) for n in range(130)], dtype)
+    average = ParameterAverage(params, decay=0.9)
+    expected = [p.data().asnumpy().astype(np.float64) for p in params]
+    random = np.random.RandomState(0)
+    for _ in range(5):
+        for p in params:
+            p.set_data(mx.nd.array(random.standard_normal(p.shape), dtype=dtype))
+        average.update()
+        expected = [0.9 * a + 0.1 * p.data().asnumpy().astype(np.float64) for a, p in zip(expected, params)]
+    # 1 - decay is a float32 in MXNet's operation whatever the dtype; a float16 is rounded once, at the end.
+    tolerance = 1e-3 if dtype == np.float16 else 1e-6
+    for found, a in zip(in_place(average, params), expected):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.astype(np.float64), a, atol=tolerance)
+
+
+def test_evaluation_in_its_place_is_that_of_a_net_with_these_parameters_and_leaves_training_alone():
+    """Beside convolutions, whose weights an inference pass puts into a layout of oneDNN's; BatchNorm included."""
+    x = mx.nd.array(np.random.RandomState(1).standard_normal((8, 3, 10, 10)))
+    plain, averaged, copy = (convolutional_net() for _ in range(3))
+    train(plain, gluon.Trainer(plain.collect_params(), "namsg"), 6, lambda _: None)
+
+    average = ParameterAverage(averaged.collect_params(), decay=0.7)
+    trainer = gluon.Trainer(averaged.collect_params(), "namsg")
+    history = [bits(averaged.collect_params().values())]
+
+    def evaluate(_):
+        average.update()
+        now = bits(averaged.collect_params().values())
+        history.append([0.7 * a.astype(np.float64) + 0.3 * p for a, p in zip(history[-1], now)])
+        with average.in_place():
+            outputs = averaged(x).asnumpy()
+            for p, q in zip(copy.collect_params().values(), averaged.collect_params().values()):
+                p.set_data(q.data())
+            for found, expected in zip(bits(averaged.collect_params().values()), history[-1]):
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)   # float32's rounding of some updates
+        assert np.array_equal(outputs, copy(x).asnumpy())
+
+    train(averaged, trainer, 6, evaluate)
+    assert_equal_bits(bits(plain.collect_params().values()), bits(averaged.collect_params().values()))
+    moved = [name for name, a, b in zip(averaged.collect_params(), history[0], history[-1]) if np.any(a != b)]
+    assert any(name.endswith("running_mean") for name in moved)
+    assert any(name.endswith("running_var") for name in moved)
+
+
+def test_what_was_there_comes_back_after_an_error():
+    params = parameters([(3,)])
+    average = ParameterAverage(params)
+    params[0].set_data(mx.nd.array([1.0, np.nan, 1e-42]))
+    before = params[0].data().asnumpy().tobytes()
+    with pytest.raises(KeyError), average.in_place():
+        raise KeyError
+    assert params[0].data().asnumpy().tobytes() == before
+
+
+def test_all_contexts_get_the_average_and_their_own_values_back():
+    params = parameters([(3,), (2, 2)], ctx=[mx.cpu(0), mx.cpu(1)])
+    average = ParameterAverage(params, decay=0.5)
+    for p in params:
+        for i, array in enumerate(p.list_data()):
+            array[:] = i + 1.0   # as BatchNorm's statistics differ between contexts
+    before = bits(params)
+    average.update()
+    inside = in_place(average, params)
+    assert_equal_bits(inside[::2], inside[1::2])
+    assert_equal_bits(bits(params), before)
+
+
+def test_saved_and_loaded_it_goes_on_to_the_bit(tmp_path):
+    def run(stop_at=None):
+        params = parameters([(5,), (2, 3)])
+        random = np.random.RandomState(0)
+        average = ParameterAverage(params, decay=0.9)
+        for k in range(10):
+            if k == stop_at:
+                average.save(str(tmp_path / "average"))
+                average = ParameterAverage(params, decay=0.9)
+                average.load(str(tmp_path / "average"))
+            for p in params:
+                p.set_data(mx.nd.array(random.standard_normal(p.shape)))
+            average.update()
+        return in_place(average, params)
+
+    mx.random.seed(0)
+    expected = run()
+    mx.random.seed(0)
+    assert_equal_bits(run(stop_at=4), expected)
+
+
+@pytest.mark.parametrize("shapes", [[(5,)], [(5,), (3, 2)], [(5,), (2, 3), (1,)]], ids=str)
+def test_the_average_of_other_parameters_is_refused(tmp_path, shapes):
+    ParameterAverage(parameters(shapes)).save(str(tmp_path / "average"))
+    with pytest.raises(ValueError, match="average: holds the average of other parameters"):
+        ParameterAverage(parameters([(5,), (2, 3)])).load(str(tmp_path / "average"))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan"), "0.9"])
+def test_decay_out_of_range(decay):
+    with pytest.raises(ValueError, match=r"decay=.*: must be a number in \[0, 1\)"):
+        ParameterAverage([], decay)
