@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(2, str(error))
     except RecordError as error:
         return _fail(1, str(error))
+    except BrokenPipeError:   # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         return _fail(1, f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:

@@ -181,6 +181,9 @@ class ElementwiseOptimizer(Optimizer):
             for weight, grad, state in zip(weights, grads, states):
                 _check_arrays(self, weight, grad, state)
                 _adapt_precision(state, len(self.STATE), weight)
+            if len({weight.dtype for weight in weights}) > 1:
+                raise TypeError(f"{type(self).__name__}: the weights of one update must have one dtype, as MXNet's "
+                                "Updater hands them over")
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
             count = self._nonfinite_counts.setdefault(context, zeros((1,), context, dtype=np.int64))
@@ -210,9 +213,12 @@ def _check_arrays(optimizer, weight, grad, state):
     if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1):
         raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
                         "the float32 master copy); these states were saved by another optimizer")
-    if not weight.shape == grad.shape == state[0].shape:
-        raise ValueError(f"{name}: weight, gradient and state must have one shape, "
-                         f"not {weight.shape}, {grad.shape}, {state[0].shape}")
+    shapes = [array.shape for array in (weight, grad, *state)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"{name}: weight, gradient and state must have one shape, not {', '.join(map(str, shapes))}")
+    if grad.dtype != weight.dtype or len({array.dtype for array in state}) > 1:
+        dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
+        raise TypeError(f"{name}: weight and gradient must have one dtype, and the states one, not {', '.join(dtypes)}")
 
 
 def _adapt_precision(state, count, weight):

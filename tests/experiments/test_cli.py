@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from tiny_experiment import experiments, write_config
+from tiny_experiment import command, experiments, write_config
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -153,6 +154,13 @@ def test_help_shows_examples(name):
     result = experiments(*name, "--help")
     assert result.returncode == 0
     assert "python -m experiments run configs/demo.yaml" in result.stdout
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error():
+    process = subprocess.Popen(**command("list", cwd=CHECKOUT))
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
 
 
 def test_list_names_every_method_with_its_source():

@@ -12,6 +12,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from comparison import CPU_KERNEL, array, assert_close, largest_terms, reference_step, signed_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mxnet.base import MXNetError
 
 import namsg_mx
@@ -272,16 +274,28 @@ def test_empty_arrays_are_left_alone():
         mx.util.set_np_shape(False)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-@pytest.mark.parametrize("shapes", [((2, 3), (3, 2), (2, 3)),
-                                    ((4,), (5,), (4,)), ((4,), (4,), (5,)), ((1,), (4,), (4,))],
-                         ids=str)
-def test_sizes_that_differ_are_refused(shapes, dtype):
-    weight, grad, state = (array(np.ones(shape), dtype) for shape in shapes)
-    optimizer = namsg_mx.NAMSG(kernel="cpu", multi_precision=True)
-    states = optimizer.create_state_multi_precision(0, state)
-    with pytest.raises(ValueError, match="one shape"):
-        optimizer.update(0, weight, grad, states)
+SHAPES = st.sampled_from([(4,), (5,), (2, 2), (1,), (4, 1), (1, 4), (33, 7)])
+DTYPES = st.sampled_from([np.float32, np.float16, np.float64, np.int32])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(shapes=st.lists(SHAPES, min_size=5, max_size=5) | SHAPES.map(lambda shape: [shape] * 5),
+       dtypes=st.lists(DTYPES, min_size=5, max_size=5) | DTYPES.map(lambda dtype: [dtype] * 5),
+       kernel=st.sampled_from(["auto", "cpu"]), states=st.integers(0, 5))
+def test_any_arrays_are_stepped_or_refused_with_the_reason(shapes, dtypes, kernel, states):
+    weight, grad, *state = (mx.nd.ones(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes))
+    state = (state + state)[:states]
+    fits = len(set(shapes)) == len(set(dtypes)) == 1 and dtypes[0] in (np.float32, np.float64) and states == 3
+    optimizer = namsg_mx.NAMSG(kernel=kernel, multi_precision=True)
+    try:
+        optimizer.update(0, weight, grad, state)
+    except (TypeError, ValueError, RuntimeError, MXNetError) as error:
+        assert not fits or "takes float32 and float16 weights, not float64" in str(error)
+        assert any(word in str(error) for word in ("shape", "dtype", "state", "takes float32", "views of one memory"))
+    else:
+        moved = weight.asnumpy()
+        assert np.isfinite(moved).all()
+        assert (moved < 1).all()
 
 
 @pytest.mark.parametrize("rows", [[-1], [3], [0, 7]])
