@@ -8,8 +8,8 @@ from setuptools import Extension, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
 
-EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "pandas>=1.3", "pillow>=8", "PyYAML>=6", "filelock>=3.12",
-               "tqdm>=4.60"]
+EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "numpy>=1.20", "pandas>=1.3", "pillow>=8", "PyYAML>=6",
+               "filelock>=3.12", "tqdm>=4.60"]
 
 # optional: without a compiler the installation goes on, and `python -m namsg_mx` says what is missing.
 # Without contraction every operation is rounded by itself, so that all processors agree to the bit (step.h).
