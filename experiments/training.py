@@ -27,7 +27,7 @@ from experiments.records import RunRecord
 from namsg_mx.optimizers.base import ScheduledLearningRate
 
 EVALUATION_BATCH = 1000
-WAITING = 8   # batches that may wait for the network: all those of an epoch would take gigabytes
+WAITING = 8   # batches that may wait for the network: all those of an epoch take hundreds of megabytes
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
