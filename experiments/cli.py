@@ -94,6 +94,11 @@ def show_status(options: argparse.Namespace) -> int:
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
+    if options.figure in ("1", "theory"):
+        from experiments import theory_figures   # the one that needs SciPy and MXNet
+        draw = theory_figures.draw_gain if options.figure == "1" else theory_figures.draw_theory
+        _print_paths(draw(Path(options.results, "figures")))
+        return 0
     if options.figure in figures.PAPER:
         name = f"figure{options.figure}"
         rows = [config.load(CONFIGS / f"{experiment}.yaml") for experiment in figures.PAPER[options.figure]]
@@ -102,7 +107,7 @@ def figure(options: argparse.Namespace) -> int:
         name = rows[0].name
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor a figure of the paper that is "
-                         f"reproduced so far: {', '.join(figures.PAPER)}")
+                         f"reproduced so far: 1, theory, {', '.join(figures.PAPER)}")
     _print_paths(figures.draw([_collect(row, options) for row in rows], name, Path(options.results, "figures")))
     return 0
 
@@ -168,7 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     add_results(status)
 
     drawing = add("figure", figure, "draw a figure from records, as PNG and SVG")
-    drawing.add_argument("figure", metavar="FIGURE|CONFIG", help="2 (its top row), or a YAML file for one experiment")
+    drawing.add_argument("figure", metavar="FIGURE|CONFIG", help="1, theory, 2 (its top row), or a YAML file for "
+                         "one experiment")
     add_reading(drawing)
 
     tabulating = add("table", table, "write a table from records, as Markdown and CSV")

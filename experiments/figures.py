@@ -32,10 +32,15 @@ def draw(rows: Sequence[Results], name: str, folder: Path) -> list[Path]:
         figure = Figure(figsize=(12, 3.6 * len(rows)), layout="constrained")
         for axes, results in zip(figure.subplots(len(rows), len(PANELS), squeeze=False), rows):
             _draw_row(axes, results)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
+        return save(figure, name, folder)
+
+
+def save(figure: Figure, name: str, folder: Path) -> list[Path]:
+    """Write ``name``.png and ``name``.svg into the folder and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    figure.savefig(paths[0], dpi=150)
+    figure.savefig(paths[1], metadata={"Date": None})
     return paths
 
 
