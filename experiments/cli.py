@@ -95,7 +95,7 @@ def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
     if options.figure in ("1", "theory"):
-        from experiments import theory_figures   # the one that needs SciPy and MXNet
+        from experiments import theory_figures  # the one that needs SciPy and MXNet
         draw = theory_figures.draw_gain if options.figure == "1" else theory_figures.draw_theory
         _print_paths(draw(Path(options.results, "figures")))
         return 0

@@ -31,6 +31,7 @@ BETA, BETA2 = 0.9, 0.99
 PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
 NOISE = np.geomspace(0.1, 30, 11)
+ROUNDS = 2000   # of the online problems
 METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
 METHOD_COLOURS = {**COLOURS, "dozatnadam": COLOURS["nadam"]}
 
@@ -75,8 +76,8 @@ def draw_theory(folder: Path) -> list[Path]:
         _draw_rates(panels[0, 0])
         for panel, tau in zip(panels[0, 1:], (0.4, 0.001, -0.0005)):
             _draw_growth(panel, tau, growth)
-        for panel, problem, title in ((panels[1, 0], Logistic.random(2000, 8, seed=0), "online logistic regression"),
-                                      (panels[1, 1], Quadratics.random(2000, 8, seed=0), "random convex quadratics")):
+        for panel, problem, title in ((panels[1, 0], Logistic.random(ROUNDS, 8, seed=0), "online logistic regression"),
+                                      (panels[1, 1], Quadratics.random(ROUNDS, 8, seed=0), "random convex quadratics")):
             _draw_regret(panel, problem, title)
         _draw_coefficients(panels[1, 2])
         _draw_counterexamples(panels[1, 3])
@@ -157,7 +158,7 @@ def _draw_coefficients(panel) -> None:
 
 
 def _draw_counterexamples(panel) -> None:
-    slopes = counterexamples(rounds=6000)
+    slopes = counterexamples(3 * ROUNDS)
     every = 50
     rounds = np.arange(every, len(slopes) + 1, every)
     for method, label in METHODS.items():

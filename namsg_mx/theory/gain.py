@@ -83,22 +83,20 @@ def max_gain_expectation(tau, beta, eta, noise):
     # The discriminant is level - slope * delta; delta is symmetric, so that the sign of tau does not matter here.
     level = trace**2 - 4 * (beta - eta * tau)
     slope = 4 * np.abs(tau) * noise
-    random = slope > 0
-    kink = np.clip(np.divide(level, slope, out=np.zeros_like(slope), where=random), -TAIL, TAIL)
+    has_kink = np.abs(level) < TAIL * slope
+    kink = np.where(has_kink, level / np.where(has_kink, slope, 1), np.copysign(TAIL, level))
     # What is left of the discriminant at the split: 0 to the last bit, unless the kink lies beyond the tail.
-    real_rest = np.where(kink == TAIL, level - slope * kink, 0)
-    complex_rest = np.where(kink == -TAIL, slope * kink - level, 0)
-    with np.errstate(divide="ignore"):
-        certain = np.log((np.abs(trace) + np.sqrt(np.maximum(level, 0))) / 2)
-        certain = np.where(level < 0, np.log(np.maximum(beta - eta * tau, 0)) / 2, certain)
-        total = np.zeros_like(slope)
+    rest = np.where(has_kink, 0, level - slope * kink)
+    psi = np.zeros_like(slope)
+    with np.errstate(divide="ignore", invalid="ignore"):   # where slope = 0, which is no integral
         for node, weight in zip(NODES, WEIGHTS):
             below, above = (kink + TAIL) * node, (TAIL - kink) * node   # distances from the kink
-            real = np.log((np.abs(trace) + np.sqrt(real_rest + slope * below)) / 2)
-            total += weight * (kink + TAIL) * _density(kink - below) * np.where(random, real, 0)
-            complex_ = np.log((trace**2 + complex_rest + slope * above) / 4) / 2
-            total += weight * (TAIL - kink) * _density(kink + above) * np.where(random, complex_, 0)
-    return np.where(random, total, certain)[()]
+            real = np.log((np.abs(trace) + np.sqrt(np.maximum(rest, 0) + slope * below)) / 2)
+            psi += weight * (kink + TAIL) * _density(kink - below) * real
+            complex_ = np.log((trace**2 + np.maximum(-rest, 0) + slope * above) / 4) / 2
+            psi += weight * (TAIL - kink) * _density(kink + above) * complex_
+        certain = np.log(np.abs(eigenvalues(tau, beta, eta, noise, delta=0)).max(axis=0))
+    return np.where(slope > 0, psi, certain)[()]
 
 
 def convergence_region(beta, eta, noise=0.0):
@@ -118,6 +116,8 @@ def convergence_region(beta, eta, noise=0.0):
     """
     _, beta, eta, noise = _parameters(0, beta, eta, noise)
     without_noise = 2 * (1 + beta) / (1 + 2 * eta)
+    if not noise.any():
+        return without_noise[()]
     # At the low end noise is a small disturbance and Psi < 0; at the high end all but rare noise is divergence.
     low, high = 1e-3 * (1 - beta) ** 2 / (1 + noise**2), 4 * without_noise
     grid = low * (high / low) ** np.linspace(0, 1, 200).reshape(-1, *[1] * beta.ndim)

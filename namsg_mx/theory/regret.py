@@ -144,11 +144,11 @@ def _bound(coefficients, run, diameter, momentum):
 
 
 class FixedPoint(NamedTuple):
-    """The best fixed point on a box: x (d,), the total loss there, and by how much it can be from the least, at most."""
+    """The best fixed point of a box, as far as it is known."""
 
-    x: np.ndarray
-    loss: float
-    gap: float
+    x: np.ndarray   # (d,)
+    loss: float     # the total loss there
+    gap: float      # by how much, at most, that is above the least one
 
 
 def best_fixed_point(total, start, bounds, tolerance=1e-7):
