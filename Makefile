@@ -58,6 +58,6 @@ reproduce-mnist-logistic: $(INSTALLED)
 test-pythons:
 	set -e; for python in $(PYTHONS); do \
 		$$python -m venv .venv-$$python; \
-		.venv-$$python/bin/python -m pip install --quiet . pytest hypothesis setuptools wheel; \
+		.venv-$$python/bin/python -m pip install --quiet '.[theory]' pytest hypothesis setuptools wheel; \
 		.venv-$$python/bin/python -m pytest tests/namsg_mx; \
 	done

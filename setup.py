@@ -8,7 +8,8 @@ from setuptools import Extension, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
 
-EXPERIMENTS = ["gluoncv>=0.10.5", "matplotlib>=3.5", "numpy>=1.20", "pandas>=1.3", "pillow>=8", "PyYAML>=6",
+THEORY = ["scipy>=1.5"]
+EXPERIMENTS = [*THEORY, "gluoncv>=0.10.5", "matplotlib>=3.5", "numpy>=1.20", "pandas>=1.3", "pillow>=8", "PyYAML>=6",
                "filelock>=3.12", "tqdm>=4.60", "Jinja2>=3"]   # pandas writes LaTeX by Jinja2
 CLUSTER = ["distributed>=2022.2"]
 TENSORBOARD = ["tensorboardX>=2.5"]
@@ -28,7 +29,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.8,<3.13",
-    packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers"],
+    packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers", "namsg_mx.theory"],
     package_data={"namsg_mx.kernels": ["step.h", "cpu.cc"]},
     ext_modules=[CPU_KERNEL],
     install_requires=[
@@ -40,6 +41,7 @@ setup(
         "setuptools<81; python_version >= '3.12'",
     ],
     extras_require={
+        "theory": THEORY,
         "experiments": EXPERIMENTS,
         "cluster": CLUSTER,
         "tensorboard": TENSORBOARD,

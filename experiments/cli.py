@@ -126,6 +126,12 @@ def figure(options: argparse.Namespace) -> int:
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
 
     folder = Path(options.results, "figures")
+    if options.figure in ("1", "theory"):
+        from experiments import theory_figures  # the only ones that need SciPy and MXNet
+
+        draw = theory_figures.draw_gain if options.figure == "1" else theory_figures.draw_theory
+        _print_paths(draw(folder))
+        return 0
     if options.figure in figures.PAPER:
         rows = [_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods)
                 for experiment, methods in figures.PAPER[options.figure]]
@@ -137,7 +143,7 @@ def figure(options: argparse.Namespace) -> int:
         paths = figures.draw([_collect(experiment, options)], experiment.name, folder)
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
-                         f"{', '.join(figures.PAPER)}, sensitivity")
+                         f"1, {', '.join(figures.PAPER)}, sensitivity, theory")
     _print_paths(paths)
     return 0
 
@@ -253,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     drawing = add("figure", figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
-                         help="2, 3, A1, sensitivity (of the grid searches), or a YAML file for one experiment")
+                         help="1, 2, 3, A1, theory, sensitivity (of the grid searches), or a YAML file for one experiment")
     add_grids(drawing)
     add_reading(drawing)
 

@@ -1,0 +1,44 @@
+"""The real `namsg` where Section 3 describes it: quadratics of one dimension, a preconditioner that does not move."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import mxnet as mx
+import numpy as np
+
+START = 1e-100   # so small that no gradient's square gets to epsilon, and v_hat stays there
+
+
+def measured_rate(tau: Sequence[float], beta: float, eta: float, updates: int = 100) -> np.ndarray:
+    """The factor by which the optimizer's state grows per update in the long run; without noise, max |xi| of (12).
+
+    Each quadratic is started twice, from (weight, m) = (1, 0) and (0, 1), times a small number: what the optimizer
+    makes of the two is the matrix of all its updates together, and the measure the root of its spectral radius.
+
+    Parameters
+    ----------
+    tau : array of shape (n,)
+        alpha * lambda of each quadratic, with alpha = (1 - beta) * learning_rate / sqrt(v_hat).
+    beta, eta : float
+    updates : int
+
+    Returns
+    -------
+    array of shape (n,).
+    """
+    curvature = mx.nd.array(np.asarray(tau) / (1 - beta), dtype="float64")
+    optimizer = mx.optimizer.create("namsg", learning_rate=1.0, epsilon=1.0, beta1=beta, eta=eta)
+    weight = mx.nd.zeros((2, len(tau)), dtype="float64")
+    grad = mx.nd.zeros_like(weight)
+    state = optimizer.create_state(0, weight)
+    m, _, v_hat = state
+    weight[0] = START
+    m[1] = START
+    for _ in range(updates):
+        grad[:] = mx.nd.broadcast_mul(curvature, weight)
+        optimizer.update(0, weight, grad, state)
+    if (v_hat != 1).sum().asscalar():
+        raise ValueError(f"tau={tau!r}: in {updates} updates the gradients grow until they move v_hat")
+    matrices = np.stack([weight.asnumpy(), m.asnumpy()]).transpose(2, 0, 1) / START
+    return np.abs(np.linalg.eigvals(matrices)).max(axis=1) ** (1 / updates)

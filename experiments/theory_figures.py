@@ -1,0 +1,174 @@
+"""Figure 1, and the figure of theory beside optimizer: drawn from the equations and from seeded simulations.
+
+Neither reads records. Both take seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.dynamics import measured_rate
+from experiments.figures import COLOURS, STYLE, save
+from experiments.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
+from namsg_mx.schedules import HarmonicDecay
+from namsg_mx.theory.gain import convergence_region, eigenvalues, growth_rate, max_gain_expectation
+from namsg_mx.theory.regret import (
+    amsgrad_bound,
+    amsgrad_coefficients,
+    best_fixed_point,
+    namsg_bound,
+    namsg_coefficients,
+    regret,
+)
+
+BETA, BETA2 = 0.9, 0.99
+# Figure 1's panels, and for each the noise levels at which the sign or the order of its curves changes.
+PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
+DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
+NOISE = np.geomspace(0.1, 30, 11)
+ROUNDS = 2000   # of the online problems
+METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
+METHOD_COLOURS = {**COLOURS, "dozatnadam": COLOURS["nadam"]}
+
+
+def draw_gain(folder: Path) -> list[Path]:
+    """Draw Figure 1 as figure1.png and .svg into the folder and return their paths.
+
+    (a) to (d): Psi against eta at one alpha * lambda, a line per noise level; (e): Psi against alpha * lambda.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(13, 7.2), layout="constrained")
+        panels = figure.subplot_mosaic([["a", "a", "b", "b", "c", "c"], ["d", "d", "e", "e", "e", "e"]])
+        eta = np.linspace(0, 5, 201)
+        for name, (tau, levels) in zip("abcd", PANELS.items()):
+            for noise in levels:
+                panels[name].plot(eta, max_gain_expectation(tau, BETA, eta, noise), label=f"σ/|λ| = {noise:g}")
+            panels[name].set(title=f"({name}) αλ = {_number(tau)}", xlabel="η", ylabel="Ψ")
+            panels[name].legend(fontsize=8.5)
+        tau = np.geomspace(1e-4, 4, 400)
+        for eta, colour in {**DISTANCES, 5.0: "#009E73"}.items():
+            for noise, style in ((0.1, "-"), (1, "--")):
+                panels["e"].plot(tau, max_gain_expectation(tau, BETA, eta, noise), style, color=colour,
+                                 label=f"η = {eta:g}, σ/|λ| = {noise:g}")
+        panels["e"].set(title="(e) overview", xlabel="αλ", ylabel="Ψ", xscale="log", ylim=(-0.75, 0.35))
+        panels["e"].legend(fontsize=8.5, ncol=2)
+        for panel in panels.values():
+            panel.axhline(0, color="#888888", linewidth=0.8)
+        figure.suptitle(f"Max gain expectation for each iteration, β = {BETA:g}")
+        return save(figure, "figure1", folder)
+
+
+def draw_theory(folder: Path) -> list[Path]:
+    """Draw theory.png and .svg into the folder, write theory_growth.csv beside them, and return the paths.
+
+    Top row, Section 3: the real optimizer's rate beside max |xi|, and simulated growth beside Psi. Bottom row, Section
+    4: regret beside its bounds, the bounds' coefficients, and Reddi et al.'s counterexamples.
+    """
+    growth = growth_table()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(17, 7.6), layout="constrained")
+        panels = figure.subplots(2, 4)
+        _draw_rates(panels[0, 0])
+        for panel, tau in zip(panels[0, 1:], (0.4, 0.001, -0.0005)):
+            _draw_growth(panel, tau, growth)
+        for panel, problem, title in ((panels[1, 0], Logistic.random(ROUNDS, 8, seed=0), "online logistic regression"),
+                                      (panels[1, 1], Quadratics.random(ROUNDS, 8, seed=0), "random convex quadratics")):
+            _draw_regret(panel, problem, title)
+        _draw_coefficients(panels[1, 2])
+        _draw_counterexamples(panels[1, 3])
+        paths = save(figure, "theory", folder)
+    table = folder / "theory_growth.csv"
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, growth[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in growth)
+    return [*paths, table]
+
+
+def growth_table() -> list[dict]:
+    """Psi beside the simulated growth rate of (11), over Figure 1's ranges: a row per point.
+
+    Columns: tau, beta, eta, noise; psi; growth and its standard_error.
+    """
+    tau, eta, noise = (grid.ravel() for grid in np.meshgrid([*PANELS, 0.1, 0.01, 0.0001], [*DISTANCES], NOISE,
+                                                            indexing="ij"))
+    growth = growth_rate(tau, BETA, eta, noise, updates=3000)
+    columns = {"tau": tau, "beta": np.full_like(tau, BETA), "eta": eta, "noise": noise,
+               "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
+               "standard_error": growth.standard_error}
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+
+def _draw_rates(panel) -> None:
+    for eta, colour in DISTANCES.items():
+        limit = convergence_region(BETA, eta)
+        tau = np.geomspace(1e-3, 1.05 * limit, 300)
+        panel.plot(tau, np.abs(eigenvalues(tau, BETA, eta, noise=0, delta=0)).max(axis=0), color=colour,
+                   label=f"η = {eta:g}")
+        measured = tau[::20]
+        panel.plot(measured, measured_rate(measured, BETA, eta), "o", color=colour, markersize=4, fillstyle="none")
+        panel.axvline(limit, color=colour, linewidth=0.8, linestyle=":")
+    panel.set(title="no noise: max |ξ|; ○ namsg", xlabel="αλ", ylabel="factor per update",
+              xscale="log", ylim=(0.3, 1.2))
+    panel.legend(fontsize=8.5)
+
+
+def _draw_growth(panel, tau: float, growth: list[dict]) -> None:
+    smooth = np.geomspace(NOISE[0], NOISE[-1], 200)
+    for eta, colour in DISTANCES.items():
+        rows = [row for row in growth if (row["tau"], row["eta"]) == (tau, eta)]
+        panel.plot(smooth, max_gain_expectation(tau, BETA, eta, smooth), color=colour, label=f"η = {eta:g}")
+        panel.errorbar(NOISE, [row["growth"] for row in rows], [2 * row["standard_error"] for row in rows], fmt="o",
+                       color=colour, markersize=4, fillstyle="none")
+    panel.axhline(0, color="#888888", linewidth=0.8)
+    panel.set(title=f"αλ = {_number(tau)}: Ψ; ○ growth of (11)", xlabel="σ/|λ|", ylabel="per update",
+              xscale="log")
+    panel.legend(fontsize=8.5)
+
+
+def _draw_regret(panel, problem: Logistic | Quadratics, title: str) -> None:
+    bounds = (-1.0, 1.0)
+    dimension = problem.a.shape[-1]
+    rounds = np.unique(np.geomspace(10, len(problem.a), 12).astype(int))
+    best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
+    for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
+        arguments = settings(method, alpha=0.1, beta1=HarmonicDecay(BETA), beta2=BETA2)
+        losses, run = play(problem, method, arguments, np.full(dimension, 0.5), bounds)
+        panel.plot(rounds, [regret(losses[:t], point) for t, point in zip(rounds, best)],
+                   color=METHOD_COLOURS[method], label=f"{METHODS[method]}, R_T")
+        panel.plot(rounds, [bound(run.first(t), bounds[1] - bounds[0]).total for t in rounds], "--",
+                   color=METHOD_COLOURS[method], label=f"{METHODS[method]}, bound")
+    panel.set(title=title, xlabel="T", ylabel="regret", xscale="log", yscale="log")
+    panel.legend(fontsize=8.5)
+
+
+def _draw_coefficients(panel) -> None:
+    beta1 = np.linspace(0, 0.99, 200)
+    coefficients = zip(namsg_coefficients(beta1, BETA2), amsgrad_coefficients(beta1, BETA2))
+    for name, (namsg, amsgrad), colour in zip(("1st", "2nd", "3rd"), coefficients, DISTANCES.values()):
+        panel.plot(beta1, namsg / amsgrad, color=colour, label=f"{name} term")
+    panel.axhline(1, color="#888888", linewidth=0.8)
+    panel.set(title="coefficients, NAMSG's over AMSGRAD's", xlabel="β1", ylabel="ratio", ylim=(0, 1.1))
+    panel.legend(fontsize=8.5)
+
+
+def _draw_counterexamples(panel) -> None:
+    slopes = counterexamples(3 * ROUNDS)
+    every = 50
+    rounds = np.arange(every, len(slopes) + 1, every)
+    for method, label in METHODS.items():
+        x = play_slopes(method, slopes, alpha=0.5, every=every)
+        panel.plot(rounds, x[:, 0], color=METHOD_COLOURS[method], label=label)
+        panel.plot(rounds, x[:, 1:].mean(axis=1), "--", color=METHOD_COLOURS[method])
+    panel.set(title="Reddi et al.; dashed: stochastic, mean", xlabel="t",
+              ylabel="x (the best is −1)")
+    panel.legend(fontsize=8.5)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}".replace("-", "−")

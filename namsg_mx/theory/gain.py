@@ -1,0 +1,234 @@
+"""Section 3: how fast a direction of curvature lambda converges under noise, and which observation distance helps.
+
+Near a point where the loss is quadratic, and where v_hat no longer changes, NAMSG is a linear dynamic system with a
+random coefficient, (11), along each eigenvector of the preconditioned Hessian. Four numbers describe it; every function
+here takes them as numbers or arrays, which broadcast:
+
+tau
+    alpha * lambda, in (-inf, inf): the eigenvalue times Section 3's step size, alpha = (1 - beta1) * alpha_t with
+    Algorithm 1's alpha_t. Negative at a saddle point.
+beta
+    The momentum coefficient beta1, in [0, 1).
+eta
+    The observation distance, in [0, inf).
+noise
+    r = sigma / |lambda|, in [0, inf): standard deviation of the gradient error, relative to the gradient.
+
+All are without unit, and all logarithms natural. ValueError names a parameter out of its range.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from namsg_mx.schedules import ObservationDistance
+
+# Beyond this many standard deviations lies less than 1e-18 of the normal distribution.
+TAIL = 9.0
+
+
+def _tanh_sinh(points, reach):
+    """Nodes in (0, 1) and weights for what is smooth inside, and at the ends too or with an integrable singularity."""
+    u, step = np.linspace(-reach, reach, points, retstep=True)
+    nodes = 1 / (1 + np.exp(-np.pi * np.sinh(u)))
+    return nodes, step * np.pi * np.cosh(u) * nodes[::-1] * nodes
+
+
+# Enough for an error of Psi below 1e-10 (tests).
+NODES, WEIGHTS = _tanh_sinh(points=161, reach=3.2)
+
+
+def eigenvalues(tau, beta, eta, noise, delta):
+    """The two eigenvalues xi of the dynamic system (11) for one value of its noise: (12).
+
+    Parameters
+    ----------
+    tau, beta, eta, noise : float or array
+        See the module.
+    delta : float or array
+        Gradient error in units of its standard deviation, in (-inf, inf).
+
+    Returns
+    -------
+    complex array of shape (2,) + the broadcast shape: with the plus sign of (12), and with the minus sign.
+    """
+    tau, beta, eta, noise = _parameters(tau, beta, eta, noise)
+    trace = 1 + beta - (1 + eta) * tau
+    determinant = beta + tau * (noise * delta - eta)
+    root = np.sqrt(trace**2 - 4 * determinant + 0j)
+    return np.stack([(trace + root) / 2, (trace - root) / 2])
+
+
+def max_gain_expectation(tau, beta, eta, noise):
+    """Psi, the expected logarithm of the larger modulus of the two eigenvalues (12): (13), without its misprint.
+
+    The print leaves out the normal density of delta, without which the integral diverges. The integrand has a kink
+    where the discriminant of (12) vanishes, and a logarithmic singularity there as well if (1 + eta) tau = 1 + beta.
+    The integral is split at this point and taken on each side with nodes that crowd to it; the error is below 1e-10.
+
+    Psi < 0: the direction converges, by Section 3's reading. The paper calls Psi an upper bound of the growth rate of
+    (11); where the eigenvalues are complex for every delta it is a lower bound (`growth_rate`, docs/theory.md).
+
+    Parameters
+    ----------
+    tau, beta, eta, noise : float or array
+        See the module.
+
+    Returns
+    -------
+    float array of the broadcast shape, per update; -inf where both eigenvalues are 0.
+    """
+    tau, beta, eta, noise = _parameters(tau, beta, eta, noise)
+    trace = 1 + beta - (1 + eta) * tau
+    # The discriminant is level - slope * delta; delta is symmetric, so that the sign of tau does not matter here.
+    level = trace**2 - 4 * (beta - eta * tau)
+    slope = 4 * np.abs(tau) * noise
+    has_kink = np.abs(level) < TAIL * slope
+    kink = np.where(has_kink, level / np.where(has_kink, slope, 1), np.copysign(TAIL, level))
+    # What is left of the discriminant at the split: 0 to the last bit, unless the kink lies beyond the tail.
+    rest = np.where(has_kink, 0, level - slope * kink)
+    psi = np.zeros_like(slope)
+    with np.errstate(divide="ignore", invalid="ignore"):   # where slope = 0, which is no integral
+        for node, weight in zip(NODES, WEIGHTS):
+            below, above = (kink + TAIL) * node, (TAIL - kink) * node   # distances from the kink
+            real = np.log((np.abs(trace) + np.sqrt(np.maximum(rest, 0) + slope * below)) / 2)
+            psi += weight * (kink + TAIL) * _density(kink - below) * real
+            complex_ = np.log((trace**2 + np.maximum(-rest, 0) + slope * above) / 4) / 2
+            psi += weight * (TAIL - kink) * _density(kink + above) * complex_
+        certain = np.log(np.abs(eigenvalues(tau, beta, eta, noise, delta=0)).max(axis=0))
+    return np.where(slope > 0, psi, certain)[()]
+
+
+def convergence_region(beta, eta, noise=0.0):
+    """The largest tau_max such that Psi < 0, so that (11) converges by Section 3's reading, for all 0 < tau < tau_max.
+
+    Without noise this is exact: both eigenvalues are inside the unit circle for 0 < tau < 2 (1 + beta) / (1 + 2 eta),
+    by Jury's criterion, and no tau < 0 converges. With noise it is the first zero of Psi, found to 1e-9 of its value.
+
+    Parameters
+    ----------
+    beta, eta, noise : float or array
+        See the module.
+
+    Returns
+    -------
+    float array of the broadcast shape.
+    """
+    _, beta, eta, noise = _parameters(0, beta, eta, noise)
+    without_noise = 2 * (1 + beta) / (1 + 2 * eta)
+    if not noise.any():
+        return without_noise[()]
+    # At the low end noise is a small disturbance and Psi < 0; at the high end all but rare noise is divergence.
+    low, high = 1e-3 * (1 - beta) ** 2 / (1 + noise**2), 4 * without_noise
+    grid = low * (high / low) ** np.linspace(0, 1, 200).reshape(-1, *[1] * beta.ndim)
+    first = np.argmax(max_gain_expectation(grid, beta, eta, noise) >= 0, axis=0)[np.newaxis]
+    inside, outside = (np.take_along_axis(grid, first - step, axis=0)[0] for step in (1, 0))
+    for _ in range(40):
+        middle = (inside + outside) / 2
+        converges = max_gain_expectation(middle, beta, eta, noise) < 0
+        inside, outside = np.where(converges, middle, inside), np.where(converges, outside, middle)
+    return np.where(noise > 0, inside, without_noise)[()]
+
+
+def suggest_observation_distance(updates, tau=0.0, beta=0.9, noise=0.0, start=0.9, end=3.0):
+    """A schedule of eta by Section 3's guideline, for the optimizer's ``eta``.
+
+    Along steep directions eta = 0 does not stand noise, and a large eta does not stand the curvature: a moderate one
+    converges over the widest range (`convergence_region`). Along flat directions and at saddle points the paper's Psi
+    is lower for a large eta, or escapes faster. Hence: begin moderately, while curvatures are unknown or large, go up
+    linearly, and stay. The paper's example, 0.9 to 2.0 or 3.0 in some epochs, is the default. If the largest curvature
+    is known, ``tau`` limits both ends to distances that converge there. What simulations say of the gain along flat
+    directions is in docs/theory.md.
+
+    Parameters
+    ----------
+    updates : int
+        Length of the increase, at least 1; the paper takes one to several epochs of updates.
+    tau : float
+        Largest alpha * lambda to come, in [0, inf), alpha = (1 - beta1) * learning_rate and lambda the largest
+        eigenvalue of the Hessian preconditioned by 1 / sqrt(v_hat); 0: not known, no limit.
+    beta, noise : float
+        See the module.
+    start, end : float
+        What the guideline wants, 0 <= start <= end.
+
+    Returns
+    -------
+    namsg_mx.ObservationDistance
+
+    Raises
+    ------
+    ValueError
+        If no eta in [0, end] converges at ``tau`` (a smaller learning rate would), or an argument is out of range.
+    """
+    if not 0 <= start <= end < np.inf:
+        raise ValueError(f"start={start!r}, end={end!r}: must be finite, and 0 <= start <= end")
+    if not 0 <= tau < np.inf:
+        raise ValueError(f"tau={tau!r}: must be in [0, inf)")
+    distances = np.linspace(0, end, 61)
+    converging = distances[convergence_region(beta, distances, noise) > tau]
+    if not converging.size:
+        raise ValueError(f"tau={tau!r}: no eta in [0, {end:g}] converges at beta={beta:g} and noise={noise:g}; "
+                         "a smaller learning rate makes tau smaller")
+    nearest = converging[np.argmin(np.abs(converging - start))]
+    return ObservationDistance(updates, start=float(nearest), end=float(converging[-1]))
+
+
+class GrowthRate(NamedTuple):
+    """Mean over independent chains, per update, natural logarithm; and the mean's standard error."""
+
+    mean: np.ndarray
+    standard_error: np.ndarray
+
+
+def growth_rate(tau, beta, eta, noise, updates=4000, chains=64, seed=0):
+    """The asymptotic rate of log |(s_t, v_t)| in the dynamic system (11), by simulation.
+
+    It is what Psi is meant to bound: the Lyapunov exponent of the product of (11)'s random matrices. Where all of them
+    have complex eigenvalues, Psi = E log |det| / 2 is the mean of the system's two exponents, and so at most the larger
+    one, which is this rate.
+
+    Parameters
+    ----------
+    tau, beta, eta, noise : float or array
+        See the module.
+    updates, chains : int
+        Number of updates that count, after a tenth of it that does not, of each of the chains (at least 2).
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    GrowthRate, two float arrays of the broadcast shape.
+    """
+    tau, beta, eta, noise = (parameter[..., np.newaxis] for parameter in _parameters(tau, beta, eta, noise))
+    random = np.random.default_rng(seed)
+    # v in units of sqrt(lambda / alpha): (11) then depends on tau alone, and is near to a rotation where it oscillates.
+    # With chains in all phases the oscillation of the norm is no bias.
+    coupling = np.sqrt(np.abs(tau))
+    phase = random.uniform(0, 2 * np.pi, tau.shape[:-1] + (chains,))
+    s, v, total = np.cos(phase), np.sin(phase), np.zeros_like(phase)
+    for update in range(-(updates // 10), updates):
+        delta = random.standard_normal(s.shape)
+        s, v = s - coupling * v, np.sign(tau) * coupling * (1 + noise * delta) * s + (beta - tau * (1 + eta)) * v
+        norm = np.hypot(s, v)
+        s, v = s / norm, v / norm
+        if update >= 0:
+            total += np.log(norm)
+    rates = total / updates
+    return GrowthRate(rates.mean(axis=-1), rates.std(axis=-1, ddof=1) / np.sqrt(chains))
+
+
+def _density(delta):
+    return np.exp(-(delta**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def _parameters(tau, beta, eta, noise):
+    """All four as float arrays of one shape; ValueError where one is out of range."""
+    parameters = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (tau, beta, eta, noise)))
+    ranges = {"tau": (-np.inf, np.inf), "beta": (0, 1), "eta": (0, np.inf), "noise": (0, np.inf)}
+    for value, (name, (low, high)) in zip(parameters, ranges.items()):
+        inside = (value >= low) & (value < high) & np.isfinite(value)
+        if not inside.all():
+            raise ValueError(f"{name}={value[~inside].flat[0]!r}: must be finite and in [{low:g}, {high:g})")
+    return parameters

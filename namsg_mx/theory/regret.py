@@ -1,0 +1,193 @@
+"""Section 4: regret in online convex optimization, and the bounds that Theorem 1 and its neighbours put on it.
+
+In round t = 1, ..., T the method plays x_t in a convex set F, then sees the convex loss f_t. Its regret is the sum of
+f_t(x_t) - f_t(x*), with x* the best fixed point of F in hindsight. The bounds depend on the data: they are computed
+from a `Run` that was recorded. None of the functions here trains.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
+
+
+class Run(NamedTuple):
+    """What a run of T rounds in d dimensions leaves behind; row t - 1 belongs to round t."""
+
+    g: np.ndarray        # (T, d): the gradients of f_t at x_t
+    v_hat: np.ndarray    # (T, d): v_hat after the update of that round
+    alpha: np.ndarray    # (T,): the step size alpha_t
+    beta1: np.ndarray    # (T,): beta1_t
+    eta: np.ndarray      # (T,): the observation distance eta_t; 0 for AMSGRAD
+    beta2: float
+
+    def first(self, rounds):
+        """The run as it was after that many rounds."""
+        return Run(*(values[:rounds] for values in self[:-1]), self.beta2)
+
+
+class Terms(NamedTuple):
+    """The three terms of a regret bound, or their coefficients, in the paper's order."""
+
+    preconditioner: float   # of D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
+    decay: float            # of D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
+    gradients: float        # of alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
+
+    @property
+    def total(self):
+        """The bound on the regret."""
+        return sum(self)
+
+
+def violated_conditions(run):
+    """The conditions of Theorem 1 that the run's settings break, each in words; an empty list if none.
+
+    What Theorem 1 asks of the problem cannot be seen in the run: convex losses, a convex F of finite diameter that
+    holds every x_t, and bounded gradients. (The print's eta_{1t} is eta_t.)
+    """
+    alpha, beta1, eta = run.alpha, run.beta1, run.eta
+    scale = 1 + ROUNDING
+    rounds = np.arange(1, len(alpha) + 1)
+    conditions = {
+        "beta1 must be in [0, 1)": (beta1 >= 0) & (beta1 < 1),
+        "beta2 must be in (0, 1)": np.array([0 < run.beta2 < 1]),
+        "alpha_t must be alpha / sqrt(t), alpha > 0": (alpha > 0) & np.isclose(alpha * np.sqrt(rounds), alpha[0],
+                                                                               rtol=ROUNDING, atol=0),
+        "beta1_t must not increase": np.append(True, beta1[1:] <= beta1[:-1] * scale),
+        "gamma = beta1 / sqrt(beta2) must be below 1": beta1[:1] ** 2 < run.beta2,
+        "eta_t must be at least beta1_t": eta * scale >= beta1,
+        "eta_t must be at most beta1_t / (1 - beta1_t)": eta * (1 - beta1) <= beta1 * scale,
+        "(1 - beta1_t) (1 + eta_t) must not decrease": np.append(
+            True, ((1 - beta1) * (1 + eta))[:-1] <= ((1 - beta1) * (1 + eta))[1:] * scale),
+    }
+    return [f"{condition}; first broken in round {np.argmin(holds) + 1}"
+            for condition, holds in conditions.items() if not holds.all()]
+
+
+def namsg_coefficients(beta1, beta2):
+    """The coefficients of NAMSG's bound (14); beta1 in [0, sqrt(beta2)) and beta2 in (0, 1), numbers or arrays."""
+    gamma = beta1 / np.sqrt(beta2)
+    return Terms(1 / (2 * (1 - beta1**2)),
+                 1 / (2 * (1 - beta1**2)),
+                 (3 * beta1**2 / (2 * (1 - beta1) * (1 - gamma)) + 1) / (1 - beta1**2))
+
+
+def amsgrad_coefficients(beta1, beta2):
+    """The coefficients of AMSGRAD's bound (15); the arguments are `namsg_coefficients`'."""
+    gamma = beta1 / np.sqrt(beta2)
+    return Terms(1 / (1 - beta1), 1 / (2 * (1 - beta1)), 1 / ((1 - beta1) ** 2 * (1 - gamma)))
+
+
+def namsg_bound(run, diameter):
+    """Theorem 1's bound (14) on the regret of NAMSG, as `Terms`; it holds where `violated_conditions` finds none.
+
+    Parameters
+    ----------
+    run : Run
+    diameter : float
+        D_infinity, the largest distance of two points of F in the maximum norm.
+    """
+    return _bound(namsg_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1**2)
+
+
+def amsgrad_bound(run, diameter):
+    """AMSGRAD's bound (15) on its regret, as `Terms`; the arguments are `namsg_bound`'s.
+
+    With beta1_t in the second term, as in Reddi et al. 2018; the paper prints beta1_t**2.
+    """
+    return _bound(amsgrad_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1)
+
+
+def corollary_bound(run, diameter, decay, gradient_bound):
+    """Corollary 1's bound (16) for beta1_t = beta1 * decay**(t - 1), as `Terms`.
+
+    The print's second term lacks a factor d / alpha, which stands here. With it, it is above that of (14), as
+    beta1_t**2 <= beta1 * decay**(t - 1), sqrt(v_hat) <= G_infinity, and sum_t sqrt(t) decay**(t - 1) is at most
+    1 / (1 - decay)**2.
+
+    Parameters
+    ----------
+    run : Run
+    diameter : float
+        See `namsg_bound`.
+    decay : float
+        lambda of Corollary 1, in (0, 1).
+    gradient_bound : float
+        G_infinity, at least every |gradient element|, and at least sqrt(epsilon), where v_hat starts.
+
+    Raises
+    ------
+    ValueError
+        If the run's beta1_t is another schedule, or its v_hat is above gradient_bound**2.
+    """
+    rounds, dimension = run.g.shape
+    beta1 = run.beta1[0]
+    if not 0 < decay < 1 or not np.allclose(run.beta1, beta1 * decay ** np.arange(rounds), rtol=1e-6, atol=1e-300):
+        raise ValueError(f"decay={decay!r}: must be in (0, 1), and the run's beta1_t be beta1 * decay**(t - 1)")
+    if np.sqrt(run.v_hat.max()) > gradient_bound * (1 + 1e-6):
+        raise ValueError(f"gradient_bound={gradient_bound!r}: sqrt(v_hat) reaches {np.sqrt(run.v_hat.max()):g}")
+    decay_term = (beta1 * diameter**2 * gradient_bound * dimension
+                  / (2 * run.alpha[0] * (1 - beta1**2) * (1 - decay) ** 2))
+    return namsg_bound(run, diameter)._replace(decay=decay_term)
+
+
+def _bound(coefficients, run, diameter, momentum):
+    """The terms of (14) and (15); ``momentum`` is what multiplies sqrt(v_hat) / alpha_t in the second one."""
+    rounds, alpha = len(run.alpha), run.alpha[0]
+    preconditioner = diameter**2 * np.sqrt(rounds) / alpha * np.sqrt(run.v_hat[-1]).sum()
+    decay = diameter**2 * (momentum / run.alpha * np.sqrt(run.v_hat).sum(axis=1)).sum()
+    gradients = (alpha * np.sqrt(1 + np.log(rounds)) / np.sqrt(1 - run.beta2)
+                 * np.sqrt((run.g**2).sum(axis=0)).sum())
+    return Terms(*(c * term for c, term in zip(coefficients, (preconditioner, decay, gradients))))
+
+
+class FixedPoint(NamedTuple):
+    """The best fixed point of a box, as far as it is known."""
+
+    x: np.ndarray   # (d,)
+    loss: float     # the total loss there
+    gap: float      # by how much, at most, that is above the least one
+
+
+def best_fixed_point(total, start, bounds, tolerance=1e-7):
+    """Minimize the total loss of a convex problem on a box, with a certificate.
+
+    For a convex loss F with gradient G, F(x) - min F is at most the maximum of G(x) (x - y) over y in the box (the
+    Frank-Wolfe gap), which on a box is a sum over the elements.
+
+    Parameters
+    ----------
+    total : function
+        x, an array of shape (d,), -> the sum of f_t(x) over all rounds, and its gradient of shape (d,).
+    start : array
+        Where to begin, shape (d,).
+    bounds : (float, float)
+        low < high of the box, the same in each dimension.
+    tolerance : float
+        Largest gap allowed, relative to 1 + |F|.
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    RuntimeError
+        If the gap stays above the tolerance.
+    """
+    low, high = bounds
+    found = minimize(total, start, jac=True, method="L-BFGS-B", bounds=[bounds] * len(start),
+                     options={"maxiter": 10000, "maxfun": 100000, "maxcor": 30, "ftol": 0, "gtol": 0, "maxls": 50})
+    x = np.clip(found.x, low, high)
+    loss, gradient = total(x)
+    gap = np.maximum(gradient * (x - low), gradient * (x - high)).sum()
+    if not gap <= tolerance * (1 + abs(loss)):
+        raise RuntimeError(f"the best fixed point was not found: its loss {loss:g} may be {gap:g} above the least one")
+    return FixedPoint(x, float(loss), float(gap))
+
+
+def regret(losses, best):
+    """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest that its gap allows."""
+    return float(np.sum(losses) - (best.loss - best.gap))
