@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     drawing = add("figure", figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
-                         help="1, 2, 3, A1, theory, sensitivity (of the grid searches), or a YAML file for one experiment")
+                         help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), or a YAML file")
     add_grids(drawing)
     add_reading(drawing)
 
