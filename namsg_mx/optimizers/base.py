@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 from mxnet.lr_scheduler import LRScheduler
-from mxnet.ndarray import NDArray, zeros
+from mxnet.ndarray import NDArray, array
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
@@ -51,6 +51,19 @@ class ScheduledLearningRate(LRScheduler):
         return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
 
 
+def filled(weight, value):
+    """A new array like ``weight`` with ``value`` in all its elements.
+
+    Like `in_precision` a copy of a NumPy array: MXNet's operators do not run on GPUs newer than it, copies do.
+    """
+    return array(np.full(weight.shape, value, weight.dtype), weight.context, weight.dtype)
+
+
+def in_precision(values, dtype):
+    """A copy of an array in another dtype; waits for the array."""
+    return array(values.asnumpy(), values.context, dtype)
+
+
 class Binding(NamedTuple):
     """The arrays of an update: their Python identities, their form for a kernel, and that kernel's name.
 
@@ -89,7 +102,7 @@ class ElementwiseOptimizer(Optimizer):
         What a gradient element that is infinite or not a number does: go on into state and weight, as in MXNet, where
         it freezes ``v_hat``, and so the weight, for good; or leave weight and state of that element untouched.
         `last_update` has their number in either case.
-    kernel : {'auto', 'cpu', 'ndarray'}
+    kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest that runs on the arrays; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
@@ -142,14 +155,14 @@ class ElementwiseOptimizer(Optimizer):
         return self._last and self._last._replace(nonfinite=self._count_nonfinite())
 
     def create_state(self, index, weight):
-        return [zeros(weight.shape, weight.context, dtype=weight.dtype) for _ in self.STATE]
+        return [filled(weight, 0) for _ in self.STATE]
 
     def create_state_multi_precision(self, index, weight):
         if weight.dtype != np.float16:
             return self.create_state(index, weight)
         if not self.multi_precision:
             raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
-        master = weight.astype(np.float32)
+        master = in_precision(weight, np.float32)
         return self.create_state(index, master) + [master]
 
     def update(self, index, weight, grad, state):
@@ -182,7 +195,7 @@ class ElementwiseOptimizer(Optimizer):
                 _adapt_precision(state, len(self.STATE), weight)
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-            count = self._nonfinite_counts.setdefault(context, zeros((1,), context, dtype=np.int64))
+            count = self._nonfinite_counts.setdefault(context, array(np.zeros(1), context, np.int64))
             self._bound[key] = Binding(identities, arrays, kernel, count)
         return self._bound[key]
 
@@ -218,8 +231,8 @@ def _adapt_precision(state, count, weight):
     """Give a state that was saved in one precision the form of another, in place, as it is the Updater's own list."""
     precision = np.float32 if weight.dtype == np.float16 else weight.dtype
     if state[0].dtype != precision:
-        state[:] = [array.astype(precision) for array in state]
+        state[:] = [in_precision(each, precision) for each in state]
     if weight.dtype == np.float16 and len(state) == count:
-        state.append(weight.astype(np.float32))
+        state.append(in_precision(weight, np.float32))
     elif weight.dtype != np.float16 and len(state) > count:
         state.pop()
