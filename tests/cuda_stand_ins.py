@@ -111,8 +111,6 @@ class StandIn:
     def MXRtcCudaModuleFree(self, handle):
         return 0
 
-    MXRtcCudaKernelFree = MXRtcCudaModuleFree
-
     def _keep(self, handle, thing):
         handle._obj.value = next(self.numbers)
         self.objects[handle._obj.value] = thing

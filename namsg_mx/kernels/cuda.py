@@ -202,7 +202,10 @@ def _kernel(device, is_half, division, skip, count):
     # A launch loads the module in its own thread, which has no CUDA context until it has asked for something.
     gpu_memory_info(device)
     module = CudaModule(cuda_source(is_half, division, skip, count), OPTIONS)
-    return module.get_kernel("namsg_step", signature(is_half, division, count))
+    kernel = module.get_kernel("namsg_step", signature(is_half, division, count))
+    # Never freed: at exit MXNet would unload it in a thread that may have no context, and end the process for that.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kernel))
+    return kernel
 
 
 @lru_cache(maxsize=None)

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import textwrap
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -297,6 +298,26 @@ def test_numbers_travel_only_when_they_have_changed(ring, invoked):
         optimizer.set_learning_rate(learning_rate)
         optimizer.update(0, weight, grad, state)
         assert len(invoked) == copies
+
+
+@pytest.mark.skipif(RINGS["c-mxnet"] is not None, reason=str(RINGS["c-mxnet"]))
+def test_a_process_whose_thread_launched_ends_in_peace():
+    """Ring (c). At exit MXNet would unload the kernel in the main thread, which has no CUDA context here."""
+    script = textwrap.dedent("""
+        import threading
+        import namsg_mx
+        import mxnet as mx
+        def work():
+            optimizer = namsg_mx.NAMSG(kernel='cuda')
+            weight = mx.nd.array([1.0], mx.gpu(0))
+            optimizer.update(0, weight, mx.nd.array([1.0], mx.gpu(0)), optimizer.create_state(0, weight))
+            print(weight.asscalar() < 1)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """)
+    result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
+    assert result.stdout.strip() == "True"
 
 
 @lru_cache(maxsize=None)
