@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from mxnet.base import MXNetError
-from mxnet.context import cpu, gpu, gpu_memory_info
-from mxnet.ndarray import array
+from mxnet.context import gpu, gpu_memory_info
+from mxnet.ndarray import from_numpy
 from mxnet.rtc import CudaModule
 
 from namsg_mx.kernels.fused import (
@@ -28,11 +28,12 @@ from namsg_mx.kernels.fused import (
 
 THREADS = 256         # of a block
 TILE = 4096           # elements that a block updates: each thread four times four
-ARGUMENT_BYTES = 4096   # CUDA's limit for a kernel, on every GPU
+ARGUMENT_BYTES = 4096   # of a kernel: what CUDA allows on every GPU
 SHARED_ARGUMENTS = 3    # places, numbers, nonfinite; all the others are a parameter's arrays
 POINTER_BYTES = 8
 # Every operation is rounded by itself, as on the CPU (step.h). Division, root and subnormal numbers are IEEE's anyway.
-# No architecture: NVRTC's default is PTX for its oldest GPU, which the driver translates for any newer one.
+# The language is named as NVRTC 11 takes C++03 for granted. The architecture is not: without one NVRTC makes PTX for an
+# old GPU, which the driver translates for any newer one.
 OPTIONS = ("--fmad=false", "--std=c++14")
 DRIVER = "libcuda.so.1"
 MAJOR, MINOR = 75, 76   # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
@@ -93,16 +94,14 @@ class Group:
         self.context = weights[0].context
         self.is_half = weights[0].dtype == np.float16
         places, self.blocks = place_table([weight.size for weight in weights])
-        self.places = array(places, self.context, places.dtype)
+        self.places = from_numpy(places).copyto(self.context)   # unlike nd.array, waits for nothing
         self.numbers = None
 
     def send(self, scalars, rows):
         """Take the numbers of the next launches: a `StepScalars`, and `step_coefficients` of all the parameters."""
-        values = number_table(scalars, rows[self.indices])
-        if self.numbers is None:
-            self.numbers = array(values, self.context)
-        else:
-            array(values, cpu()).copyto(self.numbers)   # by the engine, after the launches that still need the old ones
+        values = from_numpy(number_table(scalars, rows[self.indices]))
+        # By the engine, and so after the launches that still need the numbers before.
+        self.numbers = values.copyto(self.context if self.numbers is None else self.numbers)
 
     def launch(self, division, skip, count):
         """Push one step to the engine."""

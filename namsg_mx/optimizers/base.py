@@ -3,8 +3,9 @@
 from typing import NamedTuple, Optional
 
 import numpy as np
+from mxnet.context import cpu
 from mxnet.lr_scheduler import LRScheduler
-from mxnet.ndarray import NDArray, array
+from mxnet.ndarray import NDArray, full, zeros
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
@@ -54,14 +55,14 @@ class ScheduledLearningRate(LRScheduler):
 def filled(weight, value):
     """A new array like ``weight`` with ``value`` in all its elements.
 
-    Like `in_precision` a copy of a NumPy array: MXNet's operators do not run on GPUs newer than it, copies do.
+    Like `in_precision` made on the CPU and copied: MXNet's operators do not run on GPUs newer than it, copies do.
     """
-    return array(np.full(weight.shape, value, weight.dtype), weight.context, weight.dtype)
+    return full(weight.shape, value, cpu(), weight.dtype).as_in_context(weight.context)
 
 
 def in_precision(values, dtype):
-    """A copy of an array in another dtype; waits for the array."""
-    return array(values.asnumpy(), values.context, dtype)
+    """A copy of an array in another dtype."""
+    return values.as_in_context(cpu()).astype(dtype).as_in_context(values.context)
 
 
 class Binding(NamedTuple):
@@ -195,7 +196,7 @@ class ElementwiseOptimizer(Optimizer):
                 _adapt_precision(state, len(self.STATE), weight)
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-            count = self._nonfinite_counts.setdefault(context, array(np.zeros(1), context, np.int64))
+            count = self._nonfinite_counts.setdefault(context, zeros((1,), cpu(), np.int64).as_in_context(context))
             self._bound[key] = Binding(identities, arrays, kernel, count)
         return self._bound[key]
 

@@ -82,7 +82,7 @@ def ring(request, monkeypatch):
     monkeypatch.setattr(cuda, "gpu_memory_info", lambda device: None)
     monkeypatch.setattr(cuda, "unsupported", lambda context, dtype: None)
     cuda._kernel.cache_clear()
-    yield Ring(mx.cpu(), stand_in)
+    yield Ring(mx.cpu(1), stand_in)   # to MXNet another device than the CPU's other arrays are on
     cuda._kernel.cache_clear()
 
 
@@ -265,21 +265,23 @@ def test_nothing_of_the_kernel_is_pickled(ring):
 
 @pytest.fixture
 def invoked(monkeypatch):
-    """The names of MXNet's operators, as they are invoked from here on."""
-    names, invoke = [], register._imperative_invoke
+    """MXNet's operators, as they are invoked from here on: their names, and the contexts of their arrays."""
+    calls, invoke = [], register._imperative_invoke
 
-    def spy(handle, *args):
+    def spy(handle, arrays, keys, values, out, *rest):
         name = ctypes.c_char_p()
         check_call(_LIB.MXSymbolGetAtomicSymbolName(ctypes.c_void_p(handle), ctypes.byref(name)))
-        names.append(name.value.decode())
-        return invoke(handle, *args)
+        outputs = out if isinstance(out, list) else [] if out is None else [out]
+        contexts = {str(array.context) for array in [*arrays, *outputs]} | {dict(zip(keys, values)).get("ctx")}
+        calls.append((name.value.decode(), contexts))
+        return invoke(handle, arrays, keys, values, out, *rest)
 
     monkeypatch.setattr(register, "_imperative_invoke", spy)
-    return names
+    return calls
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_no_operator_of_mxnets_runs(ring, dtype, invoked):
+def test_no_operator_of_mxnets_runs_on_the_gpu(ring, dtype, invoked):
     """From states to steps there are copies alone, as MXNet has no machine code for GPUs that are newer than it."""
     optimizer = namsg_mx.NAMSG(kernel="cuda", multi_precision=True, learning_rate=namsg_mx.HarmonicDecay(0.1))
     weight, grad = ring.array([1.0, 2.0], dtype), ring.array([0.5, np.inf], dtype)
@@ -287,14 +289,16 @@ def test_no_operator_of_mxnets_runs(ring, dtype, invoked):
     for _ in range(3):
         optimizer.update(0, weight, grad, state)
     assert optimizer.last_update().nonfinite == 3
-    assert set(invoked) == {"_copyto"}
+    assert {name for name, contexts in invoked if str(ring.context) in contexts} == {"_copyto"}
 
 
 def test_numbers_travel_only_when_they_have_changed(ring, invoked):
     optimizer = namsg_mx.NAMSG(kernel="cuda")
     weight, grad = ring.array([1.0, 2.0]), ring.array([0.5, 0.3])
     state = optimizer.create_state(0, weight)
-    for learning_rate, copies in ((0.1, 0), (0.1, 0), (0.2, 1), (0.2, 1), (0.1, 2)):
+    optimizer.update(0, weight, grad, state)
+    invoked.clear()
+    for learning_rate, copies in ((0.002, 0), (0.2, 1), (0.2, 1), (0.1, 2)):
         optimizer.set_learning_rate(learning_rate)
         optimizer.update(0, weight, grad, state)
         assert len(invoked) == copies
