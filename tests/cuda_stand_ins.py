@@ -69,8 +69,7 @@ class StandIn:
     def __init__(self):
         self.objects = {}
         self.numbers = count(1)
-        self.options = []      # of each compilation
-        self.launches = []     # the number of arguments of each launch
+        self.launches = []   # the number of arguments of each launch
 
     def compile(self, source, options):
         raise NotImplementedError
@@ -79,8 +78,7 @@ class StandIn:
         raise NotImplementedError
 
     def MXRtcCudaModuleCreate(self, source, option_count, options, export_count, exports, handle):
-        self.options.append([options[i].decode() for i in range(option_count)])
-        self._keep(handle, self.compile(source.value.decode(), self.options[-1]))
+        self._keep(handle, self.compile(source.value.decode(), [options[i].decode() for i in range(option_count)]))
         return 0
 
     def MXRtcCudaKernelCreate(self, module, name, number, is_array, is_const, types, handle):
@@ -127,6 +125,7 @@ class CpuStandIn(StandIn):
     """Compiles the source as C++."""
 
     def compile(self, source, options):
+        assert "--fmad=false" in options, "CUDA's compiler is to round as this one does"
         return compile_for_cpu(source)
 
     def execute(self, kernel, arrays, blocks, threads):
