@@ -2,6 +2,8 @@
 #   make demo                       five methods on rendered digits: a figure and a table, without any download
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in results/
+#   make test-gpu                   the CUDA kernel's tests, on a GPU: with MXNet's CUDA build and CuPy in an environment of
+#                                   their own (about 3 GB), or with the Python in GPU_PYTHON, which has them
 #   make lint                       ruff
 #   make sanitize                   the plug-in's tests with the CPU kernel under AddressSanitizer and UBSan
 #   make benchmark                  the optimizer's step beside MXNet's and PyTorch's, into results/benchmarks/
@@ -14,7 +16,10 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3.12 python3.8 
 INSTALLED = .venv/installed
 RUN = .venv/bin/python -m experiments
 
-.PHONY: demo test lint sanitize benchmark reproduce-mnist-logistic test-pythons
+GPU_PYTHON ?= .venv-gpu/bin/python
+GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
+
+.PHONY: demo test test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
 $(INSTALLED): setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
@@ -30,6 +35,17 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	.venv/bin/python -m pytest
+
+.venv-gpu/installed: tests/requirements-gpu.txt
+	@test -n "$(PYTHON)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+# Without its three rings this fails. The libraries of the packages nvidia-* are nowhere where a loader would look.
+test-gpu: $(GPU_INSTALLED)
+	LD_LIBRARY_PATH="$$(echo .venv-gpu/lib/python3*/site-packages/nvidia/*/lib | tr ' ' :)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" \
+	NAMSG_GPU_REQUIRED=1 PYTHONPATH=. $(GPU_PYTHON) -m pytest tests/namsg_mx/test_cuda.py
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.8,<3.13",
     packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers", "namsg_mx.theory"],
-    package_data={"namsg_mx.kernels": ["step.h", "cpu.cc"]},
+    package_data={"namsg_mx.kernels": ["step.h", "cpu.cc", "cuda.cu"]},
     ext_modules=[CPU_KERNEL],
     install_requires=[
         "mxnet==1.9.1",

@@ -15,9 +15,9 @@ float16 weights they are float32, and the float32 master copy of the weight stan
 
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
-from namsg_mx.kernels import cpu, ndarray
+from namsg_mx.kernels import cpu, cuda, ndarray
 
-KERNELS = {"cpu": cpu, "ndarray": ndarray}   # the fastest first
+KERNELS = {"cuda": cuda, "cpu": cpu, "ndarray": ndarray}   # the fastest first
 
 
 class Scalars(NamedTuple):

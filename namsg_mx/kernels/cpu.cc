@@ -136,7 +136,7 @@ char *address(void *handle) {
   if (handle == nullptr) return nullptr;
   /* oneDNN may have left the array in a layout of its own, weights after an inference pass for instance. The C API has
    * no way to undo that inside an operation. MXNet's own function has: a member of the chunk that the first word of an
-   * NDArray points to (cpu.py checks that it does). It returns at once where there is nothing to undo. */
+   * NDArray points to (fused.py checks that it does). It returns at once where there is nothing to undo. */
   if (mxnet.reorder != nullptr) mxnet.reorder(*static_cast<void **>(handle));
   void *data = nullptr;
   mxnet.get_data(handle, &data);

@@ -19,9 +19,14 @@
 #ifndef NAMSG_STEP_H_
 #define NAMSG_STEP_H_
 
+#ifdef __CUDACC_RTC__ /* NVRTC has the functions built in, and no headers */
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+#else
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#endif
 
 #ifdef __CUDACC__
 #define NAMSG_INLINE __device__ __forceinline__

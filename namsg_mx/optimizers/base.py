@@ -3,8 +3,9 @@
 from typing import NamedTuple, Optional
 
 import numpy as np
+from mxnet.context import cpu
 from mxnet.lr_scheduler import LRScheduler
-from mxnet.ndarray import NDArray, zeros
+from mxnet.ndarray import NDArray, full, zeros
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
@@ -52,6 +53,19 @@ class ScheduledLearningRate(LRScheduler):
         return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
 
 
+def filled(weight, value):
+    """A new array like ``weight`` with ``value`` in all its elements.
+
+    Like `in_precision` made on the CPU and copied: MXNet's operators do not run on GPUs newer than it, copies do.
+    """
+    return full(weight.shape, value, cpu(), weight.dtype).as_in_context(weight.context)
+
+
+def in_precision(values, dtype):
+    """A copy of an array in another dtype."""
+    return values.as_in_context(cpu()).astype(dtype).as_in_context(values.context)
+
+
 class Binding(NamedTuple):
     """The arrays of an update: their Python identities, their form for a kernel, and that kernel's name.
 
@@ -90,7 +104,7 @@ class ElementwiseOptimizer(Optimizer):
         What a gradient element that is infinite or not a number does: go on into state and weight, as in MXNet, where
         it freezes ``v_hat``, and so the weight, for good; or leave weight and state of that element untouched.
         `last_update` has their number in either case.
-    kernel : {'auto', 'cpu', 'ndarray'}
+    kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest that runs on the arrays; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
@@ -143,14 +157,14 @@ class ElementwiseOptimizer(Optimizer):
         return self._last and self._last._replace(nonfinite=self._count_nonfinite())
 
     def create_state(self, index, weight):
-        return [zeros(weight.shape, weight.context, dtype=weight.dtype) for _ in self.STATE]
+        return [filled(weight, 0) for _ in self.STATE]
 
     def create_state_multi_precision(self, index, weight):
         if weight.dtype != np.float16:
             return self.create_state(index, weight)
         if not self.multi_precision:
             raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
-        master = weight.astype(np.float32)
+        master = in_precision(weight, np.float32)
         return self.create_state(index, master) + [master]
 
     def update(self, index, weight, grad, state):
@@ -186,7 +200,7 @@ class ElementwiseOptimizer(Optimizer):
                                 "Updater hands them over")
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-            count = self._nonfinite_counts.setdefault(context, zeros((1,), context, dtype=np.int64))
+            count = self._nonfinite_counts.setdefault(context, zeros((1,), cpu(), np.int64).as_in_context(context))
             self._bound[key] = Binding(identities, arrays, kernel, count)
         return self._bound[key]
 
@@ -225,8 +239,8 @@ def _adapt_precision(state, count, weight):
     """Give a state that was saved in one precision the form of another, in place, as it is the Updater's own list."""
     precision = np.float32 if weight.dtype == np.float16 else weight.dtype
     if state[0].dtype != precision:
-        state[:] = [array.astype(precision) for array in state]
+        state[:] = [in_precision(each, precision) for each in state]
     if weight.dtype == np.float16 and len(state) == count:
-        state.append(weight.astype(np.float32))
+        state.append(in_precision(weight, np.float32))
     elif weight.dtype != np.float16 and len(state) > count:
         state.pop()

@@ -1,11 +1,10 @@
 """NAMSG (Algorithm 1), with its switch to SGD (SWNTS, Section 5.2)."""
 
-from mxnet.ndarray import full
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number, check_setting, value_at
-from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate, filled
 
 
 @register
@@ -71,7 +70,7 @@ class NAMSG(ElementwiseOptimizer):
 
     def create_state(self, index, weight):
         m, v, _ = super().create_state(index, weight)
-        return [m, v, full(weight.shape, self.epsilon, weight.context, dtype=weight.dtype)]
+        return [m, v, filled(weight, self.epsilon)]
 
     def switch_to_sgd(self, at):
         """From update ``at`` on (counted from 0), go on as SGD: SWNTS, Section 5.2.

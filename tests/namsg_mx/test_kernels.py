@@ -229,7 +229,7 @@ def test_a_gradient_that_the_engine_has_yet_to_make_is_not_allocated_by_binding_
     for _ in range(3):
         large = mx.nd.dot(large, large)
     weight, grad = array(np.zeros(1500)), large[0] * 1.0
-    chunk = kernels.cpu._chunk(grad)
+    chunk = kernels.fused.chunk(grad)
     allocated = ctypes.c_void_p.from_address(chunk)
     assert allocated.value is None
     optimizer = namsg_mx.NAMSG(kernel="cpu")

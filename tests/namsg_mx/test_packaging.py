@@ -37,7 +37,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     """The kernel's library is built where there is a compiler; its sources are there in any case."""
-    files = {str(path.relative_to(CHECKOUT)) for kind in ("*.py", "*.h", "*.cc")
+    files = {str(path.relative_to(CHECKOUT)) for kind in ("*.py", "*.h", "*.cc", "*.cu")
              for path in (CHECKOUT / "namsg_mx").rglob(kind)}
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -1,0 +1,241 @@
+"""The fused kernel on a GPU: MXNet compiles cuda.cu at run time, so that no CUDA toolkit is needed, and launches it.
+
+A launch takes a group of parameters, as many as have room among the arguments of a CUDA kernel: MXNet gets every array
+as an argument of its own, to order the launch with all else that reads or writes the array, and waits for the GPU after
+each launch. The numbers of a step travel in one small array, and only when they have changed.
+"""
+
+import ctypes
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from mxnet.base import MXNetError
+from mxnet.context import gpu, gpu_memory_info
+from mxnet.ndarray import from_numpy
+from mxnet.rtc import CudaModule
+
+from namsg_mx.kernels.fused import (
+    DIVISIONS,
+    MEMBERS,
+    check_own_memory,
+    name_arrays,
+    step_coefficients,
+    step_scalars,
+    unknown_mxnet,
+)
+
+THREADS = 256         # of a block
+TILE = 4096           # elements that a block updates: each thread four times four
+ARGUMENT_BYTES = 4096   # of a kernel: what CUDA allows on every GPU
+SHARED_ARGUMENTS = 3    # places, numbers, nonfinite; all the others are a parameter's arrays
+POINTER_BYTES = 8
+# Every operation is rounded by itself, as on the CPU (step.h). Division, root and subnormal numbers are IEEE's anyway.
+# The language is named as NVRTC 11 takes C++03 for granted. The architecture is not: without one NVRTC makes PTX for an
+# old GPU, which the driver translates for any newer one.
+OPTIONS = ("--fmad=false", "--std=c++14")
+DRIVER = "libcuda.so.1"
+MAJOR, MINOR = 75, 76   # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+
+
+def unsupported(context, dtype):
+    """None, or why this kernel does not run on such arrays. RuntimeWarning, once, on a GPU that is newer than MXNet."""
+    if context.device_type != "gpu":
+        return f"runs on a GPU, and the weights are on {context}"
+    capability = _compute_capability(context.device_id)
+    if capability is not None and capability >= (9, 0):
+        _warn_of_missing_operators(capability)
+    if dtype not in (np.float32, np.float16):
+        return f"takes float32 and float16 weights, not {np.dtype(dtype).name}"
+    error = unknown_mxnet() or _compile_error(context.device_id, dtype == np.float16)
+    return error and f"did not load: {error}"
+
+
+def bind(weights, grads, states, lazy_update):
+    """See the package. MXNetError for arrays that are views of one memory."""
+    if all(grad.stype == "default" for grad in grads):
+        return BoundArrays(weights, grads, states)
+    return BoundSparse(weights, grads, states, lazy_update)
+
+
+class BoundArrays:
+    """The arrays of a step, in groups for one launch each.
+
+    ``indices`` are the numbers of these parameters in a step that has more of them.
+    """
+
+    def __init__(self, weights, grads, states, indices=None):
+        check_own_memory([*weights, *grads, *(each for state in states for each in state)])
+        parameters = [(i, name_arrays(weight, grad, state))
+                      for i, weight, grad, state in zip(indices or range(len(weights)), weights, grads, states)
+                      if weight.size]   # an empty array has no address
+        limit = group_limit(weights[0].dtype == np.float16)
+        self.groups = [Group(*zip(*parameters[i:i + limit])) for i in range(0, len(parameters), limit)]
+        self.latest = None
+
+    def step(self, scalars, coefficients, count):
+        if (scalars, coefficients) != self.latest:
+            rows = step_coefficients(coefficients, scalars.decoupled_wd)
+            for group in self.groups:
+                group.send(step_scalars(scalars), rows)
+            self.latest = (scalars, coefficients)
+        for group in self.groups:
+            group.launch(scalars.division, scalars.skip_nonfinite, count)
+
+
+class Group:
+    """The parameters of one launch: their ``indices`` in the step, and their arrays by name."""
+
+    def __init__(self, indices, parameters):
+        self.indices = list(indices)
+        self.parameters = parameters
+        weights = [parameter["weight"] for parameter in parameters]
+        self.context = weights[0].context
+        self.is_half = weights[0].dtype == np.float16
+        places, self.blocks = place_table([weight.size for weight in weights])
+        self.places = from_numpy(places).copyto(self.context)   # unlike nd.array, waits for nothing
+        self.numbers = None
+
+    def send(self, scalars, rows):
+        """Take the numbers of the next launches: a `StepScalars`, and `step_coefficients` of all the parameters."""
+        values = from_numpy(number_table(scalars, rows[self.indices]))
+        # By the engine, and so after the launches that still need the numbers before.
+        self.numbers = values.copyto(self.context if self.numbers is None else self.numbers)
+
+    def launch(self, division, skip, count):
+        """Push one step to the engine."""
+        kernel = _kernel(self.context.device_id, self.is_half, division, skip, len(self.parameters))
+        names = member_names(self.is_half, division)
+        arrays = [parameter[name] for parameter in self.parameters for name in names]
+        kernel.launch([self.places, self.numbers, count, *arrays], gpu(self.context.device_id), (self.blocks, 1, 1),
+                      (THREADS, 1, 1))
+
+
+class BoundSparse:
+    """The arrays of a step with row_sparse gradients: MXNet's operators, which made these, gather and scatter rows."""
+
+    def __init__(self, weights, grads, states, lazy_update):
+        self.parameters = list(zip(weights, grads, states))
+        self.lazy_update = lazy_update
+
+    def step(self, scalars, coefficients, count):
+        indices, stepped, scattered = [], [], []
+        for i, (weight, grad, state) in enumerate(self.parameters):
+            if grad.stype == "row_sparse" and self.lazy_update:
+                rows, whole = grad.indices, [weight, *state]
+                if rows.size == 0:
+                    continue
+                grad = grad.data
+                weight, *state = (each.take(rows) for each in whole)
+                scattered.append((rows, whole, [weight, *state]))
+            elif grad.stype == "row_sparse":
+                grad = grad.tostype("default")
+            indices.append(i)
+            stepped.append((weight, grad, state))
+        if stepped:
+            BoundArrays(*zip(*stepped), indices).step(scalars, coefficients, count)
+        for rows, whole, parts in scattered:
+            for each, part in zip(whole, parts):
+                each[rows] = part
+
+
+def place_table(sizes):
+    """cuda.cu's Place of parameters of these sizes, an int64 array with a row for each, and their number of blocks."""
+    ends = np.cumsum([-(-size // TILE) for size in sizes])
+    return np.column_stack([[0, *ends[:-1]], sizes]).astype(np.int64), int(ends[-1])
+
+
+def number_table(scalars, rows):
+    """The numbers of a step: a `StepScalars` and, for each parameter, a row of `step_coefficients`, as float32."""
+    return np.concatenate([np.frombuffer(scalars, np.float32), rows.ravel()])
+
+
+def group_limit(is_half):
+    """How many parameters a launch can take."""
+    return (ARGUMENT_BYTES // POINTER_BYTES - SHARED_ARGUMENTS) // len(member_names(is_half, "v_hat"))
+
+
+def member_names(is_half, division):
+    """The arrays of a parameter that the step touches: names of `MEMBERS`, in that order."""
+    return MEMBERS[:3 + DIVISIONS[division]] + (MEMBERS[-1:] if is_half else ())
+
+
+def cuda_source(is_half, division, skip, count):
+    """The source of the kernel ``namsg_step`` for ``count`` parameters, which includes nothing: step.h stands in it."""
+    names = member_names(is_half, division)
+    # The master of float32 weights is the weight itself.
+    fields = [name if name in names else {"master": "weight"}.get(name, "") for name in MEMBERS]
+    cases = (", ".join(f"{field}{i}" if field else "nullptr" for field in fields) for i in range(count))
+    definitions = {
+        "TYPE": "unsigned short" if is_half else "float",
+        "DIVISION": DIVISIONS[division],
+        "SKIP": int(skip),
+        "GROUP": count,
+        "PARAMETERS": parameter_list(names, count, "NAMSG_TYPE"),
+        "CASES": " ".join(f"case {i}: return {{{case}}};" for i, case in enumerate(cases)),
+        "THREADS": THREADS,
+        "TILE": TILE,
+    }
+    folder = Path(__file__).parent
+    step_h, cuda_cu = ((folder / name).read_text(encoding="ascii") for name in ("step.h", "cuda.cu"))
+    lines = [f"#define NAMSG_{name} {value}" for name, value in definitions.items()]
+    return "\n".join([*lines, cuda_cu.replace('#include "step.h"', step_h)])
+
+
+def signature(is_half, division, count):
+    """The kernel's parameters as mx.rtc wants them: it orders launches by which arrays are const."""
+    arrays = parameter_list(member_names(is_half, division), count, "__half" if is_half else "float")
+    return f"const int64_t *places, const float *numbers, int64_t *nonfinite, {arrays}"
+
+
+def parameter_list(names, count, element):
+    """The declarations of the arrays of ``count`` parameters, for weights of the C type ``element``."""
+    types = {"weight": element, "grad": f"const {element}"}
+    return ", ".join(f"{types.get(name, 'float')} *{name}{i}" for i in range(count) for name in names)
+
+
+@lru_cache(maxsize=None)
+def _kernel(device, is_half, division, skip, count):
+    """The compiled kernel: kept for the process, so that nothing of it is ever on an optimizer."""
+    # A launch loads the module in its own thread, which has no CUDA context until it has asked for something.
+    gpu_memory_info(device)
+    module = CudaModule(cuda_source(is_half, division, skip, count), OPTIONS)
+    kernel = module.get_kernel("namsg_step", signature(is_half, division, count))
+    # Never freed: at exit MXNet would unload it in a thread that may have no context, and end the process for that.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kernel))
+    return kernel
+
+
+@lru_cache(maxsize=None)
+def _compile_error(device, is_half):
+    """None, or why the smallest kernel did not compile."""
+    try:
+        _kernel(device, is_half, "v_hat", False, 1)
+    except MXNetError as error:
+        return str(error).strip()
+    return None
+
+
+def _compute_capability(device):
+    """The compute capability of a GPU, (9, 0) for instance, or None where the driver does not say."""
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError:
+        return None
+    handle, values = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device):
+        return None
+    if any(driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle)
+           for value, attribute in zip(values, (MAJOR, MINOR))):
+        return None
+    return tuple(value.value for value in values)
+
+
+@lru_cache(maxsize=None)
+def _warn_of_missing_operators(capability):
+    major, minor = capability
+    warnings.warn(f"this GPU has compute capability {major}.{minor}, and MXNet 1.9.1 comes with machine code up to "
+                  "8.6: its own operators fail here with 'no kernel image is available'. Copies and namsg_mx's CUDA "
+                  "kernel run; switch_to_sgd, row_sparse gradients and float64 weights need MXNet's operators",
+                  RuntimeWarning, stacklevel=2)

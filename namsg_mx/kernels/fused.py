@@ -1,0 +1,83 @@
+"""What the fused kernels share: step.h's numbers, and the memory of the arrays that one engine operation takes."""
+
+import ctypes
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+from mxnet.base import _LIB, MXNetError, check_call
+from mxnet.context import cpu
+from mxnet.libinfo import __version__ as mxnet_version
+from mxnet.ndarray import ones
+
+COEFFICIENTS = ("lr", "wd", "shrink", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
+DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
+MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
+
+
+class StepScalars(ctypes.Structure):
+    """namsg_scalars"""
+
+    _fields_ = [(name, ctypes.c_float) for name in (
+        "rescale_grad", "clip_gradient", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "epsilon", "low",
+        "high", "divisor_low", "divisor_high")]
+
+
+def step_scalars(scalars):
+    """The `StepScalars` of the package's Scalars."""
+    clip = np.inf if scalars.clip_gradient is None else scalars.clip_gradient
+    low, high = scalars.bounds or (-np.inf, np.inf)
+    return StepScalars(scalars.rescale_grad, clip, scalars.beta1, 1 - scalars.beta1, scalars.beta2, 1 - scalars.beta2,
+                       scalars.epsilon, low, high, *scalars.divisor_limits or (0, np.inf))
+
+
+def step_coefficients(coefficients, decoupled_wd):
+    """The namsg_coefficients of the package's Coefficients: a float32 array with a row for each parameter."""
+    rows = np.empty((len(coefficients.lr), len(COEFFICIENTS)), np.float32)
+    columns = dict(zip(COEFFICIENTS, rows.T))
+    for name, values in coefficients._asdict().items():
+        columns[name][:] = values
+    columns["shrink"][:] = 1
+    if decoupled_wd:
+        columns["shrink"][:] = 1 - np.multiply(coefficients.lr, coefficients.wd)
+        columns["wd"][:] = 0
+    return rows
+
+
+def name_arrays(weight, grad, state):
+    """A parameter's arrays by their names in `MEMBERS`, those that its method has."""
+    names = MEMBERS[:2 + len(state)]
+    if weight.dtype == np.float16:
+        names = MEMBERS[:1 + len(state)] + MEMBERS[-1:]
+    return dict(zip(names, [weight, grad, *state]))
+
+
+@lru_cache(maxsize=None)
+def unknown_mxnet():
+    """None, or why this MXNet's arrays are not known well enough: what `chunk` reads is no part of its interface."""
+    if mxnet_version != "1.9.1":
+        return f"it is made for MXNet 1.9.1, and this is {mxnet_version}"
+    array = ones((1,), cpu())
+    array.wait_to_read()
+    address = ctypes.c_void_p()
+    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
+    if ctypes.c_void_p.from_address(chunk(array)).value != address.value:
+        return "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
+    return None
+
+
+def chunk(array):
+    """The address of an array's chunk, the memory that it may share with views of it; None for an empty array.
+
+    It is the first word of an NDArray, and its own first word points to the data. The address of the elements must not
+    be asked for before the engine has made them: MXNet would allocate them twice, and what the engine is making would
+    be lost.
+    """
+    return ctypes.c_void_p.from_address(array.handle.value).value
+
+
+def check_own_memory(arrays):
+    """MXNetError if two arrays share memory: MXNet's engine, given both for one operation, would wait for itself."""
+    if max(Counter(chunk(array) for array in arrays if array.size).values(), default=0) > 1:
+        raise MXNetError("two arrays of the step are views of one memory; weights, gradients and states must have "
+                         "memory of their own, or take kernel='ndarray'")
