@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
+TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a decaying beta1 gets there
 
 
 class Run(NamedTuple):
@@ -57,8 +58,8 @@ def violated_conditions(run):
                                                                                rtol=ROUNDING, atol=0),
         "beta1_t must not increase": np.append(True, beta1[1:] <= beta1[:-1] * scale),
         "gamma = beta1 / sqrt(beta2) must be below 1": beta1[:1] ** 2 < run.beta2,
-        "eta_t must be at least beta1_t": eta * scale >= beta1,
-        "eta_t must be at most beta1_t / (1 - beta1_t)": eta * (1 - beta1) <= beta1 * scale,
+        "eta_t must be at least beta1_t": eta * scale + TINY >= beta1,
+        "eta_t must be at most beta1_t / (1 - beta1_t)": eta * (1 - beta1) <= beta1 * scale + TINY,
         "(1 - beta1_t) (1 + eta_t) must not decrease": np.append(
             True, ((1 - beta1) * (1 + eta))[:-1] <= ((1 - beta1) * (1 + eta))[1:] * scale),
     }
