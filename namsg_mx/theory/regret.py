@@ -11,6 +11,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
+TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a decaying beta1 gets there
+STARTS = 5        # L-BFGS-B seldom gives up early, and then goes on from there when it is started anew
 
 
 class Run(NamedTuple):
@@ -57,8 +59,8 @@ def violated_conditions(run):
                                                                                rtol=ROUNDING, atol=0),
         "beta1_t must not increase": np.append(True, beta1[1:] <= beta1[:-1] * scale),
         "gamma = beta1 / sqrt(beta2) must be below 1": beta1[:1] ** 2 < run.beta2,
-        "eta_t must be at least beta1_t": eta * scale >= beta1,
-        "eta_t must be at most beta1_t / (1 - beta1_t)": eta * (1 - beta1) <= beta1 * scale,
+        "eta_t must be at least beta1_t": eta * scale + TINY >= beta1,
+        "eta_t must be at most beta1_t / (1 - beta1_t)": eta * (1 - beta1) <= beta1 * scale + TINY,
         "(1 - beta1_t) (1 + eta_t) must not decrease": np.append(
             True, ((1 - beta1) * (1 + eta))[:-1] <= ((1 - beta1) * (1 + eta))[1:] * scale),
     }
@@ -178,14 +180,16 @@ def best_fixed_point(total, start, bounds, tolerance=1e-7):
         If the gap stays above the tolerance.
     """
     low, high = bounds
-    found = minimize(total, start, jac=True, method="L-BFGS-B", bounds=[bounds] * len(start),
-                     options={"maxiter": 10000, "maxfun": 100000, "maxcor": 30, "ftol": 0, "gtol": 0, "maxls": 50})
-    x = np.clip(found.x, low, high)
-    loss, gradient = total(x)
-    gap = np.maximum(gradient * (x - low), gradient * (x - high)).sum()
-    if not gap <= tolerance * (1 + abs(loss)):
-        raise RuntimeError(f"the best fixed point was not found: its loss {loss:g} may be {gap:g} above the least one")
-    return FixedPoint(x, float(loss), float(gap))
+    x = np.asarray(start, dtype=float)
+    for _ in range(STARTS):
+        x = minimize(total, x, jac=True, method="L-BFGS-B", bounds=[bounds] * len(x),
+                     options={"maxiter": 10000, "maxfun": 100000, "ftol": 0, "gtol": 0, "maxls": 50}).x
+        x = np.clip(x, low, high)
+        loss, gradient = total(x)
+        gap = np.maximum(gradient * (x - low), gradient * (x - high)).sum()
+        if gap <= tolerance * (1 + abs(loss)):
+            return FixedPoint(x, float(loss), float(gap))
+    raise RuntimeError(f"the best fixed point was not found: its loss {loss:g} may be {gap:g} above the least one")
 
 
 def regret(losses, best):

@@ -57,6 +57,13 @@ def test_regret_of_namsg_is_never_above_theorem_1(kind, rounds, dimension, seed,
         assert bound <= corollary_bound(run, 2, schedule.factor, gradient_bound).total
 
 
+@pytest.mark.parametrize(("rounds", "dimension", "seed"), [(3, 3, 14535), (7, 3, 47), (4, 2, 1701)])
+def test_the_best_fixed_point_where_the_first_search_gives_up(rounds, dimension, seed):
+    problem = online.Quadratics.random(rounds, dimension, seed)
+    best = best_fixed_point(problem.total, np.zeros(dimension), BOX)
+    assert best.gap <= 1e-7 * (1 + best.loss)
+
+
 @pytest.mark.parametrize("kind", PROBLEMS)
 def test_both_methods_keep_their_bounds_and_learn(kind):
     """1000 rounds: average regret falls, and NAMSG's bound is below AMSGRAD's."""

@@ -81,6 +81,7 @@ def test_all_coefficients_of_namsg_are_lower_at_every_beta1_above_0(beta1, share
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({}, []),
+    ({"beta1": np.array([0.5, 5e-324]), "eta": np.array([0.5, 0.0])}, []),   # rounded to 0: nothing is broken
     ({"alpha": np.array([0.1, 0.1])}, ["alpha_t must be alpha / sqrt(t), alpha > 0; first broken in round 2"]),
     ({"beta1": np.array([0.25, 0.5]), "eta": np.array([0.3, 1.0])},
      ["beta1_t must not increase; first broken in round 2"]),
