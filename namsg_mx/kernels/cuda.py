@@ -213,7 +213,7 @@ def _compile_error(device, is_half):
     try:
         _kernel(device, is_half, "v_hat", False, 1)
     except MXNetError as error:
-        return str(error).strip()
+        return str(error).strip().splitlines()[-1]   # above it MXNet prints its own source line
     return None
 
 

@@ -1,0 +1,33 @@
+"""``python -m namsg_mx`` says in a line each what loads here, and why the rest does not."""
+
+import os
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from namsg_mx import kernels
+
+
+def diagnosis(**environment):
+    result = subprocess.run([sys.executable, "-m", "namsg_mx"], check=True, text=True, stdout=subprocess.PIPE,
+                            env=dict(os.environ, **environment))
+    return result.stdout.splitlines()
+
+
+def test_each_kernel_has_a_line():
+    lines = diagnosis(OMP_NUM_THREADS="3")
+    assert "MXNet 1.9.1" in lines[0]
+    assert lines[1].startswith("threads: 3 (OMP_NUM_THREADS)")
+    told = dict(line.split(": ", 1) for line in lines if line.startswith("kernel "))
+    assert list(told) == ["kernel 'cuda'", "kernel 'cpu'", "kernel 'ndarray'"]
+    assert told["kernel 'ndarray'"] == "ready"
+    assert told["kernel 'cpu'"] == (kernels.cpu.unsupported(mx.cpu(), np.float32) or "ready")
+
+
+@pytest.mark.skipif(mx.context.num_gpus() > 0, reason="there is a GPU here")
+def test_without_a_gpu_the_cuda_kernel_says_why():
+    line, = (line for line in diagnosis() if line.startswith("kernel 'cuda'"))
+    assert line.startswith("kernel 'cuda': did not load: ")
