@@ -91,7 +91,7 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
         assert all(error.strip().count("\n") == 0 for error in errors), errors
     assert not list(results.glob("tiny/*/*/done.json"))
     for folder in (results, tmp_path / "whole"):
-        with cluster(run_arguments(path, folder, "--method", "namsg"), servers=2) as processes:
+        with cluster(run_arguments(path, folder, "--method", "namsg")) as processes:
             assert [worker.wait(120) for worker in processes["worker"]] == [0, 0]
     assert numbers(results) == numbers(tmp_path / "whole")
 
