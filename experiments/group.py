@@ -25,6 +25,7 @@ from experiments.sweep import FAILED, UNUSABLE, Outcome, attempt, outcome
 from experiments.workers import Alone
 from namsg_mx.distributed import DistributedTrainer
 
+SET_OPTIMIZER = 0       # the only command that MXNet's servers leave to Python
 FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are weights
 
 
@@ -41,6 +42,8 @@ class Group(Alone):
         self._is_training = False
         self.rank, self.count = kvstore.rank, kvstore.num_workers
         self.updates_per_batch = self.count if self._is_asynchronous else 1
+        if self._is_asynchronous and self.rank == 0:   # its servers take no message before they can update
+            kvstore._send_command_to_servers(SET_OPTIMIZER, pickle.dumps(None, 0).decode())
 
     # Runs
 

@@ -20,15 +20,22 @@ VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WOR
 # ps-lite's numbers of the processes: servers 8, 10, ..., workers 9, 11, ...
 SCHEDULER, FIRST_SERVER, FIRST_WORKER, STRIDE = 1, 8, 9, 2
 JOINING_SECONDS = 600   # until all processes are there; machines of a cluster come one by one
-SILENT_SECONDS = 30     # until a process counts as lost, unless PS_HEARTBEAT_TIMEOUT says otherwise
+SILENT_SECONDS = 30     # until a process counts as lost, unless the environment's NAMSG_SILENT_SECONDS says otherwise
 
 
 def check_environment() -> None:
-    """UsageError where the launcher's variables are not there."""
+    """UsageError where the launcher's variables are not there, or ours is not a number."""
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
         raise UsageError(f"--kvstore: {missing[0]} is not set; MXNet's launcher starts the processes and sets it: "
                          "see docs/scaling.md")
+    seconds = _silent_seconds()
+    if not seconds.isdecimal() or int(seconds) == 0:
+        raise UsageError(f"NAMSG_SILENT_SECONDS={seconds!r}: must be a whole number of seconds from 1 on")
+
+
+def _silent_seconds() -> str:
+    return os.environ.get("NAMSG_SILENT_SECONDS", str(SILENT_SECONDS))
 
 
 @contextlib.contextmanager
@@ -60,7 +67,8 @@ def joined(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
 
 def _load_mxnet(threads: int):
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("PS_HEARTBEAT_INTERVAL", "1")
+    os.environ["PS_HEARTBEAT_INTERVAL"] = "1"
+    os.environ.pop("PS_HEARTBEAT_TIMEOUT", None)   # lets a new process take a lost one's place in the middle of a step
     role = os.environ.pop("DMLC_ROLE")   # in other roles than a worker's, MXNet would serve inside its import
     try:
         import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
@@ -72,7 +80,7 @@ def _load_mxnet(threads: int):
 
 @contextlib.contextmanager
 def _watching(mx, store, role: str) -> Iterator[None]:
-    seconds = int(os.environ.get("PS_HEARTBEAT_TIMEOUT", SILENT_SECONDS))
+    seconds = int(_silent_seconds())
     others = {SCHEDULER: "the scheduler"}
     if role == "scheduler":
         others = {first + STRIDE * rank: f"{name} {rank}"

@@ -12,9 +12,7 @@ from typing import Callable
 from mxnet.kvstore.kvstore_server import KVStoreServer
 from mxnet.optimizer import Optimizer, get_updater
 
-from experiments.group import FIRST_MESSAGE
-
-SET_OPTIMIZER = 0   # the only command that MXNet's workers leave to Python
+from experiments.group import FIRST_MESSAGE, SET_OPTIMIZER
 
 
 class Server(KVStoreServer):
@@ -26,8 +24,9 @@ class Server(KVStoreServer):
                 self._set_optimizer(pickle.loads(body))
         return _or_exit(control)
 
-    def _set_optimizer(self, optimizer: Optimizer) -> None:
-        update_weight = get_updater(optimizer)
+    def _set_optimizer(self, optimizer: Optimizer | None) -> None:
+        """Update weights by this from now on; None where there will be no weights before the next one."""
+        update_weight = optimizer and get_updater(optimizer)
 
         def update(key: int, pushed, kept) -> None:
             if key < FIRST_MESSAGE:

@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import mxnet as mx
 import numpy as np
 import pytest
 from loopback import cluster
@@ -33,8 +34,7 @@ def rows(results, method="namsg"):
 
 
 def assert_same_trajectory(results, expected):
-    """Float32 sums in another order: the tolerance is some hundred roundings, and a wrong batch is a thousand times it.
-    """
+    """Float32 sums in another order: the tolerance is some hundred roundings."""
     assert len(rows(results)) == len(rows(expected)) == 3
     for row, expected_row in zip(rows(results), rows(expected)):
         assert row == pytest.approx(expected_row, rel=1e-5)
@@ -72,11 +72,26 @@ def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_proce
     assert_same_trajectory(tmp_path, expected)
 
 
+def test_dist_async_trains(tmp_path, alone):
+    """Each worker's part of a batch is an update of its own, so that there are twice as many."""
+    path, expected = alone
+    arguments = run_arguments(path, tmp_path, "--kvstore", "dist_async", "--method", "namsg")
+    with cluster(arguments) as processes:
+        outputs = [worker.communicate(timeout=120) for worker in processes["worker"]]
+        assert [worker.returncode for worker in processes["worker"]] == [0, 0], outputs
+    made = rows(tmp_path)
+    assert [row["updates"] for row in made] == [2 * row["updates"] for row in rows(expected)]
+    assert [row["eta"] for row in made] == [pytest.approx(0.9 + 2.1 * 9 / 10), 3, 3]
+    assert made[2]["train_loss_full"] < rows(expected)[2]["train_loss_full"]
+
+
 def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_bytes(tmp_path):
-    path = write_config(tmp_path, ONE_RUN.replace("train: 300", "train: 3000").replace("epochs: 3", "epochs: 12"))
+    """With BatchNorm, whose statistics are each worker's own within an epoch."""
+    text = ONE_RUN.replace("train: 300", "train: 600").replace("logistic_regression", "mnist_cnn")
+    path = write_config(tmp_path, text)
     results = tmp_path / "results"
     arguments = run_arguments(path, results, "--method", "namsg")
-    with cluster(arguments, servers=2, PS_HEARTBEAT_TIMEOUT=str(SILENT_SECONDS)) as processes:
+    with cluster(arguments, servers=2, NAMSG_SILENT_SECONDS=str(SILENT_SECONDS)) as processes:
         while not list(results.glob("tiny/*/*/checkpoint.zip")):
             assert processes["worker"][0].poll() is None, processes["worker"][0].communicate()
             time.sleep(0.02)
@@ -97,8 +112,12 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
+def group_of(count, rank=0):
+    return Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count), False)
+
+
 def test_workers_share_each_batch_without_overlap_or_loss(count):
-    groups = [Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count), False) for rank in range(count)]
+    groups = [group_of(count, rank) for rank in range(count)]
     order = np.random.RandomState(0).permutation(300)
     parts = [group.part(order, 64) for group in groups]
     for k in range(5):
@@ -106,7 +125,16 @@ def test_workers_share_each_batch_without_overlap_or_loss(count):
         assert sorted(np.concatenate(shares)) == sorted(order[k * 64:(k + 1) * 64])
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     with pytest.raises(UsageError, match="the last batch of an epoch has 3 examples, too few for 4 workers"):
-        Group(SimpleNamespace(type="dist_sync", rank=0, num_workers=4), False).part(order[:67], 64)
+        group_of(4).part(order[:67], 64)
+
+
+def test_statistics_are_averaged_array_by_array(monkeypatch):
+    group = group_of(2)
+    monkeypatch.setattr(group, "gather", lambda numbers: np.stack([numbers, numbers + 2]))
+    arrays = [mx.nd.array([[1.0, 2.0], [3.0, 4.0]]), mx.nd.array([5.0])]
+    group.average(arrays)
+    assert [array.asnumpy().tolist() for array in arrays] == [[[2, 3], [4, 5]], [6]]
+    group.average([])
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -62,18 +62,13 @@ def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_the_first_step(t
     assert all(out.startswith(says) and "import from mxnet.optimizer" in out for out, _ in outputs), outputs
 
 
-@pytest.mark.parametrize("kvstore, bounds", [
-    ("dist_sync", (0.0, 9.0)), ("dist_async", None),
-])
-def test_where_servers_update_it_is_a_trainer(kvstore, bounds):
-    arguments = f"'namsg', {{'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': {bounds}}}"
-    script = SCRIPT.format(optimizer="WORKERS = 2", arguments=arguments, kvstore=f"'{kvstore}'", on_servers=True)
-    outputs, statuses = run_cluster(script)
+def test_where_servers_update_it_is_a_trainer():
+    """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
+    arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"
+    outputs, statuses = run_cluster(SCRIPT.format(optimizer="WORKERS = 2", arguments=arguments,
+                                                  kvstore="'dist_sync'", on_servers=True))
     assert statuses == [0, 0], outputs
     alone = SCRIPT.format(optimizer="WORKERS = 1", arguments=arguments, kvstore=None, on_servers=None)
     expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout
-    if kvstore == "dist_sync":
-        assert [out for out, _ in outputs] == [expected] * 2
-    else:   # workers do not wait for each other: the last to finish has seen more updates, 10 in all
-        weights = [[float(w) for w in out.split()[1:]] for out in (expected, *(out for out, _ in outputs))]
-        assert max(w[1] for w in weights[1:]) > weights[0][1] > 2
+    assert expected.startswith("weights")
+    assert [out for out, _ in outputs] == [expected] * 2
