@@ -21,7 +21,7 @@ from experiments.config import Options, Run
 from experiments.errors import RecordError, UsageError
 from experiments.progress import Progress
 from experiments.records import Busy, RunRecord
-from experiments.sweep import FAILED, UNUSABLE, Outcome, attempt, outcome
+from experiments.sweep import FAILED, UNUSABLE, Outcome, Words, attempt, outcome
 from experiments.workers import Alone
 from namsg_mx.distributed import DistributedTrainer
 
@@ -85,7 +85,7 @@ class Group(Alone):
         if self.rank == 0:
             self.share(None)
 
-    def _attempt(self, run: Run, options: Options, report: Callable[[int], None]):
+    def _attempt(self, run: Run, options: Options, report: Callable[[int], None]) -> Words:
         self._is_training = True
         words = attempt(run, options, report, self)
         self._is_training = words[0] in (FAILED, UNUSABLE)
