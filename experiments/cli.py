@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from experiments import config
 from experiments.config import Experiment, Options, Run
@@ -37,9 +37,16 @@ A command that was interrupted goes on where it was when it is given again.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    try:
+    def command():
         options = _parser().parse_args(arguments)
         return options.command(options)
+    return _status(command)
+
+
+def _status(command: Callable[[], int]) -> int:
+    """The exit status of a command, after a line on stderr where it fails."""
+    try:
+        return command()
     except UsageError as error:
         return _fail(2, str(error))
     except RecordError as error:
@@ -56,7 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Train what is not complete yet."""
     experiment = config.load(options.config)
-    return _make(experiment, experiment.runs(options.method, options.seeds), experiment.epochs, options)
+    runs = experiment.runs(options.method, options.seeds)
+    if not options.kvstore:
+        if options.update_on_servers:
+            raise UsageError("--update-on-servers: only with --kvstore")
+        return _make(experiment, runs, experiment.epochs, options)
+    return _take_part(options, lambda group: _make(experiment, runs, experiment.epochs, options, group))
 
 
 def grid(options: argparse.Namespace) -> int:
@@ -75,10 +87,28 @@ def grid(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: argparse.Namespace) -> int:
-    """Train those of the runs that are not complete; returns the exit status."""
+def _take_part(options: argparse.Namespace, lead: Callable) -> int:
+    """This process's part in training by MXNet's kvstore: worker 0 leads, with the group of all; the exit status."""
+    if options.scheduler or options.jobs:
+        raise UsageError("--kvstore: makes one run at a time on all its workers; not with --scheduler or --jobs")
+    from experiments import parameter_server
+
+    parameter_server.check_environment()
+    on_servers = options.update_on_servers or options.kvstore == "dist_async"
+    with parameter_server.joined(options.kvstore, on_servers, options.threads) as group:
+        if group is None:
+            return 0
+        status = _status(lambda: lead(group) if group.rank == 0 else group.follow())
+        group.leave(status)
+        return status
+
+
+def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: argparse.Namespace, group=None) -> int:
+    """Train those of the runs that are not complete, with the other workers of a group if any; the exit status."""
+    distributed = group and {"kvstore": options.kvstore, "workers": group.count,
+                             "updates_on": "servers" if group.updates_on_servers else "workers"}
     how = Options(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
-                  options.tensorboard)
+                  options.tensorboard, distributed)
     recorded = {}
     for one in chosen:
         record = RunRecord(how.results / one.folder)
@@ -89,7 +119,9 @@ def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: a
     print(f"{experiment.title}: {len(chosen)} runs of {how.epochs} epochs, {len(chosen) - len(todo)} already complete",
           flush=True)
     with Progress(recorded, how.epochs) as progress:
-        if options.scheduler:
+        if group:
+            outcomes = group.sweep(todo, how, progress)
+        elif options.scheduler:
             from experiments.cluster import sweep_on_cluster
 
             outcomes = sweep_on_cluster(todo, how, options.scheduler, progress)
@@ -247,7 +279,13 @@ def _parser() -> argparse.ArgumentParser:
                                    "--results and --data under the same paths")
         training.add_argument("--tensorboard", metavar="DIR", help="log each epoch for TensorBoard, too")
 
-    add_training(add("run", run, "train an experiment's runs, or the rest of them"))
+    running = add("run", run, "train an experiment's runs, or the rest of them")
+    add_training(running)
+    running.add_argument("--kvstore", choices=("dist_sync", "dist_async"),
+                         help="train each run on many processes, which MXNet's launcher starts (docs/scaling.md)")
+    running.add_argument("--update-on-servers", action="store_true",
+                         help="with --kvstore: the optimizer runs on the servers, and an interrupted run begins anew; "
+                              "dist_async has no other way (default: on the workers)")
     add_training(add("grid", grid, "search the grids of an experiment, or the rest of them, and select"))
 
     add("list", show_list, "show experiments, methods and their sources")

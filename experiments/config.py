@@ -83,10 +83,11 @@ class Tuning:
 
 
 class Options(NamedTuple):
-    """How runs are made; of all this only ``threads`` and ``device`` ('cpu' or 'gpu:N') change their numbers.
+    """How runs are made; only ``threads``, ``device`` ('cpu' or 'gpu:N') and ``distributed`` change their numbers.
 
     ``epochs`` is how far they go; ``results``, ``data`` and ``tensorboard`` are folders: ``data`` None for the default,
-    ``tensorboard`` None for no such log.
+    ``tensorboard`` None for no such log. ``distributed`` is None for one process, else its kvstore, number of workers
+    and where updates are made.
     """
 
     results: Path
@@ -95,6 +96,7 @@ class Options(NamedTuple):
     device: str
     threads: int
     tensorboard: str | None = None
+    distributed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,10 @@ class Run:
 
     def record(self, options: Options) -> dict[str, Any]:
         """What its config.json holds."""
-        return {"experiment": self.experiment, "method": self.method, "settings": self.settings, "seed": self.seed,
-                "source": self.source, "threads": options.threads, "device": options.device}
+        record = {"experiment": self.experiment, "method": self.method, "settings": self.settings, "seed": self.seed,
+                  "source": self.source, "threads": options.threads, "device": options.device}
+        # Only where it is used, so that the records of runs without it stay what they are.
+        return {**record, "distributed": options.distributed} if options.distributed else record
 
 
 class GridRun(NamedTuple):

@@ -81,14 +81,18 @@ class RunRecord:
             return True
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """UsageError if the run is recorded with another thread count or device, RecordError if it is another run."""
-        recorded = read_json(self._config, tuple(config))
+        """UsageError if the run is recorded with other threads, device or workers, RecordError if it is another run."""
+        recorded = read_json(self._config, ("settings", "seed", "threads", "device"))
         if recorded is None:
             return
         for key, option in (("threads", "--threads"), ("device", "--device")):
             if recorded[key] != config[key]:
                 raise UsageError(f"{self.folder}: recorded with {key} {recorded[key]}, which fixes its numbers; asked "
                                  f"for {config[key]}: use {option} {recorded[key]}, or another --results")
+        before, now = (content.get("distributed") for content in (recorded, config))
+        if before != now:
+            raise UsageError(f"{self.folder}: recorded with {_describe(before)}, which fixes its numbers; asked for "
+                             f"{_describe(now)}: use another --results")
         if any(recorded[key] != config[key] for key in ("settings", "seed")):
             raise RecordError(f"{self._config}: is not the configuration of this run")
 
@@ -106,14 +110,19 @@ class RunRecord:
         with lock:
             yield
 
-    def begin(self, config: Mapping[str, Any]) -> tuple[int, dict[str, bytes]]:
+    def begin(self, config: Mapping[str, Any], goes_on: bool = True) -> tuple[int, dict[str, bytes]]:
         """Write the configuration of a run that is not complete, trim what a kill has left, return the checkpoint.
 
-        Returns its epoch and its members; 0 and none where nothing has been done yet.
+        Returns its epoch and its members; 0 and none where nothing has been done yet, or where the run does not go on
+        from checkpoints (``goes_on``), as they do not hold all of its state: it begins anew then, unless a complete run
+        would be lost by that, which is a RecordError.
         """
+        if not goes_on and self.completion():
+            raise RecordError(f"{self.folder}: complete, and cannot go on, as its servers did not save their states; "
+                              "train it anew in another --results")
         if not self._config.exists():
             write_json(self._config, config)
-        epoch, members = self._read_checkpoint()
+        epoch, members = self._read_checkpoint() if goes_on else (0, {})
         for table in (self.epochs, self.seconds):
             table.trim(epoch)
         with contextlib.suppress(FileNotFoundError):
@@ -222,6 +231,12 @@ class Table:
         if len(cells) != len(self.columns) or row.get("epoch") != number:
             raise RecordError(f"{self.path}: damaged: line {number + 1} is not the row of epoch {number}")
         return row
+
+
+def _describe(distributed: Mapping[str, Any] | None) -> str:
+    if not distributed:
+        return "no --kvstore"
+    return "--kvstore {kvstore}, {workers} workers and updates on the {updates_on}".format(**distributed)
 
 
 def _value(column: str, cell: str) -> int | float | None:

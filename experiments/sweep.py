@@ -67,10 +67,11 @@ def sweep(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) 
     return outcomes
 
 
-def attempt(run: Run, options: Options, report: Callable[[int], None]) -> Words:
+def attempt(run: Run, options: Options, report: Callable[[int], None], *workers) -> Words:
     """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words.
 
-    ``report`` gets the number of each epoch whose record is written.
+    ``report`` gets the number of each epoch whose record is written; ``workers`` is as `experiments.training.train`
+    takes it.
     """
     try:
         from experiments.training import train  # here, as it loads MXNet
@@ -82,7 +83,7 @@ def attempt(run: Run, options: Options, report: Callable[[int], None]) -> Words:
                 log.add(row)
             report(row["epoch"])
 
-        train(run, options, recorded)
+        train(run, options, recorded, *workers)
         return ENDED, ""
     except Busy:
         return BUSY, "another process is at it"

@@ -24,6 +24,7 @@ from experiments.batches import RandomCrops, ahead, batches
 from experiments.config import Options, Run, updates_per_epoch
 from experiments.errors import UsageError
 from experiments.records import RunRecord
+from experiments.workers import ALONE, Alone
 from namsg_mx.optimizers.base import ScheduledLearningRate
 
 EVALUATION_BATCH = 1000
@@ -31,18 +32,20 @@ WAITING = 8   # batches that may wait for the network: all those of an epoch tak
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
-def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None]) -> None:
+def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None], workers: Alone = ALONE) -> None:
     """Make a run, or the rest of it, in its folder; ``report`` gets the row of each epoch whose record is written.
+
+    All the ``workers`` of the run call this together.
 
     Raises `experiments.records.Busy` if another process is at it, UsageError for data or a device that is not there,
     RecordError for records that cannot be gone on from.
     """
-    record = RunRecord(options.results / run.folder)
+    record = workers.record(RunRecord(options.results / run.folder))
     with record.lock():
         if record.is_complete(options.epochs):   # made by another process since this one was asked to
             return
-        last, state = record.begin(run.record(options))
-        training = Training(run, data.load(run.settings["data"], options.data), find_context(options.device))
+        last, state = record.begin(run.record(options), not workers.updates_on_servers)
+        training = Training(run, data.load(run.settings["data"], options.data), find_context(options.device), workers)
         if state:
             training.restore(state)
         for epoch in range(last + 1, options.epochs + 1):
@@ -60,19 +63,24 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
 class Training:
     """A network, its Trainer and its data, between two epochs."""
 
-    def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context):
+    def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context, workers: Alone = ALONE):
+        self._workers = workers
         self._seed, self._batch_size = run.seed, run.settings["batch_size"]
         self._augmentation = run.settings.get("augmentation")
         self._train_loss_full_every = run.settings.get("train_loss_full_every", 1)
         self._data, self._context = data_set, context
-        self._updates_per_epoch = updates_per_epoch(len(data_set.train.labels), self._batch_size)
+        self._updates_per_epoch = workers.updates_per_batch * updates_per_epoch(len(data_set.train.labels),
+                                                                                self._batch_size)
         self._net = models.build(run.settings["model"], run.seed, context)
         self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
         self._loss.hybridize(static_alloc=True, static_shape=True)
         try:
             arguments = optimizer_arguments(run.settings["parameters"], self._updates_per_epoch)
-            self._trainer = gluon.Trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
+            self._trainer = workers.trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
             decay = run.settings.get("averaging_decay")
+            if decay is not None and workers.count > 1:
+                raise ValueError(f"averaging_decay={decay}: not with --kvstore, as each worker's average would have "
+                                 "BatchNorm statistics of its own")
             self._average = None if decay is None else ParameterAverage(self._net.collect_params(), decay)
         except ValueError as error:   # out of range: the message names argument, value and range
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
@@ -84,26 +92,33 @@ class Training:
         """
         start = time.perf_counter()
         train_loss = self._train(epoch)
+        # BatchNorm's: each worker has statistics of its own examples.
+        self._workers.average([p.data() for p in self._net.collect_params().values() if p.grad_req == "null"])
         trained = time.perf_counter()
         with self._average.in_place() if self._average else contextlib.nullcontext():
             full = epoch % self._train_loss_full_every == 0
             train_loss_full = self._evaluate(self._data.train)[0] if full else None
             test_loss, test_accuracy = self._evaluate(self._data.test)
+        updates = epoch * self._updates_per_epoch
+        learning_rate, eta = self._rates(updates)
         row = {
-            "epoch": epoch, "updates": epoch * self._updates_per_epoch,
-            "learning_rate": self._trainer.learning_rate, "eta": getattr(self._last_update(), "eta", None),
+            "epoch": epoch, "updates": updates, "learning_rate": learning_rate, "eta": eta,
             "train_loss": train_loss, "train_loss_full": train_loss_full,
             "test_loss": test_loss, "test_accuracy": test_accuracy,
         }
         return row, {"epoch": epoch, "training": trained - start, "evaluation": time.perf_counter() - trained}
 
     def kernel(self) -> str:
-        """The implementation that made the latest update."""
+        """The implementation that made the latest update, as far as this process knows."""
+        if self._workers.updates_on_servers:
+            return "of the servers"
         return getattr(self._last_update(), "kernel", "mxnet")
 
     def state(self) -> dict[str, bytes]:
-        """All that the next epoch depends on besides the run itself."""
-        state = {"net.params": _saved(self._net.save_parameters), "trainer.states": _saved(self._trainer.save_states)}
+        """All that the next epoch depends on besides the run itself, but for what servers keep."""
+        state = {"net.params": _saved(self._net.save_parameters)}
+        if not self._workers.updates_on_servers:
+            state["trainer.states"] = _saved(self._trainer.save_states)
         if self._average:
             state["average.params"] = _saved(self._average.save)
         return state
@@ -120,36 +135,51 @@ class Training:
 
     def _train(self, epoch: int) -> float:
         """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
-        order = epoch_order(self._seed, epoch, len(self._data.train.labels))
+        examples = len(self._data.train.labels)
+        order, size = self._workers.part(epoch_order(self._seed, epoch, examples), self._batch_size)
         crops = None
         if self._augmentation:
             crops = RandomCrops(self._data.train.images, self._augmentation["size"], self._seed, epoch)
         losses = []
-        for images, labels in self._batches(self._data.train, order, self._batch_size, crops):
+        for k, (images, labels) in enumerate(self._batches(self._data.train, order, size, crops)):
             with autograd.record():
                 loss = self._loss(self._net(images), labels)
-            loss.backward()
-            self._trainer.step(len(labels))
+            in_batch = min(self._batch_size, examples - k * self._batch_size)   # of all workers
+            self._workers.step(self._trainer, loss, in_batch, self._batch_size)
             if self._average:
                 self._average.update()
             losses.append(loss)
             _wait_for_earlier(losses)
-        return _mean(losses)   # waits for all the updates
+        return self._mean(losses)   # waits for all the updates
 
     def _evaluate(self, part: data.Part) -> tuple[float, float]:
         """Mean loss and accuracy in inference mode."""
         losses, hits = [], []
-        for images, labels in self._batches(part, np.arange(len(part.labels)), EVALUATION_BATCH):
+        order = np.arange(self._workers.rank, len(part.labels), self._workers.count)
+        for images, labels in self._batches(part, order, EVALUATION_BATCH):
             logits = self._net(images)
             losses.append(self._loss(logits, labels))
             hits.append(logits.argmax(axis=1) == labels)
             _wait_for_earlier(losses)
-        return _mean(losses), _mean(hits)
+        return self._mean(losses), self._mean(hits)
 
     def _batches(self, part: data.Part, order: np.ndarray, size: int, crops: RandomCrops | None = None
                  ) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
         for images, labels in ahead(batches(part, order, size, crops)):
             yield mx.nd.array(images, self._context), mx.nd.array(labels, self._context, dtype="float32")
+
+    def _mean(self, arrays: list) -> float:
+        """The mean over all elements, those of the other workers too."""
+        return self._workers.mean(mx.nd.concat(*arrays, dim=0).asnumpy())
+
+    def _rates(self, updates: int) -> tuple[float, float | None]:
+        """Step size and eta of the latest of so many updates."""
+        if not self._workers.updates_on_servers:
+            return self._trainer.learning_rate, getattr(self._last_update(), "eta", None)
+        optimizer = self._trainer.optimizer   # has made no update: its copies on the servers have
+        optimizer.num_update = updates
+        eta = getattr(optimizer, "eta", None)
+        return optimizer.learning_rate, eta(updates - 1) if callable(eta) else eta
 
     def _last_update(self):
         """What ran, as our optimizers tell it; None for MXNet's own."""
@@ -200,11 +230,6 @@ def _wait_for_earlier(results: list) -> None:
     """Wait until all but the last WAITING results are there: the engine takes any number, and keeps their inputs."""
     if len(results) > WAITING:
         results[-WAITING - 1].wait_to_read()
-
-
-def _mean(arrays: list) -> float:
-    """The mean over all elements, added in float64."""
-    return float(mx.nd.concat(*arrays, dim=0).asnumpy().mean(dtype=np.float64))
 
 
 def _saved(save: Callable[[str], None]) -> bytes:

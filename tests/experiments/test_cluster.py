@@ -1,4 +1,4 @@
-"""A sweep on a real Dask cluster of processes on loopback, one worker of which is killed in mid-run."""
+"""A sweep on a real Dask cluster of processes on loopback: a worker is killed in mid-run, another joins late."""
 
 import os
 import signal
@@ -9,8 +9,10 @@ import time
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
+from experiments.records import RunRecord
+
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
-LONG = CONFIG.replace("train: 300", "train: 3000").replace("epochs: 3", "epochs: 6").replace("seeds: 0-1", "seeds: 0-0")
+LONG = CONFIG.replace("train: 300", "train: 3000").replace("epochs: 3", "epochs: 6").replace("seeds: 0-1", "seeds: 0-2")
 
 
 @pytest.fixture
@@ -39,25 +41,28 @@ def start_worker(client, name):
 
 
 def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp_path, scheduler):
+    """Four workers and a late fifth make six runs, each once and as one process makes them."""
     path = write_config(tmp_path, LONG)
-    assert experiments("run", path, "--results", tmp_path / "local").returncode == 0
     results = tmp_path / "results"
-    workers = [start_worker(scheduler, "first")]
+    workers = {name: start_worker(scheduler, name) for name in ("one", "two", "three", "four")}
     try:
+        scheduler.wait_for_workers(4, timeout=60)
         sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
                                            scheduler.scheduler.address))
-        for _ in range(600):
-            if list(results.glob("tiny/*/*/checkpoint.zip")):
-                break
+        while not list(results.glob("tiny/*/*/checkpoint.zip")):
+            assert sweep.poll() is None, sweep.communicate()
             time.sleep(0.05)
-        workers.append(start_worker(scheduler, "late"))
-        workers[0].send_signal(signal.SIGKILL)
+        busy = next(address for address, tasks in scheduler.processing().items() if tasks)
+        workers[scheduler.scheduler_info()["workers"][busy]["name"]].send_signal(signal.SIGKILL)
+        workers["late"] = start_worker(scheduler, "late")
         output, error = sweep.communicate(timeout=120)
         assert sweep.returncode == 0, error
-        assert output.count(": done") == 2
+        assert output.count(": done") == 6
+        assert all(len(RunRecord(folder).seconds.rows()) == 6 for folder in results.glob("tiny/*/*"))
+        assert experiments("run", path, "--results", tmp_path / "local").returncode == 0
         assert numbers(results) == numbers(tmp_path / "local")
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.kill()
             worker.wait()
 

@@ -1,13 +1,12 @@
 """Real kvstore servers on loopback: scheduler, server and two workers, each its own process."""
 
-import os
-import socket
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
+from loopback import run_cluster
 
 SCRIPT = textwrap.dedent("""
     {imports}
@@ -26,29 +25,6 @@ SCRIPT = textwrap.dedent("""
 ON_SERVERS = "kvstore='dist_sync', update_on_kvstore=True"
 IMPORTS = {"namsg_mx first": "import namsg_mx\nimport mxnet as mx",
            "mxnet first": "import mxnet as mx\nimport namsg_mx"}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def run_cluster(script, workers=2):
-    """Standard output and error of each worker, as text, and the workers' exit statuses."""
-    environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(free_port()),
-                       DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_SERVER="1",
-                       DMLC_NUM_WORKER=str(workers), OMP_NUM_THREADS="1")
-    roles = ["scheduler", "server", *["worker"] * workers]
-    processes = [subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, env=dict(environment, DMLC_ROLE=role)) for role in roles]
-    try:
-        outputs = [process.communicate(timeout=60) for process in processes[2:]]
-        return outputs, [process.returncode for process in processes[2:]]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)

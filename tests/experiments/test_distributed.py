@@ -1,0 +1,179 @@
+"""Runs on MXNet's kvstore, with real processes on loopback: trajectories, kills, and what is refused."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import mxnet as mx
+import numpy as np
+import pytest
+from loopback import cluster
+from tiny_experiment import CONFIG, experiments, numbers, write_config
+
+from experiments import cli, config
+from experiments.config import Options
+from experiments.errors import RecordError, UsageError
+from experiments.group import Group
+from experiments.records import RunRecord
+
+ONE_RUN = CONFIG.replace("seeds: 0-1", "seeds: 0-0")
+SILENT_SECONDS = 3
+
+
+def run_arguments(path, results, *more):
+    return ["-m", "experiments", "run", path, "--results", results, "--kvstore", "dist_sync", *more]
+
+
+def rows(results, method="namsg"):
+    path, = results.glob(f"tiny/{method}/*/epochs.csv")
+    with open(path) as file:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def assert_same_trajectory(results, expected):
+    """Float32 sums in another order: the tolerance is some hundred roundings."""
+    assert len(rows(results)) == len(rows(expected)) == 3
+    for row, expected_row in zip(rows(results), rows(expected)):
+        assert row == pytest.approx(expected_row, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A configuration, and its results from one process without a kvstore."""
+    folder = tmp_path_factory.mktemp("alone")
+    path = write_config(folder, ONE_RUN)
+    result = experiments("run", path, "--results", folder / "results", "--method", "namsg")
+    assert result.returncode == 0, result.stderr
+    return path, folder / "results"
+
+
+def test_two_workers_started_by_the_launcher_follow_the_trajectory_of_one_process(tmp_path, alone):
+    """All methods of the configuration, one after the other in the same processes, by MXNet's local launcher."""
+    path, expected = alone
+    result = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", "2", "-s", "2", "--launcher", "local",
+                             sys.executable, *map(str, run_arguments(path, tmp_path))], text=True, check=False,
+                            timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=dict(os.environ, PYTHONPATH=os.getcwd()))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(": done") == 2   # worker 0 alone speaks
+    assert_same_trajectory(tmp_path, expected)
+    assert len(rows(tmp_path, "adam")) == 3
+
+
+def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_process(tmp_path, alone):
+    path, expected = alone
+    arguments = run_arguments(path, tmp_path, "--update-on-servers", "--method", "namsg")
+    with cluster(arguments, workers=4, servers=2) as processes:
+        outputs = [worker.communicate(timeout=120) for worker in processes["worker"]]
+        assert [process.wait(20) for process in sum(processes.values(), [])] == [0] * 7, outputs
+    assert_same_trajectory(tmp_path, expected)
+
+
+def test_dist_async_trains(tmp_path, alone):
+    """Each worker's part of a batch is an update of its own, so that there are twice as many."""
+    path, expected = alone
+    arguments = run_arguments(path, tmp_path, "--kvstore", "dist_async", "--method", "namsg")
+    with cluster(arguments) as processes:
+        outputs = [worker.communicate(timeout=120) for worker in processes["worker"]]
+        assert [worker.returncode for worker in processes["worker"]] == [0, 0], outputs
+    made = rows(tmp_path)
+    assert [row["updates"] for row in made] == [2 * row["updates"] for row in rows(expected)]
+    assert [row["eta"] for row in made] == [pytest.approx(0.9 + 2.1 * 9 / 10), 3, 3]
+    assert made[2]["train_loss_full"] < rows(expected)[2]["train_loss_full"]
+
+
+def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_bytes(tmp_path):
+    """With BatchNorm, whose statistics are each worker's own within an epoch."""
+    text = ONE_RUN.replace("train: 300", "train: 600").replace("logistic_regression", "mnist_cnn")
+    path = write_config(tmp_path, text)
+    results = tmp_path / "results"
+    arguments = run_arguments(path, results, "--method", "namsg")
+    with cluster(arguments, NAMSG_SILENT_SECONDS=str(SILENT_SECONDS)) as processes:
+        while not list(results.glob("tiny/*/*/checkpoint.zip")):
+            assert processes["worker"][0].poll() is None, processes["worker"][0].communicate()
+            time.sleep(0.02)
+        processes["worker"][1].kill()
+        killed = time.monotonic()
+        others = [*processes["scheduler"], *processes["server"], processes["worker"][0]]
+        errors = [process.communicate(timeout=60)[1] for process in others]
+        assert time.monotonic() - killed < 2 * SILENT_SECONDS + 10
+        assert [process.returncode for process in others] == [1] * 3
+        assert "nothing heard of worker" in errors[0]
+        assert all("nothing heard of the scheduler" in error for error in errors[1:])
+        assert all(error.strip().count("\n") == 0 for error in errors), errors
+    assert not list(results.glob("tiny/*/*/done.json"))
+    for folder in (results, tmp_path / "whole"):
+        with cluster(run_arguments(path, folder, "--method", "namsg")) as processes:
+            assert [worker.wait(120) for worker in processes["worker"]] == [0, 0]
+    assert numbers(results) == numbers(tmp_path / "whole")
+
+
+def group_of(count, rank=0):
+    return Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count), False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_workers_share_each_batch_without_overlap_or_loss(count):
+    groups = [group_of(count, rank) for rank in range(count)]
+    order = np.random.RandomState(0).permutation(300)
+    parts = [group.part(order, 64) for group in groups]
+    for k in range(5):
+        shares = [part[k * size:(k + 1) * size] for part, size in parts]
+        assert sorted(np.concatenate(shares)) == sorted(order[k * 64:(k + 1) * 64])
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    with pytest.raises(UsageError, match="the last batch of an epoch has 3 examples, too few for 4 workers"):
+        group_of(4).part(order[:67], 64)
+
+
+def test_statistics_are_averaged_array_by_array(monkeypatch):
+    group = group_of(2)
+    monkeypatch.setattr(group, "gather", lambda numbers: np.stack([numbers, numbers + 2]))
+    arrays = [mx.nd.array([[1.0, 2.0], [3.0, 4.0]]), mx.nd.array([5.0])]
+    group.average(arrays)
+    assert [array.asnumpy().tolist() for array in arrays] == [[[2, 3], [4, 5]], [6]]
+    group.average([])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--kvstore", "dist_sync"], "--kvstore: DMLC_ROLE is not set; MXNet's launcher starts the processes"),
+    (["--kvstore", "dist_sync", "--jobs", "2"], "not with --scheduler or --jobs"),
+    (["--kvstore", "local"], "invalid choice: 'local'"),
+    (["--update-on-servers"], "--update-on-servers: only with --kvstore"),
+])
+def test_bad_options_are_one_line(tmp_path, capsys, arguments, message):
+    assert cli.main(["run", str(write_config(tmp_path)), "--results", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_records_know_their_workers(tmp_path):
+    run = config.load(write_config(tmp_path)).runs(["namsg"], [0])[0]
+    how = Options(tmp_path, 3, None, "cpu", 1)
+    two = how._replace(distributed={"kvstore": "dist_sync", "workers": 2, "updates_on": "workers"})
+    assert "distributed" not in run.record(how)   # what was recorded before there were any stays as it is
+    for made, asked in ((how, two), (two, how)):
+        record = RunRecord(tmp_path / str(made.distributed))
+        with record.lock():
+            record.begin(run.record(made))
+        record.check(run.record(made))
+        with pytest.raises(UsageError, match="recorded with .*--kvstore.*asked for .*--kvstore.*another --results"):
+            record.check(run.record(asked))
+
+
+def test_a_run_whose_states_are_not_saved_begins_anew_but_never_over_a_complete_one(tmp_path):
+    record = RunRecord(tmp_path)
+    row = dict.fromkeys([*record.epochs.columns, *record.seconds.columns], 1)
+    with record.lock():
+        record.begin({}, goes_on=False)
+        record.add_epoch(row, row, {})
+        assert record.begin({}, goes_on=False) == (0, {})
+        assert record.epochs.rows() == []
+        record.add_epoch(row, row, {})
+        record.finish(1, "done")
+        with pytest.raises(RecordError, match="complete, and cannot go on, as its servers did not save their states"):
+            record.begin({}, goes_on=False)
+        assert len(record.epochs.rows()) == 1

@@ -1,0 +1,38 @@
+"""A kvstore's scheduler, servers and workers on loopback, each its own process."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def cluster(arguments, workers=2, servers=1, **environment):
+    """Start Python with these arguments in each role; yields the processes by role, and kills them at the end."""
+    environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(free_port()),
+                       DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_SERVER=str(servers),
+                       DMLC_NUM_WORKER=str(workers), OMP_NUM_THREADS="1", **environment)
+    processes = {role: [subprocess.Popen([sys.executable, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
+                                         stderr=subprocess.PIPE, env=dict(environment, DMLC_ROLE=role))
+                        for _ in range(count)]
+                 for role, count in (("scheduler", 1), ("server", servers), ("worker", workers))}
+    try:
+        yield processes
+    finally:
+        for process in sum(processes.values(), []):
+            process.kill()
+            process.wait()
+
+
+def run_cluster(script, workers=2, **environment):
+    """Standard output and error of each worker, as text, and the workers' exit statuses."""
+    with cluster(["-c", script], workers, **environment) as processes:
+        outputs = [process.communicate(timeout=60) for process in processes["worker"]]
+        return outputs, [process.returncode for process in processes["worker"]]

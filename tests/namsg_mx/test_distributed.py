@@ -1,0 +1,75 @@
+"""DistributedTrainer on real servers: the failures on which MXNet is silent."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from loopback import run_cluster
+
+# An optimizer that works on a worker and, on a server, fails where it is told to.
+FAILING = """
+    import os
+
+    from mxnet.optimizer import SGD
+
+    ON_SERVER = os.environ['DMLC_ROLE'] == 'server'
+
+    class Optimizer(SGD):
+        def __setstate__(self, state):
+            if ON_SERVER and os.environ['FAILS'] == 'in unpickling':
+                raise AttributeError('no nd')
+            super().__setstate__(state)
+
+        def update_multi_precision(self, *arguments):
+            if ON_SERVER and os.environ['FAILS'] == 'in updates':
+                raise AttributeError('no nd')
+            super().update_multi_precision(*arguments)
+"""
+SCRIPT = textwrap.dedent("""
+    import namsg_mx
+    import mxnet as mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    {optimizer}
+    p = gluon.Parameter('w', shape=(3,))
+    p.initialize()
+    p.set_data(mx.nd.array([1.0, 2.0, 3.0]))
+    trainer = DistributedTrainer([p], {arguments}, kvstore={kvstore}, update_on_kvstore={on_servers})
+    for k in range(5):
+        with autograd.record():
+            loss = (p.data() * mx.nd.array([1.0, -2.0, 0.5]) * (k + 1)).sum()
+        loss.backward()
+        try:
+            trainer.step(1)
+        except RuntimeError as error:
+            print(type(error).__name__, error, flush=True)
+            break
+    else:
+        print('weights', *p.data().asnumpy().tolist(), flush=True)
+""")
+
+
+@pytest.mark.parametrize("fails, says", [
+    ("in unpickling", "RuntimeError the servers of the kvstore take the sum of the gradients for the weights"),
+    ("in updates", "RuntimeError the servers of the kvstore do not move the weights"),
+])
+def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_the_first_step(tmp_path, fails, says):
+    (tmp_path / "failing.py").write_text(textwrap.dedent(FAILING))
+    script = SCRIPT.format(optimizer="import failing",
+                           arguments="failing.Optimizer(learning_rate=0.1)", kvstore="'dist_sync'", on_servers=True)
+    outputs, _ = run_cluster(script, workers=1, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]), FAILS=fails)
+    assert all(out.startswith(says) and "import from mxnet.optimizer" in out for out, _ in outputs), outputs
+
+
+def test_where_servers_update_it_is_a_trainer():
+    """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
+    arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"
+    outputs, statuses = run_cluster(SCRIPT.format(optimizer="WORKERS = 2", arguments=arguments,
+                                                  kvstore="'dist_sync'", on_servers=True))
+    assert statuses == [0, 0], outputs
+    alone = SCRIPT.format(optimizer="WORKERS = 1", arguments=arguments, kvstore=None, on_servers=None)
+    expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert expected.startswith("weights")
+    assert [out for out, _ in outputs] == [expected] * 2
