@@ -193,7 +193,7 @@ def table(options: argparse.Namespace) -> int:
     elif _is_config(options.table):
         results = _collect(config.load(options.table), options)
         made = {results.experiment.name: tables.summary(results)}
-        if "adam" in results.methods:
+        if "adam" in set(results.epochs["method"]):   # not if all its runs diverged
             made[f"{results.experiment.name}_epochs_to_target"] = tables.epochs_to_target(results)
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")

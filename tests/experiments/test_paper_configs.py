@@ -73,7 +73,9 @@ def test_protocol(name, epochs, runs, grid_epochs, weight_decay):
     experiment = load(name)
     assert (experiment.batch_size, experiment.epochs, experiment.weight_decay) == (256, epochs, weight_decay)
     assert experiment.seeds == list(range(runs))
-    assert (experiment.tuning.epochs, experiment.tuning.seeds) == (grid_epochs, [100, 101])
+    assert experiment.tuning.epochs == grid_epochs
+    assert experiment.tuning.seeds == ([100, 101] if experiment.tuning.selects else [0, 1])   # Table A2 selects nothing
+    assert experiment.tuning.selects == (name != "cifar10_resnet20")
 
 
 def test_data_and_models():
