@@ -62,7 +62,7 @@ def _status(command: Callable[[], int]) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is not complete yet."""
-    experiment = config.load(options.config)
+    experiment = _load(options.config, options)
     runs = experiment.runs(options.method, options.seeds)
     if not options.kvstore:
         if options.update_on_servers:
@@ -158,6 +158,7 @@ def figure(options: argparse.Namespace) -> int:
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
 
     folder = Path(options.results, "figures")
+    _check_tuned(options.figure, options)
     if options.figure in ("1", "theory"):
         from experiments import theory_figures  # the only ones that need SciPy and MXNet
 
@@ -171,8 +172,8 @@ def figure(options: argparse.Namespace) -> int:
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
     elif _is_config(options.figure):
-        experiment = config.load(options.figure)
-        paths = figures.draw([_collect(experiment, options)], experiment.name, folder)
+        experiment = _load(options.figure, options)
+        paths = figures.draw([_collect(experiment, options)], _name(experiment, options), folder)
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
                          f"1, {', '.join(figures.PAPER)}, sensitivity, theory")
@@ -184,6 +185,7 @@ def table(options: argparse.Namespace) -> int:
     """Write a table from records."""
     from experiments import tables
 
+    _check_tuned(options.table, options)
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_grids(options))}
     elif options.table == "A2":
@@ -191,10 +193,11 @@ def table(options: argparse.Namespace) -> int:
     elif options.table == "A3":
         made = {"tableA3": tables.table_a3(_collect(config.load(CIFAR), options))}
     elif _is_config(options.table):
-        results = _collect(config.load(options.table), options)
-        made = {results.experiment.name: tables.summary(results)}
+        results = _collect(_load(options.table, options), options)
+        name = _name(results.experiment, options)
+        made = {name: tables.summary(results)}
         if "adam" in set(results.epochs["method"]):   # not if all its runs diverged
-            made[f"{results.experiment.name}_epochs_to_target"] = tables.epochs_to_target(results)
+            made[f"{name}_epochs_to_target"] = tables.epochs_to_target(results)
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
     for name, content in made.items():
@@ -205,6 +208,26 @@ def table(options: argparse.Namespace) -> int:
 
 
 # The imports stand where they are used, as pandas takes longer to load than most commands.
+
+def _load(path: str, options: argparse.Namespace) -> Experiment:
+    """The experiment, with --tuned at the values that its own grid search selected."""
+    experiment = config.load(path)
+    if not options.tuned:
+        return experiment
+    from experiments import selection
+
+    return experiment.tuned(selection.chosen(experiment, Path(options.results)))
+
+
+def _check_tuned(what: str, options: argparse.Namespace) -> None:
+    if options.tuned and not _is_config(what):
+        raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
+
+
+def _name(experiment: Experiment, options: argparse.Namespace) -> str:
+    """That of its figure and table."""
+    return experiment.name + ("_tuned" if options.tuned else "")
+
 
 def _collect(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
     from experiments.results import collect
@@ -250,6 +273,10 @@ def _parser() -> argparse.ArgumentParser:
     def add_results(command):
         command.add_argument("--results", default="results", metavar="DIR", help="where records are (default: results)")
 
+    def add_tuned(command):
+        command.add_argument("--tuned", action="store_true",
+                             help="with the values that our grid search selected, instead of the configuration's")
+
     def add_selection(command):
         command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
         command.add_argument("--seeds", type=_seeds, metavar="A-B", help="instead of the configuration's seeds")
@@ -281,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
 
     running = add("run", run, "train an experiment's runs, or the rest of them")
     add_training(running)
+    add_tuned(running)
     running.add_argument("--kvstore", choices=("dist_sync", "dist_async"),
                          help="train each run on many processes, which MXNet's launcher starts (docs/scaling.md)")
     running.add_argument("--update-on-servers", action="store_true",
@@ -299,12 +327,14 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
                          help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), or a YAML file")
     add_grids(drawing)
+    add_tuned(drawing)
     add_reading(drawing)
 
     tabulating = add("table", table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
                             help="A1, A2, A3, or a YAML file for an experiment's results and epochs to a train loss")
     add_grids(tabulating)
+    add_tuned(tabulating)
     add_reading(tabulating)
     return parser
 

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
@@ -25,7 +25,7 @@ OPTIMIZERS = {
     "nadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
     "dozatnadam": ("learning_rate", "beta1", "beta2", "epsilon", "schedule_decay"),
     "amsgrad": ("learning_rate", "beta1", "beta2", "epsilon"),
-    "namsg": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "switch_to_sgd"),
+    "namsg": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "mu", "switch_to_sgd"),
     "namsb": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "sgd_learning_rate", "gamma"),
     "amsbound": ("learning_rate", "beta1", "beta2", "epsilon", "sgd_learning_rate", "gamma"),
 }
@@ -160,6 +160,12 @@ class Experiment:
             if name not in self.methods:
                 raise UsageError(f"method {name!r}: {self.name} has {', '.join(self.methods)}")
         return [m for m in self.methods.values() if (m.name in names if names else m.by_default)]
+
+    def tuned(self, points: Mapping[str, Mapping[str, float]]) -> Experiment:
+        """This experiment with those methods only that have a point of their grid here, by name, and at that point."""
+        methods = {name: replace(self.methods[name], parameters=self.methods[name].at(point), source="our grid search")
+                   for name, point in points.items()}
+        return replace(self, title=f"{self.title}, our grid search's values", methods=methods)
 
     def runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
         """The reported runs, seed by seed; by default of the default methods and all the configuration's seeds."""

@@ -11,9 +11,10 @@ from experiments.config import Experiment, Run
 from experiments.errors import RecordError
 from experiments.records import EPOCH_COLUMNS, RunRecord
 
-LABELS = {"sgd": "SGD", "adam": "ADAM", "nadam": "NADAM", "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD",
-          "namsg": "NAMSG", "namsg1": "NAMSG1", "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1",
-          "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2"}
+LABELS = {"sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nadam": "NADAM",
+          "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
+          "namsg1": "NAMSG1", "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2",
+          "amsb1": "AMSB1", "amsb2": "AMSB2"}
 
 
 class Results(NamedTuple):

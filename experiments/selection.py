@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.records import write_json
+from experiments.config import Experiment
+from experiments.errors import RecordError
+from experiments.records import read_json, write_json
 from experiments.results import Grid
 
 RULE = "lowest mean train loss at the last epoch of the grid search; a point where a run diverged is out"
@@ -50,10 +52,22 @@ def select(grid: Grid) -> dict[str, dict[str, Any]]:
 
 def write(grid: Grid, results: Path) -> Path:
     """Write the selection as ``<results>/<experiment>/selection.json`` and return its path."""
-    path = results / grid.experiment.name / "selection.json"
+    path = _path(grid.experiment, results)
     write_json(path, {"rule": RULE, "epochs": grid.experiment.tuning.epochs, "seeds": list(grid.seeds),
                       "methods": select(grid)})
     return path
+
+
+def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]:
+    """The points that `write` recorded, by method; RecordError if it has not."""
+    selection = read_json(_path(experiment, results), ("methods",))
+    if selection is None:
+        raise RecordError(f"{_path(experiment, results)}: missing; python -m experiments grid makes it")
+    return {method: selected["chosen"] for method, selected in selection["methods"].items()}
+
+
+def _path(experiment: Experiment, results: Path) -> Path:
+    return results / experiment.name / "selection.json"
 
 
 def describe(grid: Grid) -> str:
