@@ -207,6 +207,34 @@ def table(options: argparse.Namespace) -> int:
     return 0
 
 
+def show_claims(options: argparse.Namespace) -> int:
+    """Judge the paper's claims by the records; of all of them also write the table."""
+    from experiments import claims, tables
+    from experiments.evidence import Evidence
+
+    verdicts = claims.judge(Evidence(Path(options.results), CONFIGS))
+    known = [verdict.claim.name for verdict in verdicts]
+    for name in options.claim:
+        if name not in known:
+            raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
+    chosen = [verdict for verdict in verdicts if not options.claim or verdict.claim.name in options.claim]
+    if options.json:
+        print(json.dumps([claims.as_json(verdict) for verdict in chosen], indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(claims.describe(verdict) for verdict in chosen))
+    if not options.claim and not options.json:
+        _print_paths(tables.write(claims.as_table(verdicts), "claims", Path(options.results, "tables")))
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the page of all results."""
+    from experiments import report
+
+    _print_paths([report.write(Path(options.results), CONFIGS)])
+    return 0
+
+
 # The imports stand where they are used, as pandas takes longer to load than most commands.
 
 def _load(path: str, options: argparse.Namespace) -> Experiment:
@@ -216,7 +244,10 @@ def _load(path: str, options: argparse.Namespace) -> Experiment:
         return experiment
     from experiments import selection
 
-    return experiment.tuned(selection.chosen(experiment, Path(options.results)))
+    chosen = selection.chosen(experiment, Path(options.results))
+    if chosen is None:
+        raise RecordError(f"{path}: nothing is selected in {options.results}; python -m experiments grid does it")
+    return experiment.tuned(chosen)
 
 
 def _check_tuned(what: str, options: argparse.Namespace) -> None:
@@ -336,6 +367,13 @@ def _parser() -> argparse.ArgumentParser:
     add_grids(tabulating)
     add_tuned(tabulating)
     add_reading(tabulating)
+
+    judging = add("claims", show_claims, "judge the paper's sentences by what is recorded")
+    judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")
+    judging.add_argument("--json", action="store_true", help="for programs, with all the numbers")
+    add_results(judging)
+
+    add_results(add("report", report, "write one HTML page of all results"))
     return parser
 
 

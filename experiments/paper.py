@@ -27,3 +27,9 @@ TABLE_A3 = {
     "amsb1": ((0.8969, 0.0017), (0.8986, 0.0078)), "amsb2": ((0.9101, 0.0025), (0.9122, 0.0024)),
     "namsb1": ((0.8976, 0.0037), (0.8997, 0.0035)), "namsb2": ((0.9113, 0.0019), (0.9145, 0.0014)),
 }
+
+
+def printed_name(method: str) -> str:
+    """The name of a method in these tables; the paper's NADAM is very likely MXNet's own, and stands for both of ours.
+    """
+    return "nadam" if method == "nadam_mxnet" else method

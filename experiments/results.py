@@ -38,6 +38,15 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
             partial: bool) -> Results:
     """Read an experiment's records. RecordError if any run is missing or short, or, if ``partial``, if all are missing.
     """
+    found, short = read(experiment, results, methods, seeds)
+    if found.runs.empty or (short and not partial):
+        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs))
+    return found
+
+
+def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
+         seeds: Sequence[int] | None = None) -> tuple[Results, list[tuple[Run, int]]]:
+    """What is recorded of an experiment, and the runs that are missing or short with their epochs."""
     runs, epochs, short = [], [], []
     for run in experiment.runs(methods, seeds):
         status, rows = read_run(RunRecord(results / run.folder), experiment.epochs)
@@ -47,10 +56,8 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
             runs.append((run.method, run.seed, status, len(rows)))
         if status != "diverged":
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
-    if not runs or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs))
     return Results(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]),
-                   pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
+                   pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS])), short
 
 
 class Grid(NamedTuple):
@@ -69,21 +76,27 @@ class Grid(NamedTuple):
 def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
                  partial: bool) -> Grid:
     """Read the records of a grid search. RecordError if any run is missing or short, or, if ``partial``, if all are."""
+    found, short = read_grid(experiment, results, methods, seeds)
+    if found.runs.empty or (short and not partial):
+        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs))
+    return found
+
+
+def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
+              seeds: Sequence[int] | None = None) -> tuple[Grid, list[tuple[Run, int]]]:
+    """What is recorded of a grid search, and the runs that are missing or short with their epochs."""
     runs, short = [], []
     chosen = experiment.grid(methods, seeds)
-    epochs = experiment.tuning.epochs
     for run, point in chosen:
-        status, rows = read_run(RunRecord(results / run.folder), epochs)
+        status, rows = read_run(RunRecord(results / run.folder), experiment.tuning.epochs)
         if status == "short":
             short.append((run, len(rows)))
         else:
             loss = rows[-1]["train_loss"] if status == "done" else float("nan")
             runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
-    if not runs or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "grid", epochs))
     coordinates = list(dict.fromkeys(name for _, point in chosen for name in point))
     return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,
-                pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"]))
+                pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])), short
 
 
 def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from experiments.config import Experiment
-from experiments.errors import RecordError
 from experiments.records import read_json, write_json
 from experiments.results import Grid
 
@@ -58,12 +57,10 @@ def write(grid: Grid, results: Path) -> Path:
     return path
 
 
-def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]:
-    """The points that `write` recorded, by method; RecordError if it has not."""
+def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]] | None:
+    """The points that `write` recorded, by method; None before that."""
     selection = read_json(_path(experiment, results), ("methods",))
-    if selection is None:
-        raise RecordError(f"{_path(experiment, results)}: missing; python -m experiments grid makes it")
-    return {method: selected["chosen"] for method, selected in selection["methods"].items()}
+    return selection and {method: selected["chosen"] for method, selected in selection["methods"].items()}
 
 
 def _path(experiment: Experiment, results: Path) -> Path:

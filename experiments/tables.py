@@ -159,8 +159,9 @@ def _point(row: pd.Series, whose: str) -> str:
 def table_a2(grid: Grid) -> Table:
     """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours."""
     points = selection.averages(grid)
-    points["paper"] = [paper.TABLE_A2.get(_papers_name(row["method"]), {}).get((row["learning_rate"], row["beta2"]))
-                       for _, row in points.iterrows()]
+    printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
+    points["paper"] = [column.get(point) for column, point in
+                       zip(printed, zip(points["learning_rate"], points["beta2"]))]
     points = points[points["paper"].notna()]
     cells = []
     for (alpha, beta2), group in points.sort_values(["beta2", "learning_rate"]).groupby(
@@ -176,11 +177,6 @@ def table_a2(grid: Grid) -> Table:
                  pd.DataFrame(cells).fillna(""))
 
 
-def _papers_name(method: str) -> str:
-    """The paper's NADAM is very likely MXNet's own: both of ours stand beside it."""
-    return "nadam" if method == "nadam_mxnet" else method
-
-
 def table_a3(results: Results) -> Table:
     """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours."""
     rows = []
@@ -189,7 +185,7 @@ def table_a3(results: Results) -> Table:
         by_seed = epochs.groupby("seed")["test_accuracy"]
         last, best = by_seed.apply(lambda accuracy: accuracy.tail(LAST_EPOCHS).mean()), by_seed.max()
         (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
-            _papers_name(method), ((float("nan"),) * 2,) * 2)
+            paper.printed_name(method), ((float("nan"),) * 2,) * 2)
         rows.append({"method": method, "n": len(last), "seeds": len(results.experiment.seeds),
                      "diverged": (results.runs[results.runs["method"] == method]["status"] == "diverged").sum(),
                      "last_paper_mean": paper_last, "last_paper_std": paper_last_std,

@@ -32,6 +32,8 @@ PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 5
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
 NOISE = np.geomspace(0.1, 30, 11)
 ROUNDS = 2000   # of the online problems
+PROBLEMS = {"online logistic regression": Logistic.random(ROUNDS, 8, seed=0),
+            "random convex quadratics": Quadratics.random(ROUNDS, 8, seed=0)}
 METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
 METHOD_COLOURS = {**COLOURS, "dozatnadam": COLOURS["nadam"]}
 
@@ -64,30 +66,35 @@ def draw_gain(folder: Path) -> list[Path]:
 
 
 def draw_theory(folder: Path) -> list[Path]:
-    """Draw theory.png and .svg into the folder, write theory_growth.csv beside them, and return the paths.
+    """Draw theory.png and .svg into the folder, write their numbers beside them, and return the paths.
 
     Top row, Section 3: the real optimizer's rate beside max |xi|, and simulated growth beside Psi. Bottom row, Section
-    4: regret beside its bounds, the bounds' coefficients, and Reddi et al.'s counterexamples.
+    4: regret beside its bounds, the bounds' coefficients, and Reddi et al.'s counterexamples. The numbers are
+    theory_growth.csv, theory_regret.csv and theory_counterexamples.csv.
     """
-    growth = growth_table()
+    growth, regrets, counterexamples_played = growth_table(), regret_table(), counterexample_table()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(17, 7.6), layout="constrained")
         panels = figure.subplots(2, 4)
         _draw_rates(panels[0, 0])
         for panel, tau in zip(panels[0, 1:], (0.4, 0.001, -0.0005)):
             _draw_growth(panel, tau, growth)
-        for panel, problem, title in ((panels[1, 0], Logistic.random(ROUNDS, 8, seed=0), "online logistic regression"),
-                                      (panels[1, 1], Quadratics.random(ROUNDS, 8, seed=0), "random convex quadratics")):
-            _draw_regret(panel, problem, title)
+        for panel, problem in zip(panels[1], PROBLEMS):
+            _draw_regret(panel, problem, [row for row in regrets if row["problem"] == problem])
         _draw_coefficients(panels[1, 2])
-        _draw_counterexamples(panels[1, 3])
+        _draw_counterexamples(panels[1, 3], counterexamples_played)
         paths = save(figure, "theory", folder)
-    table = folder / "theory_growth.csv"
-    with open(table, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, growth[0].keys(), lineterminator="\n")
+    return [*paths, _write(growth, folder / "theory_growth.csv"), _write(regrets, folder / "theory_regret.csv"),
+            _write(counterexamples_played, folder / "theory_counterexamples.csv")]
+
+
+def _write(rows: list[dict], path: Path) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in growth)
-    return [*paths, table]
+        writer.writerows({key: value if isinstance(value, str) else f"{value:.6g}" for key, value in row.items()}
+                         for row in rows)
+    return path
 
 
 def growth_table() -> list[dict]:
@@ -102,6 +109,30 @@ def growth_table() -> list[dict]:
                "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
                "standard_error": growth.standard_error}
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+
+def regret_table() -> list[dict]:
+    """The regret of AMSGRAD and NAMSG beside their bounds: a row per problem, method and number of rounds T."""
+    bounds = (-1.0, 1.0)
+    rounds = np.unique(np.geomspace(10, ROUNDS, 12).astype(int))
+    rows = []
+    for name, problem in PROBLEMS.items():
+        dimension = problem.a.shape[-1]
+        best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
+        for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
+            arguments = settings(method, alpha=0.1, beta1=HarmonicDecay(BETA), beta2=BETA2)
+            losses, run = play(problem, method, arguments, np.full(dimension, 0.5), bounds)
+            rows += [{"problem": name, "method": method, "T": t, "regret": regret(losses[:t], point),
+                      "bound": bound(run.first(t), bounds[1] - bounds[0]).total} for t, point in zip(rounds, best)]
+    return rows
+
+
+def counterexample_table() -> list[dict]:
+    """Reddi et al.'s counterexamples: a row per method and round t, with x and the mean x of the stochastic ones."""
+    slopes = counterexamples(3 * ROUNDS)
+    every = 50
+    return [{"method": method, "t": every * (i + 1), "deterministic": x[0], "stochastic": x[1:].mean()}
+            for method in METHODS for i, x in enumerate(play_slopes(method, slopes, alpha=0.5, every=every))]
 
 
 def _draw_rates(panel) -> None:
@@ -131,19 +162,13 @@ def _draw_growth(panel, tau: float, growth: list[dict]) -> None:
     panel.legend(fontsize=8.5)
 
 
-def _draw_regret(panel, problem: Logistic | Quadratics, title: str) -> None:
-    bounds = (-1.0, 1.0)
-    dimension = problem.a.shape[-1]
-    rounds = np.unique(np.geomspace(10, len(problem.a), 12).astype(int))
-    best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
-    for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
-        arguments = settings(method, alpha=0.1, beta1=HarmonicDecay(BETA), beta2=BETA2)
-        losses, run = play(problem, method, arguments, np.full(dimension, 0.5), bounds)
-        panel.plot(rounds, [regret(losses[:t], point) for t, point in zip(rounds, best)],
-                   color=METHOD_COLOURS[method], label=f"{METHODS[method]}, R_T")
-        panel.plot(rounds, [bound(run.first(t), bounds[1] - bounds[0]).total for t in rounds], "--",
-                   color=METHOD_COLOURS[method], label=f"{METHODS[method]}, bound")
-    panel.set(title=title, xlabel="T", ylabel="regret", xscale="log", yscale="log")
+def _draw_regret(panel, problem: str, regrets: list[dict]) -> None:
+    for method in ("amsgrad", "namsg"):
+        rows = [row for row in regrets if row["method"] == method]
+        for column, style, label in (("regret", "-", "R_T"), ("bound", "--", "bound")):
+            panel.plot([row["T"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
+                       label=f"{METHODS[method]}, {label}")
+    panel.set(title=problem, xlabel="T", ylabel="regret", xscale="log", yscale="log")
     panel.legend(fontsize=8.5)
 
 
@@ -157,14 +182,12 @@ def _draw_coefficients(panel) -> None:
     panel.legend(fontsize=8.5)
 
 
-def _draw_counterexamples(panel) -> None:
-    slopes = counterexamples(3 * ROUNDS)
-    every = 50
-    rounds = np.arange(every, len(slopes) + 1, every)
+def _draw_counterexamples(panel, played: list[dict]) -> None:
     for method, label in METHODS.items():
-        x = play_slopes(method, slopes, alpha=0.5, every=every)
-        panel.plot(rounds, x[:, 0], color=METHOD_COLOURS[method], label=label)
-        panel.plot(rounds, x[:, 1:].mean(axis=1), "--", color=METHOD_COLOURS[method])
+        rows = [row for row in played if row["method"] == method]
+        for column, style in (("deterministic", "-"), ("stochastic", "--")):
+            panel.plot([row["t"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
+                       label=label if style == "-" else None)
     panel.set(title="Reddi et al.; dashed: stochastic, mean", xlabel="t",
               ylabel="x (the best is −1)")
     panel.legend(fontsize=8.5)

@@ -1,0 +1,94 @@
+"""Charts of the report, for Plotly to draw in a browser: a reader can inspect the values and hide a method.
+
+Every trace has its method as ``meta``, by which the page's legend shows and hides it. Colours are told apart by
+colour-blind readers, and stand out on white and on black.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from experiments.figures import COLOURS, PANELS
+from experiments.results import LABELS, Results
+
+ON_ANY_GROUND = {**COLOURS, "sgd": "#808080"}
+
+
+class Entry(NamedTuple):
+    """A method in a chart's legend."""
+
+    method: str
+    label: str
+    colour: str
+
+
+def legend(results: Results) -> list[Entry]:
+    """The methods that have curves, with the number of runs and how far they are where they are not complete."""
+    entries = []
+    for method, epochs in results.epochs.groupby("method", sort=False):
+        runs = results.runs[results.runs["method"] == method]
+        n, diverged = epochs["seed"].nunique(), (runs["status"] == "diverged").sum()
+        reached = int(epochs["epoch"].max())
+        notes = [f"n = {n}", *([f"{diverged} diverged"] if diverged else []),
+                 *([f"up to epoch {reached}"] if reached < results.experiment.epochs else [])]
+        entries.append(Entry(method, f"{LABELS[method]} ({', '.join(notes)})", ON_ANY_GROUND[method]))
+    order = list(results.experiment.methods)
+    return sorted(entries, key=lambda entry: order.index(entry.method))
+
+
+def curves(results: Results) -> list[dict[str, Any]]:
+    """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation."""
+    charts = []
+    for column, title, scale in PANELS:
+        figure = _figure(title, "epoch", scale)
+        for entry in legend(results):
+            of_method = results.epochs[results.epochs["method"] == entry.method]
+            by_epoch = of_method.groupby("epoch")[column]
+            mean, deviation, n = by_epoch.mean(), by_epoch.std(), by_epoch.count()
+            band = deviation.fillna(0)
+            for edge, fill in ((mean - band, None), (mean + band, "tonexty")):
+                figure.add_scatter(x=mean.index, y=_rounded(edge), mode="lines", line_width=0, fill=fill,
+                                   fillcolor=_transparent(entry.colour), hoverinfo="skip", meta=entry.method)
+            spread = [f"{d:.4f}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(deviation, n)]
+            figure.add_scatter(x=mean.index, y=_rounded(mean), mode="lines+markers" if len(mean) == 1 else "lines",
+                               line_color=entry.colour, name=LABELS[entry.method], meta=entry.method,
+                               customdata=spread, hovertemplate="%{y:.4f} ± %{customdata}")
+        charts.append(figure.to_dict())
+    return charts
+
+
+def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
+    """Train loss at the end of a grid search against the step size, a line per method and beta2; and its legend."""
+    figure = _figure(f"train loss at epoch {epochs}", "α", "log")
+    figure.update_xaxes(type="log")
+    entries = []
+    for method, of_method in grid[grid["diverged"] == 0].groupby("method", sort=False):
+        entries.append(Entry(method, LABELS[method], ON_ANY_GROUND[method]))
+        for beta2, line in of_method.sort_values("learning_rate").groupby("beta2", dropna=False):
+            name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
+            figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
+                               line={"color": ON_ANY_GROUND[method], "dash": "dash" if beta2 == 0.999 else "solid"},
+                               meta=method, hovertemplate="%{y:.4f}")
+    return figure.to_dict(), entries
+
+
+def _figure(title: str, x: str, scale: str) -> go.Figure:
+    figure = go.Figure(layout=go.Layout(
+        template="none", title={"text": title, "font_size": 14, "x": 0.5}, xaxis_title=x, yaxis_type=scale,
+        showlegend=False, hovermode="x unified", margin={"l": 52, "r": 12, "t": 36, "b": 42}, height=320,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)"))
+    # Few digits, as those between the powers of ten would be.
+    figure.update_yaxes(automargin=True, **({"dtick": "D2", "exponentformat": "none"} if scale == "log" else {}))
+    return figure
+
+
+def _rounded(values: pd.Series) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
+
+
+def _transparent(colour: str) -> str:
+    red, green, blue = (int(colour[i:i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.2)"

@@ -1,0 +1,185 @@
+"""Rules of decision on made-up records whose verdicts are known, and the list of claims."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_experiment import experiments
+
+from experiments import claims, config
+from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, VERDICTS
+from experiments.criteria import BestOfGrid, Comparison, EpochsToTarget, GridCells, Level
+from experiments.evidence import GRID_COLUMNS, Evidence
+from experiments.paper import TABLE_A2
+
+CHECKOUT = Path(__file__).parents[2]
+LOGISTIC = "mnist_logistic"
+
+
+class MadeUp(Evidence):
+    """Curves and grids that a test gives, in place of those of a results folder."""
+
+    def __init__(self, curves=(), grid=()):
+        super().__init__(CHECKOUT / "nowhere", CHECKOUT / "configs")
+        columns = ["method", "seed", "epoch", "train_loss", "test_loss", "test_accuracy", "overfitting"]
+        self.curves = lambda experiment, tuned=False: pd.DataFrame(list(curves), columns=columns)
+        self.grid = lambda experiment: pd.DataFrame(list(grid), columns=list(GRID_COLUMNS))
+
+
+def runs(method, losses, accuracies=None):
+    """Rows of runs with these train losses (a list per seed) and test accuracies; test loss 1."""
+    return [(method, seed, epoch, loss, 1.0, accuracies[seed][epoch - 1] if accuracies else 0.5, 1 - loss)
+            for seed, run in enumerate(losses) for epoch, loss in enumerate(run, start=1)]
+
+
+def compared(relation="below", limit=0.0, measure="train_loss"):
+    return Comparison(LOGISTIC, ("namsg",), ("adam",), measure, (2, 2), relation, limit)
+
+
+NOISE = [0.01, -0.01, 0.02, -0.02, 0.0]
+
+
+def test_losses_are_compared_by_their_ratio_in_pairs():
+    """Seeds differ much more than methods: unpaired, nothing could be said."""
+    adam = [[1, 10.0**seed] for seed in range(5)]
+    namsg = [[1, 0.9 * 10.0**seed * (1 + noise)] for seed, noise in enumerate(NOISE)]
+    found = compared().judge(MadeUp(runs("adam", adam) + runs("namsg", namsg)))
+    assert (found.verdict, found.n) == (HOLDS, 5)
+    row, = found.numbers.to_dict("records")
+    assert row["difference"] == pytest.approx(-0.1, abs=0.01)
+    logs = np.log(0.9) + np.log1p(NOISE)
+    assert row["low"] < np.expm1(logs.mean()) < row["high"] < 0
+    assert "-10.0%" in found.finding
+
+
+@pytest.mark.parametrize(("ratio", "relation", "limit", "verdict"), [
+    (1.1, "below", 0, FAILS), (1.0, "below", 0, TOO_FEW), (1.0, "within", 0.1, HOLDS), (1.3, "within", 0.1, FAILS),
+    (1.1, "above", 0.05, HOLDS), (1.0, "above", -0.1, HOLDS), (1.0, "above", 0.1, FAILS)])
+def test_relations_and_limits(ratio, relation, limit, verdict):
+    namsg = [[1, 0.5 * ratio * (1 + noise)] for noise in NOISE]
+    evidence = MadeUp(runs("adam", [[1, 0.5]] * 5) + runs("namsg", namsg))
+    assert compared(relation, limit).judge(evidence).verdict == verdict
+
+
+def test_only_common_seeds_count_and_one_is_too_few():
+    evidence = MadeUp(runs("adam", [[1, 0.5]]) + runs("namsg", [[1, 0.1], [1, 0.1]]))
+    found = compared().judge(evidence)
+    assert (found.verdict, found.n) == (TOO_FEW, 1)
+    assert "(" not in found.finding   # no interval
+    nothing = compared().judge(MadeUp(runs("namsg", [[1, 0.1]])))
+    assert (nothing.verdict, nothing.n, nothing.finding) == (NOT_RUN, 0, "")
+
+
+def test_every_pair_must_hold():
+    evidence = MadeUp([row for method, loss in (("sgd", 0.6), ("adam", 0.4), ("namsg", 0.5))
+                       for row in runs(method, [[1, loss + noise / 100] for noise in NOISE])])
+    found = Comparison(LOGISTIC, ("namsg",), ("sgd", "adam"), "train_loss", (2, 2)).judge(evidence)
+    assert found.verdict == FAILS
+    assert list(found.numbers["verdict"]) == [HOLDS, FAILS]
+
+
+def test_a_method_beside_itself_at_other_epochs():
+    losses = [[0.9 + noise, 0.9, 0.5, 0.5 + noise] for noise in NOISE]
+    found = Comparison(LOGISTIC, ("namsg",), None, "train_loss", (3, 4), against_epochs=(1, 2)).judge(
+        MadeUp(runs("namsg", losses)))
+    assert found.verdict == HOLDS
+    assert found.numbers["value"].item() == pytest.approx(0.5)
+    assert found.numbers["against"].item() == "epochs 1 to 2"
+
+
+def test_best_accuracy_beside_a_number():
+    accuracies = [[0.1, 0.9 + noise / 100, 0.2] for noise in NOISE]
+    evidence = MadeUp(runs("namsg", [[1, 1, 1]] * 5, accuracies))
+    for level, relation, limit, verdict in ((0.89, "above", 0, HOLDS), (0.91, "above", 0, FAILS),
+                                            (0.9, "above", 0, TOO_FEW), (0.9, "within", 0.003, HOLDS),
+                                            (0.91, "within", 0.003, FAILS)):
+        rule = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), relation, level, limit)
+        assert rule.judge(evidence).verdict == verdict
+
+
+def test_epochs_to_another_methods_train_loss():
+    """NAMSG is at ADAM's loss of epoch 4 in epoch 2, 2 and 3; in the last run, never."""
+    adam = [[0.8, 0.7, 0.6, 0.5]] * 3
+    namsg = [[0.7, 0.5, 0.4, 0.3], [0.7, 0.45, 0.4, 0.3], [0.7, 0.6, 0.5, 0.4]]
+    rule = EpochsToTarget(LOGISTIC, "namsg", ("adam",), 4, share=0.9)
+    row, = rule.judge(MadeUp(runs("adam", adam) + runs("namsg", namsg))).numbers.to_dict("records")
+    assert (row["epochs"], row["share"]) == pytest.approx((7 / 3, 7 / 12))
+    never = rule.judge(MadeUp(runs("adam", adam) + runs("namsg", [[0.7, 0.6, 0.6, 0.6]] * 3)))
+    assert (never.numbers["share"].item(), never.verdict) == (1, FAILS)
+
+
+def grid_cells(lower, run=10):
+    """Table A2's cells for NAMSG and ADAM, of which NAMSG has the lower loss in so many."""
+    cells = list(TABLE_A2["namsg"])[:run]
+    return [(method, alpha, 0.9, beta2, 1, 0, 0.5 if method == "adam" else 0.4 if i < lower else 0.6, 0.0)
+            for i, (alpha, beta2) in enumerate(cells) for method in ("adam", "namsg")]
+
+
+@pytest.mark.parametrize(("lower", "run", "verdict"), [
+    (6, 10, HOLDS), (5, 10, FAILS), (6, 6, HOLDS), (5, 6, TOO_FEW), (0, 5, FAILS), (0, 4, TOO_FEW), (0, 0, NOT_RUN)])
+def test_cells_of_a_grid_decide_as_soon_as_the_rest_cannot_change_it(lower, run, verdict):
+    found = GridCells("namsg", "adam", 6).judge(MadeUp(grid=grid_cells(lower, run)))
+    assert (found.verdict, found.n) == (verdict, run)
+    assert f"lower in {lower} of the {run} cells run here; in 9 of 10 of the paper's table" in found.finding
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.51, HOLDS), (0.55, FAILS)])
+def test_the_papers_point_beside_the_best_of_the_grid(loss, verdict):
+    """Table A1 has (0.005, 0.9, 0.99) for ADAM."""
+    points = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml").methods["adam"].points()
+    at = {"learning_rate": 0.005, "beta1": 0.9, "beta2": 0.99}
+    grid = [("adam", p["learning_rate"], p["beta1"], p["beta2"], 2, 0, loss if p == at else 0.5 + i / 1000, 0.0)
+            for i, p in enumerate(points)]
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.05)
+    assert rule.judge(MadeUp(grid=grid)).verdict == verdict
+    assert rule.judge(MadeUp(grid=grid[1:])).verdict == NOT_RUN
+
+
+def test_every_claim_says_what_it_needs_to():
+    assert len({claim.name for claim in claims.CLAIMS}) == len(claims.CLAIMS)
+    for claim in claims.CLAIMS:
+        assert claim.part in claims.PARTS
+        assert claim.where and claim.sentence and claim.criterion.quantity and claim.criterion.rule
+        assert all(command.startswith(("python -m experiments ", "make ")) for command in claim.commands)
+
+
+def test_claims_name_methods_and_epochs_that_their_experiments_have():
+    compared = [c.criterion for c in claims.CLAIMS if isinstance(c.criterion, Comparison)]
+    assert len(compared) > 20
+    for criterion in compared:
+        experiment = config.load(CHECKOUT / "configs" / f"{criterion.experiment}.yaml")
+        assert {*criterion.methods, *(criterion.others or ())} <= set(experiment.methods)
+        assert set(criterion.others or ()).isdisjoint(criterion.methods)
+        for first, last in (criterion.epochs, criterion.against_epochs or (1, 1)):
+            assert 1 <= first <= last <= experiment.epochs
+
+
+def test_without_records_nothing_but_the_equations_is_judged(tmp_path):
+    verdicts = claims.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    judged = [v.claim.name for v in verdicts if v.judgement.verdict != NOT_RUN]
+    assert judged == ["a-diverges", "e-domain", "e-shrinks", "coefficients"]
+
+
+def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
+    """docs/theory.md, on the committed simulation."""
+    verdicts = {v.claim.name: v.judgement.verdict
+                for v in claims.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"))
+                if v.claim.part in ("gain", "regret")}
+    assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"b", "c-noise", "e-low",
+                                                                               "bound-of-growth"}
+    assert {verdict for name, verdict in verdicts.items()} == {HOLDS, FAILS}
+
+
+def test_the_command_prints_and_writes_what_is_judged(tmp_path):
+    result = experiments("claims", "--results", tmp_path, cwd=CHECKOUT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("holds if: ") == len(claims.CLAIMS)
+    assert (tmp_path / "tables" / "claims.csv").read_text().count("\n") == len(claims.CLAIMS) + 1
+    one, = json.loads(experiments("claims", "coefficients", "--json", "--results", tmp_path, cwd=CHECKOUT).stdout)
+    assert one["verdict"] in VERDICTS
+    assert [row["β1"] for row in one["numbers"]] == [0.5, 0.9, 0.99]
+    wrong = experiments("claims", "everything", "--results", tmp_path, cwd=CHECKOUT)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "claim 'everything': there are a-accelerates" in wrong.stderr

@@ -1,0 +1,189 @@
+"""The page of all results in a real browser: it loads from a file, and its filters and legends work."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_experiment import experiments
+
+from experiments.comparison import VERDICTS
+from experiments.config import Options, load
+from experiments.records import EPOCH_COLUMNS, RunRecord
+
+CHECKOUT = Path(__file__).parents[2]
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is found: install it, or name it in CHROMIUM")
+PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
+# Whether anything but what scrolls by itself is wider than the window.
+OVERFLOW = """() => document.documentElement.scrollWidth > innerWidth ? [...document.querySelectorAll('body *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll'))
+    .map(e => e.outerHTML.slice(0, 80)) : []"""
+
+
+def record(results, run, epochs, losses):
+    """The records of a run that has these train losses, as training leaves them."""
+    folder = RunRecord(results / run.folder)
+    options = Options(results, epochs, None, "cpu", 1)
+    with folder.lock():
+        folder.begin(run.record(options))
+        folder.add_environment(1, {"commit": "0123456789ab", "dirty": False, "versions": {"python": "3"},
+                                   "system": "a system", "processor": "a processor", "cores": 2, "threads": 1,
+                                   "kernel": "cpu"})
+        for epoch, loss in enumerate(losses, start=1):
+            row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": 235 * epoch, "train_loss": loss}
+            folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
+        if len(losses) == epochs:
+            folder.finish(epochs, "done")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of made-up records of logistic regression: NAMSG is ahead of ADAM; one run is short."""
+    results = tmp_path_factory.mktemp("results")
+    experiment = load(CHECKOUT / "configs" / "mnist_logistic.yaml")
+    for run in experiment.runs(["sgd", "adam", "nadam", "amsgrad", "namsg"], range(3)):
+        level = {"namsg": 0.23, "sgd": 0.25}.get(run.method, 0.24) + run.seed / 1000
+        epochs = 12 if (run.method, run.seed) == ("sgd", 2) else 20
+        record(results, run, 20, [level + 1 / epoch for epoch in range(1, epochs + 1)])
+    for run, point in experiment.grid(["adam"]):
+        record(results, run, 10, [1 + point["learning_rate"]] * 10)
+    result = experiments("report", "--results", results, cwd=CHECKOUT)
+    assert result.returncode == 0, result.stderr
+    return results / "report.html"
+
+
+def test_it_holds_all_that_it_needs(page):
+    text = page.read_text(encoding="utf-8")
+    assert "Plotly" in text
+    assert "NaN" not in text.partition("<script>")[0]
+    for wanted in ("python -m experiments claims mnist_logistic-lowest", "Table A1", "commit 0123456789",
+                   "NAMSG (n = 3)", "Sensitivity to α", "Nothing recorded yet"):
+        assert wanted in text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, page):
+    """Opens the page in a window of its own; what it asked for and complained of stands in ``.requests``, ``.errors``.
+    """
+    opened = []
+
+    def visit(viewport=DESK, fragment="", **options):
+        tab = browser.new_page(viewport=viewport, **options)
+        tab.requests, tab.errors = [], []
+        tab.on("request", lambda request: tab.requests.append(request.url))
+        tab.on("console", lambda message: message.type in ("error", "warning") and tab.errors.append(message.text))
+        tab.on("pageerror", lambda error: tab.errors.append(str(error)))
+        tab.goto(page.as_uri() + fragment)
+        tab.wait_for_function("document.querySelectorAll('.chart .main-svg').length > 0")
+        opened.append(tab)
+        return tab
+
+    yield visit
+    for tab in opened:
+        tab.close()
+
+
+@needs_chromium
+def test_it_loads_from_a_file_without_requests_or_errors(visit, page):
+    tab = visit()
+    assert [url for url in tab.requests if not url.startswith("data:")] == [page.as_uri()]
+    assert tab.errors == []
+    drawn = tab.eval_on_selector_all(
+        ".chart", "charts => charts.map(c => c.querySelectorAll('.scatterlayer path').length)")
+    assert len(drawn) == 4   # three of the curves, one of the sensitivity
+    assert all(drawn)
+
+
+@needs_chromium
+def test_filters_by_verdict_and_part(visit):
+    tab = visit()
+    total = tab.locator(".claim").count()
+    counts = {verdict: tab.locator(f".claim[data-verdict='{verdict}']").count() for verdict in VERDICTS}
+    assert sum(counts.values()) == total
+    assert counts["holds"] > 0
+    tab.click(".filter[data-verdict='not run yet']")
+    assert tab.locator(".claim:visible").count() == total - counts["not run yet"]
+    assert tab.inner_text("#shown") == f"{total - counts['not run yet']} of {total}"
+    tab.select_option("#part", "mnist_logistic")
+    assert {c.get_attribute("data-part") for c in tab.locator(".claim:visible").all()} == {"mnist_logistic"}
+    tab.click(".filter[data-verdict='not run yet']")
+    assert tab.locator(".claim:visible").count() == tab.locator(".claim[data-part='mnist_logistic']").count()
+
+
+@needs_chromium
+def test_a_claim_opens_to_its_evidence(visit):
+    tab = visit()
+    claim = tab.locator("#mnist_logistic-lowest")
+    assert not claim.locator("dl").is_visible()
+    claim.locator("summary").click()
+    assert "paired by seed" in claim.inner_text()
+    assert claim.locator("tbody tr").count() == 4
+    linked = visit(fragment="#mnist_logistic-faster")
+    assert linked.locator("#mnist_logistic-faster dl").is_visible()
+
+
+@needs_chromium
+def test_the_legend_hides_a_method_in_all_of_its_charts(visit):
+    tab = visit()
+    shown = "id => [...document.querySelectorAll(`#${id} .chart`)].map(" \
+            "c => c.data.filter(t => t.meta === 'adam' && t.visible !== false).length)"
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [3, 3, 3]   # a line and the two edges of its band
+    tab.click("#figure-mnist_logistic .method[data-method='adam']")
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [0, 0, 0]
+    assert tab.evaluate(shown, "figure-mnist_logistic-sensitivity") != [0]
+    tab.click("#figure-mnist_logistic .method[data-method='adam']")
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [3, 3, 3]
+
+
+@needs_chromium
+def test_hovering_tells_the_values(visit):
+    tab = visit()
+    chart = tab.locator("#figure-mnist_logistic .chart").first
+    chart.scroll_into_view_if_needed()
+    chart.locator(".nsewdrag").hover()
+    tab.wait_for_selector(".hoverlayer .legendtext, .hoverlayer .legend text")
+    assert "± 0.0010, n = 3" in chart.locator(".hoverlayer").inner_text()
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_on_a_phone(visit, scheme):
+    tab = visit(PHONE, color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate(OVERFLOW) == []
+    text, ground = (tab.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    assert tab.locator(".chart .xtitle").first.evaluate("e => getComputedStyle(e).fill") == text
+
+
+@needs_chromium
+def test_print_is_light_and_shows_what_is_closed(visit):
+    tab = visit(color_scheme="dark")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.locator("#mnist_logistic-lowest dl").is_visible()
+    assert tab.locator(".chart .xtitle").first.evaluate("e => getComputedStyle(e).fill") == "rgb(28, 28, 30)"
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not tab.locator("#mnist_logistic-lowest dl").is_visible()
+    assert tab.pdf()[:4] == b"%PDF"
+
+
+def test_a_damaged_record_is_an_error_that_names_it(page, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(page.parent, results)
+    broken = next(results.glob("mnist_logistic/namsg/*seed0/epochs.csv"))
+    broken.write_text(broken.read_text()[:-40] + "\n")
+    result = experiments("report", "--results", results, cwd=CHECKOUT)
+    assert result.returncode == 1
+    assert str(broken) in result.stderr
