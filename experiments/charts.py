@@ -56,6 +56,8 @@ def curves(results: Results) -> list[dict[str, Any]]:
             figure.add_scatter(x=mean.index, y=_rounded(mean), mode="lines+markers" if len(mean) == 1 else "lines",
                                line_color=entry.colour, name=LABELS[entry.method], meta=entry.method,
                                customdata=spread, hovertemplate="%{y:.4f} ± %{customdata}")
+        if scale == "log":
+            _label_decades(figure, results.epochs[column])
         charts.append(figure.to_dict())
     return charts
 
@@ -72,6 +74,7 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
                                line={"color": ON_ANY_GROUND[method], "dash": "dash" if beta2 == 0.999 else "solid"},
                                meta=method, hovertemplate="%{y:.4f}")
+    _label_decades(figure, grid["mean"][grid["diverged"] == 0])
     return figure.to_dict(), entries
 
 
@@ -80,9 +83,16 @@ def _figure(title: str, x: str, scale: str) -> go.Figure:
         template="none", title={"text": title, "font_size": 14, "x": 0.5}, xaxis_title=x, yaxis_type=scale,
         showlegend=False, hovermode="x unified", margin={"l": 52, "r": 12, "t": 36, "b": 42}, height=320,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)"))
-    # Few digits, as those between the powers of ten would be.
-    figure.update_yaxes(automargin=True, **({"dtick": "D2", "exponentformat": "none"} if scale == "log" else {}))
-    return figure
+    return figure.update_yaxes(automargin=True)
+
+
+def _label_decades(figure: go.Figure, values: pd.Series) -> None:
+    """Whole numbers on a logarithmic axis, where Plotly would write single digits between the powers of ten."""
+    low, high = values.min(), values.max()
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5) if high < 1000 * low else (1,)
+    ticks = [step * 10.0**decade for decade in range(-8, 4) for step in steps]
+    shown = [tick for tick in ticks if 0.8 * low <= tick <= 1.2 * high]
+    figure.update_yaxes(tickvals=shown, ticktext=[f"{tick:g}" for tick in shown])
 
 
 def _rounded(values: pd.Series) -> list[float]:

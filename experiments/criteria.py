@@ -293,7 +293,7 @@ def _sentences(rows: Sequence[dict], relative: bool) -> str:
 
 
 def _range(low: float, high: float, form: str) -> str:
-    return f" ({low:{form}} to {high:{form}})" if math.isfinite(low) else ""
+    return f" ({low:{form}} to {high:{form}})" if math.isfinite(high) else ""
 
 
 def _stretch(epochs: tuple[int, int]) -> str:
