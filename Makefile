@@ -34,7 +34,7 @@ demo: $(INSTALLED)
 	$(RUN) table configs/demo.yaml --results build/demo
 
 test: $(INSTALLED)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
 .venv-gpu/installed: tests/requirements-gpu.txt
 	@test -n "$(PYTHON)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }

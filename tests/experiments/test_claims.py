@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_experiment import experiments
 
-from experiments import claims, config
-from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, VERDICTS
+from experiments import claims, cli, config
+from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW
 from experiments.criteria import BestOfGrid, Comparison, EpochsToTarget, GridCells, Level
 from experiments.evidence import GRID_COLUMNS, Evidence
 from experiments.paper import TABLE_A2
@@ -172,14 +171,15 @@ def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
     assert {verdict for name, verdict in verdicts.items()} == {HOLDS, FAILS}
 
 
-def test_the_command_prints_and_writes_what_is_judged(tmp_path):
-    result = experiments("claims", "--results", tmp_path, cwd=CHECKOUT)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("holds if: ") == len(claims.CLAIMS)
+def test_the_command_prints_and_writes_what_is_judged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(CHECKOUT)
+    results = ["--results", str(tmp_path)]
+    assert cli.main(["claims", *results]) == 0
+    assert capsys.readouterr().out.count("holds if: ") == len(claims.CLAIMS)
     assert (tmp_path / "tables" / "claims.csv").read_text().count("\n") == len(claims.CLAIMS) + 1
-    one, = json.loads(experiments("claims", "coefficients", "--json", "--results", tmp_path, cwd=CHECKOUT).stdout)
-    assert one["verdict"] in VERDICTS
-    assert [row["β1"] for row in one["numbers"]] == [0.5, 0.9, 0.99]
-    wrong = experiments("claims", "everything", "--results", tmp_path, cwd=CHECKOUT)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "claim 'everything': there are a-accelerates" in wrong.stderr
+    assert cli.main(["claims", "coefficients", "mnist_cnn-lowest", "--json", *results]) == 0
+    judged, unjudged = json.loads(capsys.readouterr().out)
+    assert [row["β1"] for row in judged["numbers"]] == [0.5, 0.9, 0.99]
+    assert (unjudged["verdict"], unjudged["n"]) == (NOT_RUN, 0)
+    assert cli.main(["claims", "everything", *results]) == 2
+    assert "claim 'everything': there are a-accelerates" in capsys.readouterr().err

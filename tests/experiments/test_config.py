@@ -9,25 +9,6 @@ from experiments import config
 from experiments.errors import UsageError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-# Table A1 for logistic regression: (alpha, beta1, beta2).
-TABLE_A1_LOGISTIC = {"sgd": (1.0, 0.9, None), "adam": (0.005, 0.9, 0.99), "nadam": (0.005, 0.9, 0.99),
-                     "nadam_mxnet": (0.005, 0.9, 0.99), "amsgrad": (0.005, 0.9, 0.999), "namsg": (0.005, 0.9, 0.999)}
-
-
-def test_logistic_regression_has_table_a1s_values_and_the_papers_protocol():
-    experiment = config.load(CONFIGS / "mnist_logistic.yaml")
-    found = {name: tuple(method.parameters.get(key) for key in ("learning_rate", "beta1", "beta2"))
-             for name, method in experiment.methods.items()}
-    assert found == TABLE_A1_LOGISTIC
-    assert (experiment.batch_size, experiment.epochs, experiment.weight_decay) == (256, 20, 0)
-    assert (experiment.seeds, experiment.tuning.epochs) == (list(range(10)), 10)
-    assert experiment.methods["namsg"].parameters["eta"] == \
-        {"schedule": "ObservationDistance", "start": 0.9, "end": 3.0, "epochs": 1}
-    assert experiment.methods["sgd"].grid["learning_rate"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
-    for name in ("adam", "nadam", "amsgrad", "namsg"):
-        assert experiment.methods[name].grid == {"learning_rate": [0.0005, 0.001, 0.002, 0.005, 0.01], "beta1": [0.9],
-                                                 "beta2": [0.99, 0.999]}
-        assert experiment.methods[name].parameters["epsilon"] == 1e-8
 
 
 def test_the_default_methods_of_logistic_regression_are_the_papers_five():

@@ -1,6 +1,7 @@
 """Grid searches: every point with every tuning seed, the rule of selection, edges, and what the tables say of it."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -8,9 +9,12 @@ from tiny_experiment import CONFIG, experiments, write_config
 
 from experiments import config, selection, tables
 from experiments.errors import UsageError
+from experiments.records import write_json
 from experiments.results import Grid
 
-GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]")
+# ADAM's grid has three step sizes, NAMSG's one.
+GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(
+    "[0.001, 0.005]", "[0.005]")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +29,11 @@ def searched(tmp_path_factory):
 def test_every_point_with_every_tuning_seed_and_no_other(searched):
     path, results, output = searched
     runs = config.load(path).grid()
-    assert len(runs) == 2 * 3 * 2
+    assert len(runs) == (3 + 1) * 2
     assert {run.seed for run, _ in runs} == {100, 101}
     assert {str(run.folder) for run, _ in runs} == \
         {str(done.parent.relative_to(results)) for done in results.glob("*/*/*/done.json")}
-    assert "12 runs of 2 epochs" in output
+    assert "8 runs of 2 epochs" in output
 
 
 def test_the_selection_has_the_lowest_mean_train_loss(searched):
@@ -63,12 +67,35 @@ def test_sensitivity_and_table_a1(searched):
     assert r"\begin{table}" in (results / "tables" / "tableA1.tex").read_text()
 
 
+def test_runs_with_the_values_that_were_selected(searched, tmp_path):
+    """--tuned: other runs than the configuration's, but where its values are those that the search chose."""
+    path, results, _ = searched
+    copy = shutil.copytree(results, tmp_path / "results")
+    chosen = selection.chosen(config.load(path), copy)
+    assert chosen["namsg"]["learning_rate"] == 0.005
+    chosen["adam"]["learning_rate"] = 0.02
+    write_json(copy / "tiny" / "selection.json", {"methods": {m: {"chosen": point} for m, point in chosen.items()}})
+    result = experiments("run", path, "--tuned", "--seeds", "0", "--results", copy)
+    assert result.returncode == 0, result.stderr
+    made = {json.loads(done.with_name("config.json").read_text())["method"]: done.parent.name
+            for done in copy.glob("*/*/*seed0/done.json")}
+    as_configured = {run.method: run.id for run in config.load(path).runs(seeds=[0])}
+    assert made["namsg"] == as_configured["namsg"]
+    assert made["adam"].startswith("lr0.02-")
+    table = experiments("table", path, "--tuned", "--seeds", "0", "--results", copy)
+    assert "tiny_tuned.md" in table.stdout
+    assert "| ADAM | 0.02 | 0.9 | 0.99 | 1 of 2 | 3 |" in table.stdout
+    refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "nothing is selected" in refused.stderr
+
+
 def test_status_counts_the_grid_search(searched, tmp_path):
     path, results, _ = searched
     complete, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
-    assert (complete["grid"]["runs"]["done"], complete["grid"]["seconds_left"]) == (12, 0)
+    assert (complete["grid"]["runs"]["done"], complete["grid"]["seconds_left"]) == (8, 0)
     assert complete["methods"]["adam"]["missing"] == 2   # the reported runs are others
-    assert "grid search, 2 epochs: 12 missing" in experiments("status", path, "--results", tmp_path).stdout
+    assert "grid search, 2 epochs: 8 missing" in experiments("status", path, "--results", tmp_path).stdout
 
 
 def test_what_is_missing_is_refused(searched, tmp_path):

@@ -55,6 +55,16 @@ def test_the_six_methods_have_table_a1s_values(name):
         assert "Table A1" in experiment.methods[method].source
 
 
+def test_what_stands_beside_the_papers_methods_is_made_on_request_only():
+    """SGD's step size in its other reading, which is 1 / (1 - beta) times as large; the authors' later settings."""
+    logistic, cnn = load("mnist_logistic").methods, load("mnist_cnn").methods
+    assert logistic["sgd_mxnet"].parameters == {"learning_rate": pytest.approx(1.0 / (1 - 0.9)), "beta1": 0.9}
+    for methods, alpha in ((logistic, 0.05), (cnn, 0.01)):
+        assert methods["namsg_2019"].parameters == {"learning_rate": alpha, "beta1": 0.999, "beta2": 0.99,
+                                                    "epsilon": 1e-8, "mu": 0.1}
+        assert [name for name, method in methods.items() if method.by_default] == FIVE
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_all_grids_are_the_supplements(name):
     for method, found in load(name).methods.items():

@@ -223,7 +223,8 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), INVALID, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(("arguments", "message"), INVALID,
+                         ids=lambda case: ", ".join(case) if isinstance(case, dict) else case)   # no addresses
 def test_arguments_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         mx.optimizer.create("namsg", **arguments)
