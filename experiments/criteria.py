@@ -130,7 +130,7 @@ class EpochsToTarget:
     """How soon a method has the train loss that others have at some epoch, as a share of that epoch.
 
     The target is the other method's running train loss at ``epoch`` in the run with the same seed. A run that does not
-    reach it by then counts as reaching it there, so that the share is at most 1.
+    reach it by then counts as needing one epoch more, the least that it can need.
     """
 
     experiment: str
@@ -169,7 +169,7 @@ class EpochsToTarget:
 
     def _needed(self, run: pd.DataFrame, target: float) -> int:
         reached = run[run["train_loss"] <= target]["epoch"]
-        return int(reached.min()) if len(reached) else self.epoch
+        return int(reached.min()) if len(reached) else self.epoch + 1
 
 
 @dataclass(frozen=True)
