@@ -14,7 +14,8 @@ import plotly.graph_objects as go
 from experiments.figures import COLOURS, PANELS
 from experiments.results import LABELS, Results
 
-ON_ANY_GROUND = {**COLOURS, "sgd": "#808080"}
+ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
+                 "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0"}
 
 
 class Entry(NamedTuple):
@@ -26,14 +27,13 @@ class Entry(NamedTuple):
 
 
 def legend(results: Results) -> list[Entry]:
-    """The methods that have curves, with the number of runs and how far they are where they are not complete."""
+    """The methods that have runs, with the number of curves, of runs that diverged, and of those that are short."""
     entries = []
-    for method, epochs in results.epochs.groupby("method", sort=False):
+    for method in results.methods:
         runs = results.runs[results.runs["method"] == method]
-        n, diverged = epochs["seed"].nunique(), (runs["status"] == "diverged").sum()
-        reached = int(epochs["epoch"].max())
-        notes = [f"n = {n}", *([f"{diverged} diverged"] if diverged else []),
-                 *([f"up to epoch {reached}"] if reached < results.experiment.epochs else [])]
+        diverged, short = ((runs["status"] == state).sum() for state in ("diverged", "short"))
+        notes = [f"n = {len(runs) - diverged}", *([f"{diverged} diverged"] if diverged else []),
+                 *([f"{short} short, from epoch {runs['epochs'].min()} on"] if short else [])]
         entries.append(Entry(method, f"{LABELS[method]} ({', '.join(notes)})", ON_ANY_GROUND[method]))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
@@ -65,7 +65,8 @@ def curves(results: Results) -> list[dict[str, Any]]:
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
     """Train loss at the end of a grid search against the step size, a line per method and beta2; and its legend."""
     figure = _figure(f"train loss at epoch {epochs}", "α", "log")
-    figure.update_xaxes(type="log")
+    alphas = sorted(grid["learning_rate"].unique())
+    figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     entries = []
     for method, of_method in grid[grid["diverged"] == 0].groupby("method", sort=False):
         entries.append(Entry(method, LABELS[method], ON_ANY_GROUND[method]))

@@ -212,17 +212,16 @@ def show_claims(options: argparse.Namespace) -> int:
     from experiments import claims, tables
     from experiments.evidence import Evidence
 
-    verdicts = claims.judge(Evidence(Path(options.results), CONFIGS))
-    known = [verdict.claim.name for verdict in verdicts]
+    known = [claim.name for claim in claims.CLAIMS]
     for name in options.claim:
         if name not in known:
             raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
-    chosen = [verdict for verdict in verdicts if not options.claim or verdict.claim.name in options.claim]
+    verdicts = claims.judge(Evidence(Path(options.results), CONFIGS), options.claim)
     if options.json:
-        print(json.dumps([claims.as_json(verdict) for verdict in chosen], indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(claims.describe(verdict) for verdict in chosen))
-    if not options.claim and not options.json:
+        print(json.dumps([claims.as_json(verdict) for verdict in verdicts], indent=2, ensure_ascii=False))
+        return 0
+    print("\n".join(claims.describe(verdict) for verdict in verdicts))
+    if not options.claim:
         _print_paths(tables.write(claims.as_table(verdicts), "claims", Path(options.results, "tables")))
     return 0
 

@@ -60,8 +60,8 @@ def within(difference: Interval, margin: float) -> str:
 def all_of(verdicts: Iterable[str]) -> str:
     """The verdict on a claim that is made of several, all of which must hold.
 
-    No correction for their number is due, as a claim that fails in one of them holds by mistake no more often than
-    that one alone (intersection-union test).
+    Such a claim holds by mistake no more often than each of them alone (intersection-union test). That one of k fails
+    by mistake is up to k times as likely.
     """
     found = set(verdicts)
     return next((verdict for verdict in (FAILS, NOT_RUN, TOO_FEW) if verdict in found), HOLDS)

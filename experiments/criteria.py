@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_
             "best_test_accuracy": "best test accuracy", "overfitting": "test loss less train loss"}
 RELATIVE = ("train_loss", "test_loss")   # compared by their ratio, as the figures' logarithmic axes do
 RELATIONS = {"below": below, "above": above, "within": within}
+TABLE_A2_EXPERIMENT = "cifar10_resnet20"
 
 
 class Judgement(NamedTuple):
@@ -36,7 +36,8 @@ class Comparison:
 
     ``epochs`` are the first and the last of a stretch over which each run's mean is taken (of 'best_test_accuracy' its
     maximum). Without ``others`` each method is compared with itself, over ``against_epochs``. ``relation`` is 'below',
-    'above' or 'within', of ``limit``: a difference, or a relative one for losses. Every pair must hold.
+    'above' or 'within', of ``limit``: a difference, or a relative one for losses. Every pair must hold. Runs that
+    diverged are left out and counted, and the claim does not hold where any of ``methods`` did.
     """
 
     experiment: str
@@ -51,39 +52,52 @@ class Comparison:
 
     @property
     def quantity(self) -> str:
-        against = f"against that of {_listed(self.others)}" if self.others else f"against that of {self._against}"
-        relative = ", relative difference" if self.measure in RELATIVE else ", difference"
+        against = f"that of {_listed(self.others)}" if self.others else f"that of {self._against}"
+        relative = "relative difference" if self.measure in RELATIVE else "difference"
         values = ", values of our grid search" if self.tuned else ""
-        return (f"{MEASURES[self.measure]} of {_listed(self.methods)}, {_stretch(self.epochs)}, {against}; paired by "
-                f"seed{relative}{values}")
-
-    @property
-    def _against(self) -> str:
-        return _stretch(self.against_epochs or self.epochs)
+        return (f"{MEASURES[self.measure]} of {_listed(self.methods)}, {_stretch(self.epochs)}, against {against}; "
+                f"paired by seed, {relative}{values}")
 
     @property
     def rule(self) -> str:
-        limit = f"{self.limit:+.0%}" if self.measure in RELATIVE else f"{self.limit:+g}"
-        limit = limit.lstrip("+") if self.limit == 0 or self.relation == "within" else limit
-        where = f"within ±{limit}" if self.relation == "within" else f"{self.relation} {limit}"
+        form = "+.1%" if self.measure in RELATIVE else "+g"
+        where = f"{self.relation} {self.limit:{form}}" if self.limit else f"{self.relation} 0"
+        if self.relation == "within":
+            low = math.expm1(-self._limit) if self.measure in RELATIVE else -self.limit
+            where = f"between {low:{form}} and {self.limit:{form}}"
         return f"each 95 % t interval of the mean lies {where}"
+
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
         rows, verdicts = [], []
-        pairs = itertools.product(self.methods, self.others) if self.others else zip(self.methods, self.methods)
-        for method, other in pairs:
+        for method, other in self._pairs():
             pair = pd.concat([by_seed(curves, method, self.measure, self.epochs),
                               by_seed(curves, other, self.measure, self.against_epochs or self.epochs)],
                              axis=1, join="inner", keys=["value", "against"])
             found = self._difference(pair)
-            verdicts.append(RELATIONS[self.relation](found, self._limit))
+            diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in (method, other)]
+            verdict = RELATIONS[self.relation](found, self._limit)
+            verdicts.append(FAILS if diverged[0] and verdict == HOLDS else verdict)
             ends = [math.expm1(x) if self.measure in RELATIVE else x for x in found[1:]]
             rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
                          "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
-                         **dict(zip(("difference", "low", "high"), ends)), "verdict": verdicts[-1]})
+                         **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged),
+                         "verdict": verdicts[-1]})
         numbers = pd.DataFrame(rows)
         return Judgement(all_of(verdicts), _sentences(rows, self.measure in RELATIVE), int(numbers["n"].min()), numbers)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        if self.others is None:
+            return [(method, method) for method in self.methods]
+        return [(method, other) for method in self.methods for other in self.others]
+
+    @property
+    def _against(self) -> str:
+        return _stretch(self.against_epochs or self.epochs)
 
     @property
     def _limit(self) -> float:
@@ -97,30 +111,35 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Level:
-    """A method's measure beside a number, by the interval of its mean over the seeds."""
+    """A method's best test accuracy of each run beside a number, by the interval of its mean over the seeds."""
 
     experiment: str
     method: str
-    measure: str
-    epochs: tuple[int, int]
     relation: str
     level: float
     limit: float = 0.0
 
     @property
     def quantity(self) -> str:
-        return f"{MEASURES[self.measure]} of {LABELS[self.method]}, {_stretch(self.epochs)}, less {self.level:g}"
+        return f"{MEASURES['best_test_accuracy']} of {LABELS[self.method]}, less {self.level:g}"
 
     @property
     def rule(self) -> str:
-        where = f"within ±{self.limit:g}" if self.relation == "within" else f"{self.relation} {self.limit:g}"
+        where = f"between {-self.limit:g} and {self.limit:g}" if self.relation == "within" else f"{self.relation} 0"
         return f"the 95 % t interval of the mean lies {where}"
 
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [self.method])
+
     def judge(self, evidence: Evidence) -> Judgement:
-        values = by_seed(evidence.curves(self.experiment), self.method, self.measure, self.epochs)
+        curves = evidence.curves(self.experiment)
+        last = evidence.experiment(self.experiment).epochs
+        values = by_seed(curves, self.method, "best_test_accuracy", (1, last))
         found = interval(values - self.level)
         row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
-               "other": self.level, "difference": found.mean, "low": found.low, "high": found.high}
+               "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
+               "diverged": evidence.diverged(self.experiment, False, self.method)}
         return Judgement(RELATIONS[self.relation](found, self.limit), _sentences([row], False), found.n,
                          pd.DataFrame([row]))
 
@@ -129,24 +148,29 @@ class Level:
 class EpochsToTarget:
     """How soon a method has the train loss that others have at some epoch, as a share of that epoch.
 
-    The target is the other method's running train loss at ``epoch`` in the run with the same seed. A run that does not
-    reach it by then counts as needing one epoch more, the least that it can need.
+    The target is the other method's running train loss at ``epoch`` in the run with the same seed. Where it lies
+    between two epochs, their losses are joined by a line. A run that does not reach it counts as needing one epoch
+    more, the least that it can need, and the claim cannot hold then.
     """
 
     experiment: str
     method: str
     others: Sequence[str]
     epoch: int
-    share: float
+    share: float = 1.0
 
     @property
     def quantity(self) -> str:
-        return (f"first epoch in which {LABELS[self.method]}'s running train loss is at most that of "
+        return (f"epochs after which {LABELS[self.method]}'s running train loss is at most that of "
                 f"{_listed(self.others)} in epoch {self.epoch} (same seed), divided by {self.epoch}")
 
     @property
     def rule(self) -> str:
-        return f"each 95 % t interval of the mean lies below {self.share:g}"
+        return f"each 95 % t interval of the mean lies below {self.share:g}, and every run reaches the train loss"
+
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [self.method, *self.others])
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
@@ -154,27 +178,32 @@ class EpochsToTarget:
         for other in self.others:
             targets = by_seed(curves, other, "train_loss", (self.epoch, self.epoch))
             runs = curves[(curves["method"] == self.method) & (curves["epoch"] <= self.epoch)]
-            needed = [self._needed(run, targets[seed]) for seed, run in runs.groupby("seed") if seed in targets.index]
-            found = interval(np.array(needed) / self.epoch)
-            verdicts.append(below(found, self.share))
-            rows.append({"method": LABELS[self.method], "target": f"{LABELS[other]}'s, epoch {self.epoch}",
-                         "n": found.n, "train loss": targets.mean(),
-                         "epochs": float(np.mean(needed)) if needed else math.nan,
+            needed = np.array([epochs_to(run.sort_values("epoch")["train_loss"].to_numpy(), targets[seed])
+                               for seed, run in runs.groupby("seed") if seed in targets.index])
+            missed = int(np.isinf(needed).sum())
+            needed = np.where(np.isinf(needed), self.epoch + 1, needed)
+            found = interval(needed / self.epoch)
+            verdict = below(found, self.share)
+            verdicts.append(TOO_FEW if missed and verdict == HOLDS else verdict)
+            rows.append({"method": LABELS[self.method], "target": f"{LABELS[other]}'s of epoch {self.epoch}",
+                         "n": found.n, "reached": found.n - missed, "train loss": targets.mean(),
+                         "epochs": needed.mean() if len(needed) else math.nan,
                          "share": found.mean, "low": found.low, "high": found.high, "verdict": verdicts[-1]})
         finding = "; ".join(
-            f"{row['epochs']:.1f} epochs for {row['target']} ({row['train loss']:.4f}): {row['share']:.2f} of them"
-            f"{_range(row['low'], row['high'], '.2f')}, n = {row['n']}" for row in rows if row["n"])
+            f"{row['epochs']:.1f} epochs for {row['target']} ({row['train loss']:.4g}): {row['share']:.2f}"
+            f"{_range(row['low'], row['high'], '.2f')}, n = {row['n']}"
+            + (f", {row['n'] - row['reached']} never" if row["reached"] < row["n"] else "")
+            for row in rows if row["n"])
         numbers = pd.DataFrame(rows)
         return Judgement(all_of(verdicts), finding, int(numbers["n"].min()), numbers)
-
-    def _needed(self, run: pd.DataFrame, target: float) -> int:
-        reached = run[run["train_loss"] <= target]["epoch"]
-        return int(reached.min()) if len(reached) else self.epoch + 1
 
 
 @dataclass(frozen=True)
 class GridCells:
-    """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's."""
+    """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
+
+    A cell is decided by the mean difference over the seeds that both have, as the paper's are by the means of 2 runs.
+    """
 
     method: str
     other: str
@@ -187,66 +216,83 @@ class GridCells:
 
     @property
     def rule(self) -> str:
-        return f"at least {self.at_least} of the {len(paper.TABLE_A2['namsg'])} cells, whatever those yet to run bring"
+        return f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the rest bring"
+
+    @property
+    def commands(self) -> list[str]:
+        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method} {self.other}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
-        means = evidence.grid("cifar10_resnet20").set_index(["method", "learning_rate", "beta2"])
-        others_printed = paper.TABLE_A2[paper.printed_name(self.other)]
+        runs = evidence.grid(TABLE_A2_EXPERIMENT).runs
+        losses = runs[runs["status"] == "done"].set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"]
+        printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
         rows = []
-        for (alpha, beta2), printed in paper.TABLE_A2[self.method].items():
-            keys = [(name, alpha, beta2) for name in (self.method, self.other)]
-            if all(key in means.index for key in keys):
-                (ours, n), (others, others_n) = (means.loc[key, ["mean", "n"]] for key in keys)
-                rows.append({"α": alpha, "β2": beta2, "n": int(min(n, others_n)), LABELS[self.method]: ours,
-                             LABELS[self.other]: others, "lower": bool(ours < others),
-                             "lower in the paper": printed < others_printed[alpha, beta2]})
-        cells, lower = len(paper.TABLE_A2[self.method]), sum(row["lower"] for row in rows)
+        for alpha, beta2 in printed:
+            pair = pd.concat([_cell(losses, name, alpha, beta2) for name in (self.method, self.other)], axis=1,
+                             join="inner", keys=["ours", "others"])
+            if len(pair):
+                ours, others = pair["ours"].mean(), pair["others"].mean()
+                rows.append({"α": alpha, "β2": beta2, "n": len(pair), LABELS[self.method]: ours,
+                             LABELS[self.other]: others, "lower": ours < others,
+                             "lower in the paper": printed[alpha, beta2] < others_printed[alpha, beta2]})
+        lower = sum(row["lower"] for row in rows)
         if lower >= self.at_least:
             verdict = HOLDS
-        elif lower + cells - len(rows) < self.at_least:
+        elif lower + len(printed) - len(rows) < self.at_least:
             verdict = FAILS
         else:
             verdict = TOO_FEW if rows else NOT_RUN
-        published = sum(paper.TABLE_A2[self.method][at] < loss for at, loss in others_printed.items())
-        finding = f"lower in {lower} of the {len(rows)} cells run here; in {published} of {cells} of the paper's table"
+        published = sum(loss < others_printed[at] for at, loss in printed.items())
+        finding = (f"lower in {lower} of the {len(rows)} cells run here; in {published} of {len(printed)} of the "
+                   "paper's table")
         return Judgement(verdict, finding, len(rows), pd.DataFrame(rows))
 
 
 @dataclass(frozen=True)
 class BestOfGrid:
-    """How far the paper's hyper-parameters are from the best of our grid search, in train loss."""
+    """How far points of the grid are from the best, in mean train loss at the end of our grid search.
+
+    ``points`` has the point of each method; None: the configuration's, which are the paper's. Judged where all the
+    points of a method have all their seeds.
+    """
 
     experiment: str
     methods: Sequence[str]
     limit: float
+    point: tuple[tuple[str, float], ...] | None = None
 
     @property
     def quantity(self) -> str:
-        return (f"mean running train loss at the end of our grid search at Table A1's values, over the lowest in the "
-                f"grid, of {_listed(self.methods)}")
+        where = "Table A1's values" if self.point is None else ", ".join(f"{n} {v:g}" for n, v in self.point)
+        return (f"mean running train loss at the end of our grid search at {where}, over the lowest of the grid, of "
+                f"{_listed(self.methods)}")
 
     @property
     def rule(self) -> str:
         return f"at most {self.limit:.0%} above the lowest, for each method"
 
+    @property
+    def commands(self) -> list[str]:
+        return [f"python -m experiments grid configs/{self.experiment}.yaml"]
+
     def judge(self, evidence: Evidence) -> Judgement:
-        grid = evidence.grid(self.experiment)
+        experiment, runs = evidence.experiment(self.experiment), evidence.grid(self.experiment).runs
         rows = []
-        for method in self.methods:
-            of_method = grid[grid["method"] == method]
-            chosen = evidence.experiment(self.experiment).methods[method]
-            if len(of_method) < len(chosen.points()):
+        for name in self.methods:
+            method = experiment.methods[name]
+            of_method = runs[runs["method"] == name]
+            if len(of_method) < len(method.points()) * len(experiment.tuning.seeds):
                 return Judgement(NOT_RUN, "", 0, pd.DataFrame())
-            best = of_method.loc[of_method["mean"].idxmin()]
-            papers = of_method
-            for name in chosen.grid:
-                papers = papers[papers[name] == chosen.parameters[name]]
-            loss = papers["mean"].iloc[0]
-            rows.append({"method": LABELS[method], "n": int(papers["n"].iloc[0]), "at the paper's": loss,
-                         "lowest": best["mean"], "at α": best["learning_rate"], "at β2": best["beta2"],
-                         "excess": loss / best["mean"] - 1})
+            losses = of_method["train_loss"].where(of_method["status"] == "done", math.inf)
+            means = losses.groupby([of_method[key] for key in method.grid]).mean()
+            point = dict(self.point or {key: method.parameters[key] for key in method.grid})
+            loss = means[tuple(point[key] for key in method.grid)]
+            rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": loss,
+                         "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
+                         "rank": int((means < loss).sum()) + 1, "points": len(means), "excess": loss / means.min() - 1})
         numbers = pd.DataFrame(rows)
-        finding = "; ".join(f"{row['method']} {row['excess']:+.1%}" for row in rows) + " above the lowest"
+        finding = "; ".join(f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']})"
+                            for row in rows)
         return Judgement(HOLDS if (numbers["excess"] <= self.limit).all() else FAILS, finding,
                          int(numbers["n"].min()), numbers)
 
@@ -258,13 +304,14 @@ class Computed:
     quantity: str
     rule: str
     judge: Callable[[Evidence], Judgement]
+    commands: Sequence[str] = field(default=())
 
 
 class Claim(NamedTuple):
-    """A sentence, where it stands, how it is decided, and the commands that make its records.
+    """A sentence, where it stands, and how it is decided.
 
-    In ``sentence`` the paper's words stand as they are, and ours in brackets. ``part`` is what it is about: a key of
-    `experiments.claims.PARTS`.
+    In ``sentence`` the paper's words stand as they are, with ours in brackets and '...' for what is left out. ``part``
+    is what it is about: a key of `experiments.claims.PARTS`.
     """
 
     name: str
@@ -272,7 +319,6 @@ class Claim(NamedTuple):
     where: str
     sentence: str
     criterion: Comparison | Level | EpochsToTarget | GridCells | BestOfGrid | Computed
-    commands: Sequence[str]
 
 
 def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:
@@ -283,13 +329,35 @@ def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, 
     return rows.groupby("seed")[measure].mean()
 
 
+def epochs_to(losses: np.ndarray, target: float) -> float:
+    """After how many epochs, from 1, a run's loss is at most the target, on lines between its epochs; inf if never."""
+    reached = np.flatnonzero(losses <= target)
+    if not len(reached):
+        return math.inf
+    i = int(reached[0])
+    return 1.0 if i == 0 else float(i + (losses[i - 1] - target) / (losses[i - 1] - losses[i]))
+
+
+def _cell(losses: pd.Series, method: str, alpha: float, beta2: float) -> pd.Series:
+    """A cell's train losses by seed."""
+    chosen = [losses.index.get_level_values(i) == value for i, value in enumerate((method, alpha, beta2))]
+    return losses[np.logical_and.reduce(chosen)].droplevel([0, 1, 2])
+
+
+def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
+    train = f"python -m experiments run configs/{experiment}.yaml"
+    if tuned:
+        return [f"python -m experiments grid configs/{experiment}.yaml", f"{train} --tuned"]
+    return [f"{train} --method {' '.join(dict.fromkeys(methods))}"]
+
+
 def _sentences(rows: Sequence[dict], relative: bool) -> str:
     def one(row):
         change = f"{row['difference']:+.1%}" if relative else f"{row['difference']:+.4f}"
         ends = _range(row["low"], row["high"], "+.1%" if relative else "+.4f")
-        return (f"{row['method']} {row['value']:.4f}, {row['against']} {row['other']:.4f}: {change}{ends}, "
-                f"n = {row['n']}")
-    return "; ".join(one(row) for row in rows if row["n"])
+        return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
+                f"n = {row['n']}" + (f", {row['diverged']} diverged" if row["diverged"] else ""))
+    return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
 
 
 def _range(low: float, high: float, form: str) -> str:

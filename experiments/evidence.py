@@ -11,17 +11,17 @@ import pandas as pd
 from experiments import config, results, selection
 from experiments.config import Experiment
 from experiments.records import read_json
-
-GRID_COLUMNS = ("method", "learning_rate", "beta1", "beta2", "n", "diverged", "mean", "std")
+from experiments.results import Grid, Results
 
 
 class Evidence:
     """The records of a results folder; what has not been recorded is an empty table."""
 
     def __init__(self, folder: Path, configs: Path):
-        self._folder, self._configs = Path(folder), Path(configs)
+        self.folder, self._configs = Path(folder), Path(configs)
         # Caches of this object, which end with it.
         self.experiment = lru_cache(maxsize=None)(self._experiment)
+        self.runs = lru_cache(maxsize=None)(self._runs)
         self.curves = lru_cache(maxsize=None)(self._curves)
         self.grid = lru_cache(maxsize=None)(self._grid)
 
@@ -29,30 +29,38 @@ class Evidence:
         """The configuration of this name."""
         return config.load(self._configs / f"{name}.yaml")
 
+    def _runs(self, name: str, tuned: bool = False) -> Results:
+        """All that is recorded of an experiment's methods; ``tuned``: with the values of our grid search, if any."""
+        experiment = self.experiment(name)
+        if tuned:
+            experiment = experiment.tuned(selection.chosen(experiment, self.folder) or {})
+        return results.read(experiment, self.folder, list(experiment.methods))[0]
+
     def _curves(self, name: str, tuned: bool = False) -> pd.DataFrame:
         """A row per epoch of each run that is complete and did not diverge, as in `Results.epochs`, and overfitting.
 
-        ``overfitting`` is the test loss less the running train loss. ``tuned``: with our grid search's values.
+        ``overfitting`` is the test loss less the running train loss.
         """
-        experiment = self.experiment(name)
-        if tuned:
-            experiment = experiment.tuned(selection.chosen(experiment, self._folder) or {})
-        found, _ = results.read(experiment, self._folder, list(experiment.methods))
+        found = self.runs(name, tuned)
         done = found.runs[found.runs["status"] == "done"][["method", "seed"]]
         epochs = found.epochs.merge(done, on=["method", "seed"])
         return epochs.assign(overfitting=epochs["test_loss"] - epochs["train_loss"])
 
-    def _grid(self, name: str) -> pd.DataFrame:
-        """A row per method and point of the grid that has runs, as `selection.averages` makes them."""
+    def diverged(self, name: str, tuned: bool, method: str) -> int:
+        """How many of a method's runs diverged."""
+        runs = self.runs(name, tuned).runs
+        return int(((runs["method"] == method) & (runs["status"] == "diverged")).sum())
+
+    def _grid(self, name: str) -> Grid:
+        """What is recorded of an experiment's grid search."""
         experiment = self.experiment(name)
-        found, _ = results.read_grid(experiment, self._folder, list(experiment.methods))
-        return selection.averages(found).reindex(columns=GRID_COLUMNS)
+        return results.read_grid(experiment, self.folder, list(experiment.methods))[0]
 
     def table(self, *path: str) -> pd.DataFrame:
         """A CSV file of the results folder."""
-        file = self._folder.joinpath(*path)
+        file = self.folder.joinpath(*path)
         return pd.read_csv(file) if file.exists() else pd.DataFrame()
 
     def json(self, *path: str) -> Any:
         """A JSON file of the results folder; None without it."""
-        return read_json(self._folder.joinpath(*path), None)
+        return read_json(self.folder.joinpath(*path), None)

@@ -18,11 +18,12 @@ from experiments.results import LABELS, Grid, Results
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
 STRATEGIES = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
+BOUNDED = ("namsb1", "namsb2", "amsb1", "amsb2")
 # The rows of each figure of the paper, top to bottom: experiment and methods.
 PAPER = {
     "2": (("mnist_logistic", FIVE), ("mnist_cnn", FIVE)),
     "3": (("cifar10_resnet20", FIVE), ("cifar10_resnet20", STRATEGIES)),
-    "A1": (("cifar10_resnet20", ("namsb1", "namsb2", "amsb1", "amsb2")),),
+    "A1": (("cifar10_resnet20", BOUNDED),),
 }
 PANELS = (("train_loss", "train loss", "log"), ("test_loss", "test loss", "linear"),
           ("test_accuracy", "test accuracy", "linear"))

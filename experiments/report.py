@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
@@ -13,19 +15,24 @@ import pandas as pd
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
-from experiments import charts, claims, results, tables, theory_claims
+from experiments import charts, claims, results, selection, tables
 from experiments.comparison import VERDICTS
-from experiments.config import Experiment
 from experiments.evidence import Evidence
+from experiments.figures import BOUNDED, FIVE, STRATEGIES
 from experiments.records import read_json, write_atomically
 
-EXPERIMENTS = {"mnist_logistic": "Figure 2, top row", "mnist_cnn": "Figure 2, bottom row",
-               "cifar10_resnet20": "Figures 3 and A1"}
+EXPERIMENTS = (claims.LOGISTIC, claims.CNN, claims.CIFAR)
+# The page's figures of curves, by the part of the claims beside them: experiment, figure of the paper, its methods.
+CURVES = {
+    claims.LOGISTIC: (claims.LOGISTIC, "2", FIVE), claims.CNN: (claims.CNN, "2", FIVE),
+    claims.CIFAR: (claims.CIFAR, "3", FIVE), claims.STRATEGIES: (claims.CIFAR, "3", STRATEGIES),
+    claims.BOUNDED: (claims.CIFAR, "A1", BOUNDED)}
+OURS = ("namsg, cpu kernel",)
 PAGE = Path(__file__).with_name("report_page")
 
 
 class Figure(NamedTuple):
-    """A figure of the page: charts (Plotly's JSON) with their legend, or a picture (a data URL), and its command.
+    """A figure of the page: charts (Plotly's JSON) with their legend, or a picture (a data URL), and its commands.
 
     ``part`` is that of the claims beside it, if any.
     """
@@ -33,7 +40,7 @@ class Figure(NamedTuple):
     id: str
     part: str
     title: str
-    command: str
+    commands: Sequence[str]
     charts: Sequence[str] = ()
     legend: Sequence[charts.Entry] = ()
     picture: str = ""
@@ -52,92 +59,123 @@ def write(folder: Path, configs: Path) -> Path:
     """Write report.html into the results folder and return its path. What has not been recorded is left out, or said.
     """
     evidence = Evidence(folder, configs)
-    experiments = [evidence.experiment(name) for name in EXPERIMENTS]
     verdicts = claims.judge(evidence)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html").render(
         verdicts=[(verdict, _cells(verdict.judgement.numbers)) for verdict in verdicts],
         counts=[(name, sum(v.judgement.verdict == name for v in verdicts)) for name in VERDICTS],
-        parts=claims.PARTS, figures=_figures(experiments, folder, evidence),
-        tables=_tables(experiments, folder), benchmarks=_benchmarks(folder), machines=_machines(folder),
-        plotly=get_plotlyjs())
+        parts=claims.PARTS, figures=[*_pictures(folder), *_curves(evidence), *_sensitivities(evidence)],
+        tables=_tables(evidence), benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
     path = folder / "report.html"
     write_atomically(path, page.encode())
     return path
 
 
-def _figures(experiments: Sequence[Experiment], folder: Path, evidence: Evidence) -> list[Figure]:
+def _pictures(folder: Path) -> list[Figure]:
     figures = []
-    for name, part, title in (("figure1", theory_claims.GAIN, "Figure 1: max gain expectation Ψ"),
-                              ("theory", theory_claims.REGRET, "Sections 3 and 4 beside the real optimizer")):
+    for name, part, title in (("figure1", claims.GAIN, "Figure 1: max gain expectation Ψ"),
+                              ("theory", claims.REGRET, "Sections 3 and 4 beside the real optimizer")):
         picture = folder / "figures" / f"{name}.svg"
         if picture.exists():
             encoded = base64.b64encode(picture.read_bytes()).decode()
-            figures.append(Figure(name, part, title, f"python -m experiments figure {name.replace('figure', '')}",
+            figures.append(Figure(name, part, title, [f"python -m experiments figure {name.replace('figure', '')}"],
                                   picture=f"data:image/svg+xml;base64,{encoded}"))
-    for experiment in experiments:
-        found, _ = results.read(experiment, folder, list(experiment.methods))
-        if not found.epochs.empty:
-            title = f"{EXPERIMENTS[experiment.name]}: {experiment.title}"
-            figures.append(Figure(experiment.name, experiment.name, title,
-                                  f"python -m experiments run configs/{experiment.name}.yaml",
-                                  [to_json(chart) for chart in charts.curves(found)], charts.legend(found)))
-    for experiment in experiments:
-        grid = evidence.grid(experiment.name)
-        if not grid.empty:
-            chart, legend = charts.sensitivity(grid, experiment.tuning.epochs)
-            figures.append(Figure(f"{experiment.name}-sensitivity", "", f"Sensitivity to α: {experiment.title}",
-                                  f"python -m experiments grid configs/{experiment.name}.yaml", [to_json(chart)],
-                                  legend))
     return figures
 
 
-def _tables(experiments: Sequence[Experiment], folder: Path) -> list[Block]:
-    blocks, grids = [], []
-    for experiment in experiments:
-        command = f"python -m experiments table configs/{experiment.name}.yaml --partial"
-        found, _ = results.read(experiment, folder, list(experiment.methods))
-        grid, _ = results.read_grid(experiment, folder, list(experiment.methods))
-        grids += [grid] if experiment.tuning.selects and not grid.runs.empty else []
+def _curves(evidence: Evidence) -> list[Figure]:
+    """The rows of the paper's figures, and the methods that were run beside them."""
+    figures = []
+    drawn = {method for _, _, methods in CURVES.values() for method in methods}
+    for part, (name, number, methods) in CURVES.items():
+        found = evidence.runs(name)
+        beside = [] if part in (claims.STRATEGIES, claims.BOUNDED) else [m for m in found.methods if m not in drawn]
+        shown = found.only([*methods, *beside])
+        if not shown.runs.empty:
+            figures.append(Figure(part, part, f"Figure {number}: {claims.PARTS[part]}",
+                                  [_command("run", shown), f"python -m experiments figure {number} --partial"],
+                                  [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown)))
+    return figures
+
+
+def _sensitivities(evidence: Evidence) -> list[Figure]:
+    figures = []
+    for name in EXPERIMENTS:
+        grid = evidence.grid(name)
+        if not grid.runs.empty:
+            chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.tuning.epochs)
+            config = f"configs/{name}.yaml"
+            methods = " ".join(grid.runs["method"].unique())
+            figures.append(Figure(f"{name}-sensitivity", "", f"Sensitivity to α: {grid.experiment.title}",
+                                  [f"python -m experiments grid {config} --method {methods}",
+                                   f"python -m experiments figure sensitivity --config {config} --partial"],
+                                  [to_json(chart)], legend))
+    return figures
+
+
+def _tables(evidence: Evidence) -> list[Block]:
+    blocks = []
+    complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
+                if grid.experiment.tuning.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
+    if complete:
+        config = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
+        blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),
+                             f"python -m experiments table A1 --config {config}"))
+    for name, tuned in itertools.product(EXPERIMENTS, (False, True)):
+        found = evidence.runs(name, tuned)
         if found.epochs.empty:
             continue
+        command = _command("table", found) + " --partial" + " --tuned" * tuned
         blocks.append(_block(tables.summary(found), command))
-        if "adam" in set(found.epochs["method"]):
+        if "adam" in set(found.epochs["method"]) and not tuned:
             blocks.append(_block(tables.epochs_to_target(found), command))
-        if experiment.name == "cifar10_resnet20":
-            blocks.append(_block(tables.table_a3(found), "python -m experiments table A3 --partial"))
-            if not grid.runs.empty:
-                blocks.append(_block(tables.table_a2(grid), "python -m experiments table A2 --partial"))
-    if grids:
-        blocks.insert(0, _block(tables.table_a1(grids), "python -m experiments table A1 --partial"))
+    found, grid = evidence.runs(claims.CIFAR), evidence.grid(claims.CIFAR)
+    if not found.epochs.empty:
+        blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "
+                                                     f"{' '.join(found.methods)} --partial"))
+    if not grid.runs.empty:
+        blocks.append(_block(tables.table_a2(grid), f"python -m experiments table A2 --method "
+                                                    f"{' '.join(grid.runs['method'].unique())} --partial"))
     return blocks
+
+
+def _command(verb: str, found: results.Results) -> str:
+    return (f"python -m experiments {verb} configs/{found.experiment.name}.yaml --method "
+            f"{' '.join(found.methods)}")
 
 
 def _block(table: tables.Table, command: str) -> Block:
     return Block(table.title, command, list(table.cells.columns), table.cells.to_numpy().tolist())
 
 
-def _benchmarks(folder: Path) -> list[Block]:
-    """The reports of ``benchmarks/``: milliseconds per step."""
+def _benchmarks(evidence: Evidence) -> list[Block]:
+    """The reports of ``benchmarks/``: milliseconds per step, with quartiles, and our time as a share of it."""
     blocks = []
     for name, title, what, command in (
             ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
             ("training_step", "Training step", "network",
              "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR")):
-        report = read_json(folder / "benchmarks" / f"{name}.json", ("machine", "rounds", "measurements"))
-        if report:
-            rows = [[measured[what], f"{measured.get('threads', report.get('threads'))}", contender,
-                     f"{1e3 * seconds:.2f}"] for measured in report["measurements"]
-                    for contender, seconds in measured["median_seconds"].items()]
-            machine = report["machine"]
-            blocks.append(Block(f"{title}: medians of {report['rounds']} rounds; {machine['processor']}, "
-                                f"{machine['cores']} cores", command, [what, "threads", "contender", "ms"], rows))
+        report = evidence.json("benchmarks", f"{name}.json")
+        if report is None:
+            continue
+        rows = []
+        for measured in report["measurements"]:
+            medians = measured["median_seconds"]
+            ours = next(seconds for contender, seconds in medians.items() if contender in OURS or "ours" in contender)
+            rows += [[measured[what], f"{measured.get('threads', report.get('threads'))}", contender,
+                      "{:.2f} ({:.2f} to {:.2f})".format(
+                          *(1e3 * s for s in (seconds, *measured["quartiles"][contender]))),
+                      f"{ours / seconds:.2f}"] for contender, seconds in medians.items()]
+        machine = report["machine"]
+        blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
+                            f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],
+                            rows))
     return blocks
 
 
 def _machines(folder: Path) -> list[dict[str, Any]]:
-    """What the runs were made with: each distinct environment, and how many runs it made."""
+    """What the runs were made with: each distinct environment, and how many runs it made, or went on with."""
     counts = Counter(json.dumps(made, sort_keys=True) for path in sorted(folder.glob("*/*/*/environment.json"))
                      for made in ({k: v for k, v in one.items() if k != "first_epoch"}
                                   for one in read_json(path, None)))
@@ -145,8 +183,10 @@ def _machines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _cells(numbers: pd.DataFrame) -> Block:
-    """Numbers to four digits."""
+    """Numbers to four digits; empty where there is none, or an interval has no end."""
     def text(value):
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return f"{value:.4g}" if math.isfinite(value) else ""
+        return str(value)
     return Block("", "", list(numbers.columns), [[text(value) for value in row] for row in
                                                  numbers.astype(object).to_numpy().tolist()])

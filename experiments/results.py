@@ -33,6 +33,11 @@ class Results(NamedTuple):
     def methods(self) -> list[str]:
         return list(self.runs["method"].unique())
 
+    def only(self, methods: Sequence[str]) -> Results:
+        """The runs of these methods."""
+        return self._replace(runs=self.runs[self.runs["method"].isin(methods)],
+                             epochs=self.epochs[self.epochs["method"].isin(methods)])
+
 
 def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
             partial: bool) -> Results:
@@ -71,6 +76,10 @@ class Grid(NamedTuple):
     seeds: Sequence[int]
     coordinates: Sequence[str]
     runs: pd.DataFrame
+
+    def only(self, methods: Sequence[str]) -> Grid:
+        """The runs of these methods."""
+        return self._replace(runs=self.runs[self.runs["method"].isin(methods)])
 
 
 def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,

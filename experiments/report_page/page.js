@@ -56,11 +56,15 @@ for (const button of filters) {
 part.addEventListener("change", filter);
 filter();
 
-// A link to a claim opens it, even where a filter hides it.
+// A link to a claim opens it, and ends the filters that hide it.
 function open() {
   const claim = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (claim && claim.classList.contains("claim")) {
-    claim.hidden = false;
+    if (claim.hidden) {
+      for (const button of filters) button.setAttribute("aria-pressed", true);
+      part.value = "";
+      filter();
+    }
     claim.open = true;
     claim.scrollIntoView();
   }
@@ -68,14 +72,16 @@ function open() {
 addEventListener("hashchange", open);
 open();
 
-// Print shows what is open and what is not.
+// Print is light, and shows what is open and what is not.
 let closed = [];
 addEventListener("beforeprint", () => {
   closed = [...document.querySelectorAll("details:not([open])")];
   for (const details of closed) details.open = true;
+  document.documentElement.classList.add("printing");
   recolour();
 });
 addEventListener("afterprint", () => {
   for (const details of closed) details.open = false;
+  document.documentElement.classList.remove("printing");
   recolour();
 });
