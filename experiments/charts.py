@@ -33,7 +33,7 @@ def legend(results: Results) -> list[Entry]:
         runs = results.runs[results.runs["method"] == method]
         diverged, short = ((runs["status"] == state).sum() for state in ("diverged", "short"))
         notes = [f"n = {len(runs) - diverged}", *([f"{diverged} diverged"] if diverged else []),
-                 *([f"{short} short, from epoch {runs['epochs'].min()} on"] if short else [])]
+                 *([f"{short} short, at epoch {runs['epochs'].min()}"] if short else [])]
         entries.append(Entry(method, f"{LABELS[method]} ({', '.join(notes)})", ON_ANY_GROUND[method]))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
