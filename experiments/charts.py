@@ -41,7 +41,7 @@ def legend(results: Results) -> list[Entry]:
 
 def curves(results: Results) -> list[dict[str, Any]]:
     """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation."""
-    charts = []
+    made = []
     for column, title, scale in PANELS:
         figure = _figure(title, "epoch", scale)
         for entry in legend(results):
@@ -52,14 +52,14 @@ def curves(results: Results) -> list[dict[str, Any]]:
             for edge, fill in ((mean - band, None), (mean + band, "tonexty")):
                 figure.add_scatter(x=mean.index, y=_rounded(edge), mode="lines", line_width=0, fill=fill,
                                    fillcolor=_transparent(entry.colour), hoverinfo="skip", meta=entry.method)
-            spread = [f"{d:.4f}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(deviation, n)]
+            spread = [f"{d:.2g}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(deviation, n)]
             figure.add_scatter(x=mean.index, y=_rounded(mean), mode="lines+markers" if len(mean) == 1 else "lines",
                                line_color=entry.colour, name=LABELS[entry.method], meta=entry.method,
-                               customdata=spread, hovertemplate="%{y:.4f} ± %{customdata}")
+                               customdata=spread, hovertemplate="%{y:.4g} ± %{customdata}")
         if scale == "log":
             _label_decades(figure, results.epochs[column])
-        charts.append(figure.to_dict())
-    return charts
+        made.append(figure.to_dict())
+    return made
 
 
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
@@ -74,7 +74,7 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
             name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
                                line={"color": ON_ANY_GROUND[method], "dash": "dash" if beta2 == 0.999 else "solid"},
-                               meta=method, hovertemplate="%{y:.4f}")
+                               meta=method, hovertemplate="%{y:.4g}")
     _label_decades(figure, grid["mean"][grid["diverged"] == 0])
     return figure.to_dict(), entries
 

@@ -27,7 +27,6 @@ CURVES = {
     claims.LOGISTIC: (claims.LOGISTIC, "2", FIVE), claims.CNN: (claims.CNN, "2", FIVE),
     claims.CIFAR: (claims.CIFAR, "3", FIVE), claims.STRATEGIES: (claims.CIFAR, "3", STRATEGIES),
     claims.BOUNDED: (claims.CIFAR, "A1", BOUNDED)}
-OURS = ("namsg, cpu kernel",)
 PAGE = Path(__file__).with_name("report_page")
 
 
@@ -152,9 +151,9 @@ def _block(table: tables.Table, command: str) -> Block:
 def _benchmarks(evidence: Evidence) -> list[Block]:
     """The reports of ``benchmarks/``: milliseconds per step, with quartiles, and our time as a share of it."""
     blocks = []
-    for name, title, what, command in (
-            ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
-            ("training_step", "Training step", "network",
+    for name, title, what, our_name, command in (
+            ("optimizer_step", "Trainer.step", "shapes", "namsg, cpu kernel", "make benchmark"),
+            ("training_step", "Training step", "network", "ours",
              "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR")):
         report = evidence.json("benchmarks", f"{name}.json")
         if report is None:
@@ -162,7 +161,7 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
         rows = []
         for measured in report["measurements"]:
             medians = measured["median_seconds"]
-            ours = next(seconds for contender, seconds in medians.items() if contender in OURS or "ours" in contender)
+            ours = next(seconds for contender, seconds in medians.items() if contender.endswith(our_name))
             rows += [[measured[what], f"{measured.get('threads', report.get('threads'))}", contender,
                       "{:.2f} ({:.2f} to {:.2f})".format(
                           *(1e3 * s for s in (seconds, *measured["quartiles"][contender]))),

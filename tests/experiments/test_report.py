@@ -157,7 +157,7 @@ def test_hovering_tells_the_values(visit):
     chart.scroll_into_view_if_needed()
     chart.locator(".nsewdrag").hover()
     tab.wait_for_selector(".hoverlayer .legendtext, .hoverlayer .legend text")
-    assert "± 0.0010, n = 3" in chart.locator(".hoverlayer").text_content()
+    assert "± 0.001, n = 3" in chart.locator(".hoverlayer").text_content()
 
 
 @needs_chromium
