@@ -74,9 +74,12 @@ def run(options: argparse.Namespace) -> int:
 def grid(options: argparse.Namespace) -> int:
     """Train what a grid search lacks, and write what it selects."""
     experiment = config.load(options.config)
-    runs = [run for run, _ in experiment.grid(options.method, options.seeds)]
+    runs = [run for run, point in experiment.grid(options.method, options.seeds)
+            if all(point.get(name) == value for name, value in options.at)]
+    if not runs:
+        raise UsageError(f"--at {' '.join(f'{n}={v:g}' for n, v in options.at)}: {experiment.name} has no such point")
     status = _make(experiment, runs, experiment.tuning.epochs, options)
-    if status or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
+    if status or options.at or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
         return status
     from experiments import selection
 
@@ -344,7 +347,10 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--update-on-servers", action="store_true",
                          help="with --kvstore: the optimizer runs on the servers, and an interrupted run begins anew; "
                               "dist_async has no other way (default: on the workers)")
-    add_training(add("grid", grid, "search the grids of an experiment, or the rest of them, and select"))
+    searching = add("grid", grid, "search the grids of an experiment, or the rest of them, and select")
+    add_training(searching)
+    searching.add_argument("--at", nargs="+", type=_coordinate, default=[], metavar="NAME=VALUE",
+                           help="only these points (learning_rate=0.001), and no selection")
 
     add("list", show_list, "show experiments, methods and their sources")
 
@@ -394,6 +400,14 @@ def _seeds(text: str) -> list[int]:
         return config.parse_seeds(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _coordinate(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE") from error
 
 
 def _device(text: str) -> str:

@@ -90,6 +90,21 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     assert "nothing is selected" in refused.stderr
 
 
+def test_some_points_of_the_grid(searched, tmp_path):
+    path, _, _ = searched
+    result = experiments("grid", path, "--at", "learning_rate=0.02", "beta2=0.99", "--seeds", "100", "--results",
+                         tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 runs of 2 epochs" in result.stdout
+    assert [done.parts[-3] for done in tmp_path.glob("*/*/*/done.json")] == ["adam"]
+    assert not (tmp_path / "tiny" / "selection.json").exists()
+    for wrong, message in (("learning_rate=7", "--at learning_rate=7: tiny has no such point"),
+                           ("alpha", "'alpha' is not NAME=VALUE")):
+        refused = experiments("grid", path, "--at", wrong, "--results", tmp_path)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+
+
 def test_status_counts_the_grid_search(searched, tmp_path):
     path, results, _ = searched
     complete, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
