@@ -19,21 +19,33 @@ SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds:
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     path = write_config(folder, SLOW)
-    start = time.monotonic()
     result = experiments("run", path, "--results", folder / "results", "--jobs", "2")
     assert result.returncode == 0, result.stderr
-    return path, numbers(folder / "results"), time.monotonic() - start
+    return path, numbers(folder / "results")
+
+
+def epochs_made(results):
+    return sum(path.read_bytes().count(b"\n") - 1 for path in results.glob("*/*/*/epochs.csv"))
+
+
+def wait_for_another_epoch(process, results):
+    before = epochs_made(results)
+    while epochs_made(results) <= before and process.poll() is None:
+        time.sleep(0.01)
 
 
 def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(tmp_path, uninterrupted):
-    path, expected, seconds = uninterrupted
+    """Half of the kills come while the processes start, half while they train."""
+    path, expected = uninterrupted
     moments = random.Random(0)
     kills = 0
-    for _ in range(6):
+    for i in range(6):
         process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True,
                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        if i % 2:
+            wait_for_another_epoch(process, tmp_path)
         try:
-            process.wait(moments.uniform(0.3, 0.7) * seconds)
+            process.wait(moments.uniform(0, 0.3 if i % 2 else 3))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)   # parent and workers at once: nobody has a last word
             process.wait()
@@ -45,10 +57,10 @@ def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(t
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
-    path, expected, seconds = uninterrupted
+    path, expected = uninterrupted
     process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2",
                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    time.sleep(0.4 * seconds)
+    wait_for_another_epoch(process, tmp_path)
     process.kill()
     process.wait()
     result = experiments("run", path, "--results", tmp_path)   # finds no run locked
@@ -57,7 +69,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
 
 
 def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupted):
-    path, expected, _ = uninterrupted
+    path, expected = uninterrupted
     runners = [subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "1")) for _ in range(2)]
     outputs = [runner.communicate() for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], outputs
@@ -67,9 +79,9 @@ def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupt
 
 
 def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
-    path, expected, seconds = uninterrupted
+    path, expected = uninterrupted
     process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True))
-    time.sleep(0.6 * seconds)
+    wait_for_another_epoch(process, tmp_path)
     os.killpg(process.pid, signal.SIGINT)   # as a terminal does
     _, error = process.communicate()
     assert process.returncode == 130
