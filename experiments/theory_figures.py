@@ -32,8 +32,7 @@ PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 5
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
 NOISE = np.geomspace(0.1, 30, 11)
 ROUNDS = 2000   # of the online problems
-PROBLEMS = {"online logistic regression": Logistic.random(ROUNDS, 8, seed=0),
-            "random convex quadratics": Quadratics.random(ROUNDS, 8, seed=0)}
+PROBLEMS = {"online logistic regression": Logistic, "random convex quadratics": Quadratics}
 METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
 METHOD_COLOURS = {**COLOURS, "dozatnadam": COLOURS["nadam"]}
 
@@ -116,7 +115,8 @@ def regret_table() -> list[dict]:
     bounds = (-1.0, 1.0)
     rounds = np.unique(np.geomspace(10, ROUNDS, 12).astype(int))
     rows = []
-    for name, problem in PROBLEMS.items():
+    for name, kind in PROBLEMS.items():
+        problem = kind.random(ROUNDS, 8, seed=0)
         dimension = problem.a.shape[-1]
         best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
         for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
