@@ -140,7 +140,8 @@ class Level:
         row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
-        return Judgement(RELATIONS[self.relation](found, self.limit), _sentences([row], False), found.n,
+        verdict = RELATIONS[self.relation](found, self.limit)
+        return Judgement(FAILS if row["diverged"] and verdict == HOLDS else verdict, _sentences([row], False), found.n,
                          pd.DataFrame([row]))
 
 
@@ -150,7 +151,7 @@ class EpochsToTarget:
 
     The target is the other method's running train loss at ``epoch`` in the run with the same seed. Where it lies
     between two epochs, their losses are joined by a line. A run that does not reach it counts as needing one epoch
-    more, the least that it can need, and the claim cannot hold then.
+    more, the least that it can need, and the claim cannot hold then; nor where a run of the method diverged.
     """
 
     experiment: str
@@ -183,16 +184,21 @@ class EpochsToTarget:
             missed = int(np.isinf(needed).sum())
             needed = np.where(np.isinf(needed), self.epoch + 1, needed)
             found = interval(needed / self.epoch)
+            diverged = evidence.diverged(self.experiment, False, self.method)
             verdict = below(found, self.share)
-            verdicts.append(TOO_FEW if missed and verdict == HOLDS else verdict)
+            if verdict == HOLDS and (missed or diverged):
+                verdict = FAILS if diverged else TOO_FEW
+            verdicts.append(verdict)
             rows.append({"method": LABELS[self.method], "target": f"{LABELS[other]}'s of epoch {self.epoch}",
                          "n": found.n, "reached": found.n - missed, "train loss": targets.mean(),
                          "epochs": needed.mean() if len(needed) else math.nan,
-                         "share": found.mean, "low": found.low, "high": found.high, "verdict": verdicts[-1]})
+                         "share": found.mean, "low": found.low, "high": found.high, "diverged": diverged,
+                         "verdict": verdict})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs for {row['target']} ({row['train loss']:.4g}): {row['share']:.2f}"
             f"{_range(row['low'], row['high'], '.2f')}, n = {row['n']}"
             + (f", {row['n'] - row['reached']} never" if row["reached"] < row["n"] else "")
+            + (f", {row['diverged']} diverged" if row["diverged"] else "")
             for row in rows if row["n"])
         numbers = pd.DataFrame(rows)
         return Judgement(all_of(verdicts), finding, int(numbers["n"].min()), numbers)

@@ -107,6 +107,8 @@ def test_best_accuracy_beside_a_number():
                                             (0.9, "above", 0, TOO_FEW), (0.9, "within", 0.003, HOLDS),
                                             (0.91, "within", 0.003, FAILS)):
         assert Level(LOGISTIC, "namsg", relation, level, limit).judge(evidence).verdict == verdict
+    evidence.diverged = lambda *_: 1
+    assert Level(LOGISTIC, "namsg", "above", 0.89).judge(evidence).verdict == FAILS
 
 
 @pytest.mark.parametrize(("losses", "epochs"), [
@@ -125,6 +127,8 @@ def test_epochs_to_another_methods_train_loss():
     assert (row["epochs"], row["share"], row["reached"]) == pytest.approx((np.mean(needed), np.mean(needed) / 4, 3))
     assert row["high"] == pytest.approx(interval(np.array(needed) / 4).high)
     assert found.verdict == HOLDS
+    diverged = rule.judge(MadeUp(runs("adam", adam) + runs("namsg", namsg), diverged=["namsg"]))
+    assert (diverged.verdict, diverged.numbers["diverged"].item()) == (FAILS, 1)
     never = rule.judge(MadeUp(runs("adam", adam) + runs("namsg", [[0.7, 0.6, 0.6, 0.6]] * 3)))
     assert (never.numbers["share"].item(), never.verdict) == (5 / 4, FAILS)
 
