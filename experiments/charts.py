@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 
 def legend(results: Results) -> list[Entry]:
-    """The methods that have runs, with the number of curves, of runs that diverged, and of those that are short."""
+    """The methods that have runs, with the number of those that curves are of, that diverged, and that are short."""
     entries = []
     for method in results.methods:
-        runs = results.runs[results.runs["method"] == method]
-        diverged, short = ((runs["status"] == state).sum() for state in ("diverged", "short"))
-        notes = [f"n = {len(runs) - diverged}", *([f"{diverged} diverged"] if diverged else []),
-                 *([f"{short} short, at epoch {runs['epochs'].min()}"] if short else [])]
+        shown = results.epochs[results.epochs["method"] == method]
+        count = results.count(method)
+        notes = [f"n = {shown['seed'].nunique()}", *(f"{count[status]} {status}" for status in ("diverged", "short")
+                                                     if count[status])]
         entries.append(Entry(method, f"{LABELS[method]} ({', '.join(notes)})", ON_ANY_GROUND[method]))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))

@@ -55,7 +55,7 @@ def _status(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(1, f"{error.filename}: {error.strerror}")
+        return _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return _fail(130, "interrupted; the same command goes on from the last epoch of each run")
 
@@ -200,7 +200,7 @@ def table(options: argparse.Namespace) -> int:
         name = _name(results.experiment, options)
         made = {name: tables.summary(results)}
         if "adam" in set(results.epochs["method"]):   # not if all its runs diverged
-            made[f"{name}_epochs_to_target"] = tables.epochs_to_target(results)
+            made[f"{name}_epochs_to_loss"] = tables.epochs_to_loss(results)
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
     for name, content in made.items():

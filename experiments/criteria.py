@@ -13,12 +13,15 @@ from experiments import paper
 from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, Interval, above, all_of, below, interval, within
 from experiments.evidence import Evidence
 from experiments.results import LABELS
+from experiments.speed import epochs_to_common_loss
 
 MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_accuracy": "test accuracy",
             "best_test_accuracy": "best test accuracy", "overfitting": "test loss less train loss"}
 RELATIVE = ("train_loss", "test_loss")   # compared by their ratio, as the figures' logarithmic axes do
 RELATIONS = {"below": below, "above": above, "within": within}
 TABLE_A2_EXPERIMENT = "cifar10_resnet20"
+# Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
+WHEN = "decided when all the configuration's seeds are run"
 
 
 class Judgement(NamedTuple):
@@ -36,8 +39,8 @@ class Comparison:
 
     ``epochs`` are the first and the last of a stretch over which each run's mean is taken (of 'best_test_accuracy' its
     maximum). Without ``others`` each method is compared with itself, over ``against_epochs``. ``relation`` is 'below',
-    'above' or 'within', of ``limit``: a difference, or a relative one for losses. Every pair must hold. Runs that
-    diverged are left out and counted, and the claim does not hold where any of ``methods`` did.
+    'above' or 'within', of ``limit``: a difference, or a relative one for losses, whose mean is geometric. Every pair
+    must hold. Runs that diverged are left out and counted, and the claim does not hold where any of ``methods`` did.
     """
 
     experiment: str
@@ -53,7 +56,7 @@ class Comparison:
     @property
     def quantity(self) -> str:
         against = f"that of {_listed(self.others)}" if self.others else f"that of {self._against}"
-        relative = "relative difference" if self.measure in RELATIVE else "difference"
+        relative = "geometric mean of the ratio, less 1" if self.measure in RELATIVE else "mean difference"
         values = ", values of our grid search" if self.tuned else ""
         return (f"{MEASURES[self.measure]} of {_listed(self.methods)}, {_stretch(self.epochs)}, against {against}; "
                 f"paired by seed, {relative}{values}")
@@ -65,7 +68,7 @@ class Comparison:
         if self.relation == "within":
             low = math.expm1(-self._limit) if self.measure in RELATIVE else -self.limit
             where = f"between {low:{form}} and {self.limit:{form}}"
-        return f"each 95 % t interval of the mean lies {where}"
+        return f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged; {WHEN}"
 
     @property
     def commands(self) -> list[str]:
@@ -73,15 +76,15 @@ class Comparison:
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
+        seeds = len(evidence.experiment(self.experiment).seeds)
         rows, verdicts = [], []
         for method, other in self._pairs():
             pair = pd.concat([by_seed(curves, method, self.measure, self.epochs),
                               by_seed(curves, other, self.measure, self.against_epochs or self.epochs)],
                              axis=1, join="inner", keys=["value", "against"])
             found = self._difference(pair)
-            diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in (method, other)]
-            verdict = RELATIONS[self.relation](found, self._limit)
-            verdicts.append(FAILS if diverged[0] and verdict == HOLDS else verdict)
+            diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in dict.fromkeys((method, other))]
+            verdicts.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, seeds, *diverged))
             ends = [math.expm1(x) if self.measure in RELATIVE else x for x in found[1:]]
             rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
                          "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
@@ -126,32 +129,29 @@ class Level:
     @property
     def rule(self) -> str:
         where = f"between {-self.limit:g} and {self.limit:g}" if self.relation == "within" else f"{self.relation} 0"
-        return f"the 95 % t interval of the mean lies {where}"
+        return f"the 95 % t interval of the mean lies {where}, and no run diverged; {WHEN}"
 
     @property
     def commands(self) -> list[str]:
         return _runs(self.experiment, [self.method])
 
     def judge(self, evidence: Evidence) -> Judgement:
-        curves = evidence.curves(self.experiment)
-        last = evidence.experiment(self.experiment).epochs
-        values = by_seed(curves, self.method, "best_test_accuracy", (1, last))
+        experiment = evidence.experiment(self.experiment)
+        values = by_seed(evidence.curves(self.experiment), self.method, "best_test_accuracy", (1, experiment.epochs))
         found = interval(values - self.level)
         row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
-        verdict = RELATIONS[self.relation](found, self.limit)
-        return Judgement(FAILS if row["diverged"] and verdict == HOLDS else verdict, _sentences([row], False), found.n,
-                         pd.DataFrame([row]))
+        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, len(experiment.seeds), row["diverged"])
+        return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]))
 
 
 @dataclass(frozen=True)
-class EpochsToTarget:
-    """How soon a method has the train loss that others have at some epoch, as a share of that epoch.
+class EpochsToLoss:
+    """How soon a method has a train loss that others have too, as a share of the epochs that they need for it.
 
-    The target is the other method's running train loss at ``epoch`` in the run with the same seed. Where it lies
-    between two epochs, their losses are joined by a line. A run that does not reach it counts as needing one epoch
-    more, the least that it can need, and the claim cannot hold then; nor where a run of the method diverged.
+    Of two runs with one seed, the train loss is the lowest that both reach by ``epoch``
+    (`experiments.speed.epochs_to_common_loss`). The claim does not hold where a run of the method diverged.
     """
 
     experiment: str
@@ -162,12 +162,13 @@ class EpochsToTarget:
 
     @property
     def quantity(self) -> str:
-        return (f"epochs after which {LABELS[self.method]}'s running train loss is at most that of "
-                f"{_listed(self.others)} in epoch {self.epoch} (same seed), divided by {self.epoch}")
+        return (f"epochs that {LABELS[self.method]} needs to the lowest running train loss that both reach by epoch "
+                f"{self.epoch}, divided by those of {_listed(self.others)}; paired by seed, geometric mean")
 
     @property
     def rule(self) -> str:
-        return f"each 95 % t interval of the mean lies below {self.share:g}, and every run reaches the train loss"
+        return (f"each 95 % t interval of the mean lies below {self.share:g}, and no run of {LABELS[self.method]} "
+                f"diverged; {WHEN}")
 
     @property
     def commands(self) -> list[str]:
@@ -175,40 +176,32 @@ class EpochsToTarget:
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
-        rows, verdicts = [], []
+        seeds = len(evidence.experiment(self.experiment).seeds)
+        rows = []
         for other in self.others:
-            targets = by_seed(curves, other, "train_loss", (self.epoch, self.epoch))
-            runs = curves[(curves["method"] == self.method) & (curves["epoch"] <= self.epoch)]
-            needed = np.array([epochs_to(run.sort_values("epoch")["train_loss"].to_numpy(), targets[seed])
-                               for seed, run in runs.groupby("seed") if seed in targets.index])
-            missed = int(np.isinf(needed).sum())
-            needed = np.where(np.isinf(needed), self.epoch + 1, needed)
-            found = interval(needed / self.epoch)
-            diverged = evidence.diverged(self.experiment, False, self.method)
-            verdict = below(found, self.share)
-            if verdict == HOLDS and (missed or diverged):
-                verdict = FAILS if diverged else TOO_FEW
-            verdicts.append(verdict)
-            rows.append({"method": LABELS[self.method], "target": f"{LABELS[other]}'s of epoch {self.epoch}",
-                         "n": found.n, "reached": found.n - missed, "train loss": targets.mean(),
-                         "epochs": needed.mean() if len(needed) else math.nan,
-                         "share": found.mean, "low": found.low, "high": found.high, "diverged": diverged,
-                         "verdict": verdict})
+            pairs = epochs_to_common_loss(curves, self.method, other, self.epoch)
+            found = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+            diverged = [evidence.diverged(self.experiment, False, name) for name in (self.method, other)]
+            share, low, high = (math.exp(x) for x in found[1:])
+            rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": found.n,
+                         "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
+                         "other epochs": pairs["other_epochs"].mean(), "share": share, "low": low, "high": high,
+                         "diverged": sum(diverged),
+                         "verdict": _decide(below(found, math.log(self.share)), found.n, seeds, *diverged)})
         finding = "; ".join(
-            f"{row['epochs']:.1f} epochs for {row['target']} ({row['train loss']:.4g}): {row['share']:.2f}"
-            f"{_range(row['low'], row['high'], '.2f')}, n = {row['n']}"
-            + (f", {row['n'] - row['reached']} never" if row["reached"] < row["n"] else "")
-            + (f", {row['diverged']} diverged" if row["diverged"] else "")
-            for row in rows if row["n"])
+            f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
+            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"
+            if row["n"] else f"{row['against']}{_diverged(row)}" for row in rows if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
-        return Judgement(all_of(verdicts), finding, int(numbers["n"].min()), numbers)
+        return Judgement(all_of(numbers["verdict"]), finding, int(numbers["n"].min()), numbers)
 
 
 @dataclass(frozen=True)
 class GridCells:
     """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
 
-    A cell is decided by the mean difference over the seeds that both have, as the paper's are by the means of 2 runs.
+    A cell is decided by the mean over the seeds that both have, as the paper's are by the means of 2 runs. The loss of a
+    run that diverged is infinite.
     """
 
     method: str
@@ -230,7 +223,8 @@ class GridCells:
 
     def judge(self, evidence: Evidence) -> Judgement:
         runs = evidence.grid(TABLE_A2_EXPERIMENT).runs
-        losses = runs[runs["status"] == "done"].set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"]
+        losses = runs.set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"].where(
+            (runs["status"] == "done").to_numpy(), math.inf)
         printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
         rows = []
         for alpha, beta2 in printed:
@@ -324,7 +318,7 @@ class Claim(NamedTuple):
     part: str
     where: str
     sentence: str
-    criterion: Comparison | Level | EpochsToTarget | GridCells | BestOfGrid | Computed
+    criterion: Comparison | Level | EpochsToLoss | GridCells | BestOfGrid | Computed
 
 
 def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:
@@ -335,19 +329,19 @@ def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, 
     return rows.groupby("seed")[measure].mean()
 
 
-def epochs_to(losses: np.ndarray, target: float) -> float:
-    """After how many epochs, from 1, a run's loss is at most the target, on lines between its epochs; inf if never."""
-    reached = np.flatnonzero(losses <= target)
-    if not len(reached):
-        return math.inf
-    i = int(reached[0])
-    return 1.0 if i == 0 else float(i + (losses[i - 1] - target) / (losses[i - 1] - losses[i]))
-
-
 def _cell(losses: pd.Series, method: str, alpha: float, beta2: float) -> pd.Series:
     """A cell's train losses by seed."""
     chosen = [losses.index.get_level_values(i) == value for i, value in enumerate((method, alpha, beta2))]
     return losses[np.logical_and.reduce(chosen)].droplevel([0, 1, 2])
+
+
+def _decide(verdict: str, pairs: int, seeds: int, diverged: int, others_diverged: int = 0) -> str:
+    """The verdict of an interval of so many pairs, where runs may have diverged or be still to come."""
+    if diverged:
+        return FAILS
+    if pairs + others_diverged < seeds and verdict in (HOLDS, FAILS) or others_diverged and not pairs:
+        return TOO_FEW
+    return verdict
 
 
 def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
@@ -359,11 +353,17 @@ def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[
 
 def _sentences(rows: Sequence[dict], relative: bool) -> str:
     def one(row):
+        if not row["n"]:
+            return f"{row['method']}, {row['against']}{_diverged(row)}"
         change = f"{row['difference']:+.1%}" if relative else f"{row['difference']:+.4f}"
         ends = _range(row["low"], row["high"], "+.1%" if relative else "+.4f")
         return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
-                f"n = {row['n']}" + (f", {row['diverged']} diverged" if row["diverged"] else ""))
+                f"n = {row['n']}{_diverged(row)}")
     return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
+
+
+def _diverged(row: dict) -> str:
+    return f", {row['diverged']} diverged" if row["diverged"] else ""
 
 
 def _range(low: float, high: float, form: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,20 @@ SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
 PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the latter two draw the rendered digits
 
 
-def describe(device: str, threads: int, kernel: str) -> dict[str, Any]:
-    """The environment of this process; ``kernel`` is the implementation that made the optimizer's steps."""
+@lru_cache(maxsize=None)
+def code() -> dict[str, Any]:
+    """The commit that the sources are of, and whether they differ from it, when this process first asks.
+
+    What is changed or committed later is not what a process runs that has loaded its modules.
+    """
     changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES)
+    return {"commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+            "dirty": None if changes is None else bool(changes)}
+
+
+def describe(device: str, threads: int, kernel: str) -> dict[str, Any]:
+    """The rest of the environment; ``kernel`` is the implementation that made the optimizer's steps."""
     return {
-        "commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
-        "dirty": None if changes is None else bool(changes),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "system": platform.platform(),
         "processor": _cpu() if device == "cpu" else _gpu(int(device.partition(":")[2])),

@@ -41,15 +41,12 @@ class Evidence:
 
         ``overfitting`` is the test loss less the running train loss.
         """
-        found = self.runs(name, tuned)
-        done = found.runs[found.runs["status"] == "done"][["method", "seed"]]
-        epochs = found.epochs.merge(done, on=["method", "seed"])
+        epochs = self.runs(name, tuned).complete
         return epochs.assign(overfitting=epochs["test_loss"] - epochs["train_loss"])
 
     def diverged(self, name: str, tuned: bool, method: str) -> int:
         """How many of a method's runs diverged."""
-        runs = self.runs(name, tuned).runs
-        return int(((runs["method"] == method) & (runs["status"] == "diverged")).sum())
+        return self.runs(name, tuned).count(method)["diverged"]
 
     def _grid(self, name: str) -> Grid:
         """What is recorded of an experiment's grid search."""

@@ -90,8 +90,8 @@ def _draw_curve(panel, results: Results, method: str, column: str) -> None:
 
 
 def _legend(results: Results, method: str) -> str:
-    diverged = (results.runs[results.runs["method"] == method]["status"] == "diverged").sum()
     n = results.epochs[results.epochs["method"] == method]["seed"].nunique()
+    diverged = results.count(method)["diverged"]
     return f"{LABELS[method]} (n = {n}" + (f", {diverged} diverged)" if diverged else ")")
 
 

@@ -20,7 +20,9 @@ def build(model: Mapping[str, Any], seed: int, context: mx.Context) -> nn.Hybrid
     mx.random.seed(seed)
     networks = {"logistic_regression": logistic_regression, "mnist_cnn": mnist_cnn,
                 "cifar_resnet20_v1": cifar_resnet20_v1}
-    net = networks[model["name"]](context)
+    # With names as in a new process: gluon.Trainer sorts by them, and batchnorm10 would come before batchnorm9.
+    with mx.name.NameManager():
+        net = networks[model["name"]](context)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 

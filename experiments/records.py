@@ -27,10 +27,10 @@ from filelock import FileLock, Timeout
 
 from experiments.errors import RecordError, UsageError
 
-# Step size and eta are those of the epoch's last update; train_loss is the mean over the epoch's examples as they were
+# Step sizes and eta are those of the epoch's last update, as `namsg_mx.optimizers.base.LastUpdate` has them; train_loss is the mean over the epoch's examples as they were
 # trained on, train_loss_full that over the whole training set after the epoch, in inference mode.
-EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "train_loss", "train_loss_full", "test_loss",
-                 "test_accuracy")
+EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "sgd_learning_rate", "train_loss", "train_loss_full",
+                 "test_loss", "test_accuracy")
 SECONDS_COLUMNS = ("epoch", "training", "evaluation")
 INTEGER_COLUMNS = ("epoch", "updates")
 POSITION = "position.json"   # the member of a checkpoint that says after which epoch it was taken
@@ -80,21 +80,33 @@ class RunRecord:
         except Timeout:
             return True
 
+    def made_with(self, settings: Mapping[str, Any], seed: int) -> str | None:
+        """In words, the kvstore and workers that the run is recorded with; None where nothing is recorded.
+
+        RecordError if it is recorded with other settings or another seed.
+        """
+        recorded = self._read_config()
+        if recorded is None:
+            return None
+        if (recorded["settings"], recorded["seed"]) != (settings, seed):
+            raise RecordError(f"{self._config}: is not the configuration of this run")
+        return _describe(recorded.get("distributed"))
+
     def check(self, config: Mapping[str, Any]) -> None:
         """UsageError if the run is recorded with other threads, device or workers, RecordError if it is another run."""
-        recorded = read_json(self._config, ("settings", "seed", "threads", "device"))
+        recorded, made = self._read_config(), self.made_with(config["settings"], config["seed"])
         if recorded is None:
             return
         for key, option in (("threads", "--threads"), ("device", "--device")):
             if recorded[key] != config[key]:
                 raise UsageError(f"{self.folder}: recorded with {key} {recorded[key]}, which fixes its numbers; asked "
                                  f"for {config[key]}: use {option} {recorded[key]}, or another --results")
-        before, now = (content.get("distributed") for content in (recorded, config))
-        if before != now:
-            raise UsageError(f"{self.folder}: recorded with {_describe(before)}, which fixes its numbers; asked for "
-                             f"{_describe(now)}: use another --results")
-        if any(recorded[key] != config[key] for key in ("settings", "seed")):
-            raise RecordError(f"{self._config}: is not the configuration of this run")
+        if made != _describe(config.get("distributed")):
+            raise UsageError(f"{self.folder}: recorded with {made}, which fixes its numbers; asked for "
+                             f"{_describe(config.get('distributed'))}: use another --results")
+
+    def _read_config(self) -> dict[str, Any] | None:
+        return read_json(self._config, ("settings", "seed", "threads", "device"))
 
     # Writing
 

@@ -128,7 +128,7 @@ def _tables(evidence: Evidence) -> list[Block]:
         command = _command("table", found) + " --partial" + " --tuned" * tuned
         blocks.append(_block(tables.summary(found), command))
         if "adam" in set(found.epochs["method"]) and not tuned:
-            blocks.append(_block(tables.epochs_to_target(found), command))
+            blocks.append(_block(tables.epochs_to_loss(found), command))
     found, grid = evidence.runs(claims.CIFAR), evidence.grid(claims.CIFAR)
     if not found.epochs.empty:
         blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "

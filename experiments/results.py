@@ -21,8 +21,9 @@ class Results(NamedTuple):
     """Runs of one experiment, up to the epoch where its configuration ends.
 
     ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (complete
-    ones). ``epochs``: one row per run and epoch with columns method, seed and those of epochs.csv, without the runs
-    that diverged, as a mean over the rest of their epochs would hide that.
+    ones). ``epochs``: one row per run and epoch with columns method, seed and those of epochs.csv; a method's runs all
+    have as many, so that means are of one epoch. They are its complete runs, or, where it has none, its short ones up
+    to the last epoch that each of them has; without those that diverged, as means over the rest would hide that.
     """
 
     experiment: Experiment
@@ -32,6 +33,17 @@ class Results(NamedTuple):
     @property
     def methods(self) -> list[str]:
         return list(self.runs["method"].unique())
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """``epochs`` of the runs that are done."""
+        done = self.runs[self.runs["status"] == "done"][["method", "seed"]]
+        return self.epochs.merge(done, on=["method", "seed"])
+
+    def count(self, method: str) -> dict[str, int]:
+        """How many of a method's runs have each status."""
+        statuses = self.runs[self.runs["method"] == method]["status"]
+        return {status: int((statuses == status).sum()) for status in ("done", "diverged", "short")}
 
     def only(self, methods: Sequence[str]) -> Results:
         """The runs of these methods."""
@@ -51,18 +63,34 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
 
 def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
          seeds: Sequence[int] | None = None) -> tuple[Results, list[tuple[Run, int]]]:
-    """What is recorded of an experiment, and the runs that are missing or short with their epochs."""
+    """What is recorded of an experiment, and the runs that are missing or short with their epochs.
+
+    RecordError for records that are damaged, of other settings, or of runs that were made in different ways.
+    """
     runs, epochs, short = [], [], []
-    for run in experiment.runs(methods, seeds):
+    chosen = experiment.runs(methods, seeds)
+    _check_alike(chosen, results)
+    for run in chosen:
         status, rows = read_run(RunRecord(results / run.folder), experiment.epochs)
         if status == "short":
             short.append((run, len(rows)))
         if rows or status == "diverged":
             runs.append((run.method, run.seed, status, len(rows)))
-        if status != "diverged":
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
-    return Results(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]),
-                   pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS])), short
+    found = pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"])
+    return Results(experiment, found, _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
+                   ), short
+
+
+def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `Results.epochs`, of all that are recorded."""
+    kept = [epochs[:0]]
+    for method, of_method in runs.groupby("method", sort=False):
+        done, short = (of_method[of_method["status"] == status] for status in ("done", "short"))
+        shown = short if done.empty else done
+        rows = epochs[(epochs["method"] == method) & epochs["seed"].isin(shown["seed"])]
+        kept.append(rows[rows["epoch"] <= shown["epochs"].min()])
+    return pd.concat(kept, ignore_index=True)
 
 
 class Grid(NamedTuple):
@@ -96,6 +124,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     """What is recorded of a grid search, and the runs that are missing or short with their epochs."""
     runs, short = [], []
     chosen = experiment.grid(methods, seeds)
+    _check_alike([run for run, _ in chosen], results)
     for run, point in chosen:
         status, rows = read_run(RunRecord(results / run.folder), experiment.tuning.epochs)
         if status == "short":
@@ -106,6 +135,23 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     coordinates = list(dict.fromkeys(name for _, point in chosen for name in point))
     return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,
                 pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])), short
+
+
+def _check_alike(runs: Sequence[Run], results: Path) -> None:
+    """RecordError if records are not of these runs, or if they were made with different kvstores or numbers of workers.
+
+    These are other algorithms (dist_async), or other batches. Threads and devices change roundings alone.
+    """
+    first = None
+    for run in runs:
+        record = RunRecord(results / run.folder)
+        made = record.made_with(run.settings, run.seed)
+        if made is None:
+            continue
+        if first is not None and made != first[1]:
+            raise RecordError(f"{first[0].folder} was made with {first[1]}, {record.folder} with {made}: keep them in "
+                              "different --results")
+        first = first or (record, made)
 
 
 def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:

@@ -30,7 +30,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     """The status of an experiment's default methods, and of others that have records, as JSON can hold it.
 
     ``seconds_left`` is what one process would need for the rest, None where nothing is recorded to tell it from.
-    ``grid`` has the same of its grid search, counted over all methods, and is None where it has none.
+    ``grid`` has the same of the default methods' grid search, counted together, and is None where it has none.
     """
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
@@ -39,8 +39,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     return {
         "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
-        "failed": {str(s.run.folder): s.reason for s in statuses if s.state == "failed"},
-        "seconds_left": _seconds_left(statuses, experiment.epochs),
+        "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),
         "grid": _survey_grid(experiment, results) if experiment.tuning else None,
     }
 
@@ -50,7 +49,7 @@ def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
     statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run, _ in experiment.grid()]
     count = Counter(s.state for s in statuses)
     return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
-            "seconds_left": _seconds_left(statuses, epochs)}
+            "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, epochs)}
 
 
 def describe(status: dict[str, Any]) -> str:
@@ -59,13 +58,18 @@ def describe(status: dict[str, Any]) -> str:
              "  {:12}".format("method") + "".join(f"{state:>11}" for state in STATES)]
     for method, counts in status["methods"].items():
         lines.append(f"  {method:12}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
-    lines += [f"  failed: {folder}: {reason}" for folder, reason in status["failed"].items()]
+    failed = {**status["failed"], **(status["grid"] or {"failed": {}})["failed"]}
+    lines += [f"  failed: {folder}: {reason}" for folder, reason in failed.items()]
     lines.append(f"  time left: {_time_left(status['seconds_left'])}")
     if status["grid"]:
         runs = ", ".join(f"{n} {state}" for state, n in status["grid"]["runs"].items() if n)
         lines.append(f"  grid search, {status['grid']['epochs']} epochs: {runs}; time left: "
                      f"{_time_left(status['grid']['seconds_left'])}")
     return "\n".join(lines)
+
+
+def _failed(statuses: Sequence[RunStatus]) -> dict[str, str]:
+    return {str(s.run.folder): s.reason for s in statuses if s.state == "failed"}
 
 
 def _time_left(seconds: float | None) -> str:

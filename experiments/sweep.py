@@ -92,10 +92,10 @@ def attempt(run: Run, options: Options, report: Callable[[int], None], *workers)
     except RecordError as error:
         return FAILED, str(error)
     except OSError as error:   # a full disk, a folder that is read-only
-        return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror}"
+        return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror or error}"
     except Exception as error:
         traceback.print_exc()
-        return FAILED, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return FAILED, f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
 def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:

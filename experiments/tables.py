@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+import numpy as np
 import pandas as pd
 
 from experiments import paper, selection
+from experiments.comparison import interval
 from experiments.results import LABELS, Grid, Results
+from experiments.speed import epochs_to_common_loss
 
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
@@ -42,11 +45,11 @@ def _markdown(table: Table) -> str:
 # One experiment's results
 
 def summary(results: Results) -> Table:
-    """One row per method, at the last epoch that its runs have.
+    """One row per method, at the last epoch of the runs that `Results.epochs` has of it.
 
     Numbers: method; its hyper-parameters; n, the runs that the numbers are of; seeds, the runs that the configuration
-    asks for; diverged, the runs left out; epochs, the fewest that any run has; and ``*_mean`` and ``*_std`` (of a
-    sample; empty for one run) over the runs of each measure at the run's last epoch, or of its best_test_accuracy.
+    asks for; diverged, the runs left out; epochs, the last one; and ``*_mean`` and ``*_std`` (of a sample; empty for
+    one run) over the runs of each measure at that epoch, or of their best_test_accuracy.
     """
     numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
     cells = [{
@@ -61,12 +64,10 @@ def summary(results: Results) -> Table:
 
 def _summary(results: Results, method: str) -> dict:
     epochs = results.epochs[results.epochs["method"] == method]
-    runs = results.runs[results.runs["method"] == method]
-    diverged = runs["status"] == "diverged"
     last = epochs.sort_values("epoch").groupby("seed").last()
     last["best_test_accuracy"] = epochs.groupby("seed")["test_accuracy"].max()
     row = {"method": method, **_parameters(results, method), "n": len(last), "seeds": len(results.experiment.seeds),
-           "diverged": diverged.sum(), "epochs": runs["epochs"][~diverged].min()}
+           "diverged": results.count(method)["diverged"], "epochs": epochs["epoch"].max()}
     for measure in MEASURES:
         row[f"{measure}_mean"], row[f"{measure}_std"] = last[measure].mean(), last[measure].std()
     return row
@@ -79,43 +80,42 @@ def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]
             for name in HYPERPARAMETERS}
 
 
-def epochs_to_target(results: Results, reference: str = "adam") -> Table:
-    """How many epochs each method needs to reach the train loss that ``reference`` has at some of its epochs.
+def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
+    """How many epochs each method needs to a train loss, as a share of those that ``reference`` needs.
 
-    The targets are the means over the seeds of the reference's running train loss at a quarter, half and all of its
-    epochs before the step size first drops (of all epochs where it does not). A run reaches a target in the first epoch
-    whose running train loss is at most that. Numbers: method, target, reference_epoch, n (runs), reached (of them),
-    epochs_mean and epochs_std over the runs that reached it.
+    The train loss is the lowest that both runs of a pair with one seed reach (`speed.epochs_to_common_loss`) by a
+    quarter, half and all of the reference's epochs before its step size first drops (all where it does not). Numbers:
+    method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means over the pairs), and share, low and high:
+    the geometric mean of the ratio of these epochs with its 95 % t interval.
     """
-    constant = _before_the_drop(results.epochs)
-    means = constant[constant["method"] == reference].groupby("epoch")["train_loss"].mean()
-    last = int(means.index.max())
+    last = _last_before_the_drop(results.epochs[results.epochs["method"] == reference])
     rows = []
     for method in results.methods:
-        runs = results.epochs[results.epochs["method"] == method]
-        for epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
-            reached = runs[runs["train_loss"] <= means[epoch]].groupby("seed")["epoch"].min()
-            rows.append({"method": method, "target": means[epoch], "reference_epoch": epoch,
-                         "n": runs["seed"].nunique(), "reached": len(reached), "epochs_mean": reached.mean(),
-                         "epochs_std": reached.std()})
+        for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
+            pairs = epochs_to_common_loss(results.epochs, method, reference, by_epoch)
+            found = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+            share, low, high = np.exp(found[1:])
+            rows.append({"method": method, "by_epoch": by_epoch, "n": found.n, "train_loss": pairs["train_loss"].mean(),
+                         "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
+                         "share": share, "low": low, "high": high})
     numbers = pd.DataFrame(rows)
-    cells = [{"method": LABELS[method], **{
-        f"train loss {row['target']:.4f} ({LABELS[reference]}'s at epoch {row['reference_epoch']})":
-            _epochs_reached(row) for _, row in group.iterrows()}}
-        for method, group in numbers.groupby("method", sort=False)]
-    return Table(f"{results.experiment.title}: epochs to reach a train loss", numbers, pd.DataFrame(cells))
+    cells = [{"method": LABELS[method], "n": f"{of_method['n'].iloc[0]}", **{
+        f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
+        for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
+    return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
+                 pd.DataFrame(cells))
 
 
-def _before_the_drop(epochs: pd.DataFrame) -> pd.DataFrame:
-    first = epochs.groupby("method")["learning_rate"].transform("first")
-    return epochs[epochs["learning_rate"] == first]
+def _last_before_the_drop(epochs: pd.DataFrame) -> int:
+    epochs = epochs.sort_values("epoch")
+    return int(epochs["epoch"][epochs["learning_rate"] == epochs["learning_rate"].iloc[0]].max())
 
 
-def _epochs_reached(row: pd.Series) -> str:
-    if not row["reached"]:
-        return f"none of {row['n']}"
-    mean = _mean_and_deviation(row["epochs_mean"], row["epochs_std"], 1)
-    return mean if row["reached"] == row["n"] else f"{mean} ({row['reached']} of {row['n']})"
+def _share(row: pd.Series) -> str:
+    if not row["n"]:
+        return ""
+    ends = f" ({row['low']:.2f} to {row['high']:.2f})" if row["n"] > 1 else ""
+    return f"{row['share']:.2f}{ends}: {row['epochs']:.1f} of {row['reference_epochs']:.1f}"
 
 
 # The supplement's tables
@@ -178,16 +178,19 @@ def table_a2(grid: Grid) -> Table:
 
 
 def table_a3(results: Results) -> Table:
-    """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours."""
+    """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours.
+
+    Of complete runs alone, as the last epochs of others are not those of the paper.
+    """
     rows = []
     for method in results.methods:
-        epochs = results.epochs[results.epochs["method"] == method].sort_values("epoch")
+        epochs = results.complete[results.complete["method"] == method].sort_values("epoch")
         by_seed = epochs.groupby("seed")["test_accuracy"]
         last, best = by_seed.apply(lambda accuracy: accuracy.tail(LAST_EPOCHS).mean()), by_seed.max()
         (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
             paper.printed_name(method), ((float("nan"),) * 2,) * 2)
         rows.append({"method": method, "n": len(last), "seeds": len(results.experiment.seeds),
-                     "diverged": (results.runs[results.runs["method"] == method]["status"] == "diverged").sum(),
+                     "diverged": results.count(method)["diverged"],
                      "last_paper_mean": paper_last, "last_paper_std": paper_last_std,
                      "last_mean": last.mean(), "last_std": last.std(),
                      "best_paper_mean": paper_best, "best_paper_std": paper_best_std,

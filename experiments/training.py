@@ -40,6 +40,7 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
     Raises `experiments.records.Busy` if another process is at it, UsageError for data or a device that is not there,
     RecordError for records that cannot be gone on from.
     """
+    code = environment.code()
     record = workers.record(RunRecord(options.results / run.folder))
     with record.lock():
         if record.is_complete(options.epochs):   # made by another process since this one was asked to
@@ -51,7 +52,8 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:
-                record.add_environment(epoch, environment.describe(options.device, options.threads, training.kernel()))
+                made_with = environment.describe(options.device, options.threads, training.kernel())
+                record.add_environment(epoch, {**code, **made_with})
             if not all(row[loss] is None or math.isfinite(row[loss]) for loss in LOSSES):
                 record.finish(epoch - 1, "diverged")
                 return
@@ -100,9 +102,8 @@ class Training:
             train_loss_full = self._evaluate(self._data.train)[0] if full else None
             test_loss, test_accuracy = self._evaluate(self._data.test)
         updates = epoch * self._updates_per_epoch
-        learning_rate, eta = self._rates(updates)
         row = {
-            "epoch": epoch, "updates": updates, "learning_rate": learning_rate, "eta": eta,
+            "epoch": epoch, "updates": updates, **self._rates(updates),
             "train_loss": train_loss, "train_loss_full": train_loss_full,
             "test_loss": test_loss, "test_accuracy": test_accuracy,
         }
@@ -172,14 +173,18 @@ class Training:
         """The mean over all elements, those of the other workers too."""
         return self._workers.mean(mx.nd.concat(*arrays, dim=0).asnumpy())
 
-    def _rates(self, updates: int) -> tuple[float, float | None]:
-        """Step size and eta of the latest of so many updates."""
+    def _rates(self, updates: int) -> dict[str, float | None]:
+        """Step size, eta and SGD's step size of the latest of so many updates; None where a method has no such thing.
+        """
+        names = ("eta", "sgd_learning_rate")
         if not self._workers.updates_on_servers:
-            return self._trainer.learning_rate, getattr(self._last_update(), "eta", None)
+            last = self._last_update()
+            return {"learning_rate": self._trainer.learning_rate, **{name: getattr(last, name, None) for name in names}}
         optimizer = self._trainer.optimizer   # has made no update: its copies on the servers have
         optimizer.num_update = updates
-        eta = getattr(optimizer, "eta", None)
-        return optimizer.learning_rate, eta(updates - 1) if callable(eta) else eta
+        settings = {name: getattr(optimizer, name, None) for name in names}
+        return {"learning_rate": optimizer.learning_rate,
+                **{name: value(updates - 1) if callable(value) else value for name, value in settings.items()}}
 
     def _last_update(self):
         """What ran, as our optimizers tell it; None for MXNet's own."""

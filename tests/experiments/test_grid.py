@@ -113,6 +113,16 @@ def test_status_counts_the_grid_search(searched, tmp_path):
     assert "grid search, 2 epochs: 8 missing" in experiments("status", path, "--results", tmp_path).stdout
 
 
+def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
+    path, results, _ = searched
+    shutil.copytree(results, tmp_path / "results")
+    run = config.load(path).grid()[0].run
+    (tmp_path / "results" / run.folder / "done.json").write_text("{")
+    status = experiments("status", path, "--results", tmp_path / "results").stdout
+    assert f"failed: {run.folder}: " in status
+    assert "done.json: damaged" in status
+
+
 def test_what_is_missing_is_refused(searched, tmp_path):
     path, _, _ = searched
     result = experiments("table", "A1", "--config", path, "--results", tmp_path)

@@ -108,6 +108,14 @@ def test_spare_channels_of_the_cnn_stay_zero(method, arguments):
             assert (p.data().asnumpy()[spare] == (1 if name.endswith("gamma") else 0)).all(), name
 
 
+@pytest.mark.parametrize("name", STOCK)
+def test_parameters_have_the_same_names_in_every_network_of_a_process(name):
+    """Gluon counts layers by process, and gluon.Trainer sorts by names: batchnorm10 would come before batchnorm9."""
+    first, *others = ([p.name for p in build(name).collect_params().values()] for _ in range(5))
+    assert all(other == first for other in others)
+    assert any("batchnorm0" in each for each in first)
+
+
 def test_cnn_in_numpy():
     """In inference, where every layer is one formula: 5x5 filters, no padding, no ReLU after the convolutions."""
     net = build("mnist_cnn")

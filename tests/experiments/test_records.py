@@ -111,7 +111,7 @@ def test_rows_that_the_checkpoint_promises_must_be_there(tmp_path):
         record.begin(CONFIG)
 
 
-@pytest.mark.parametrize("damage", [b"2,10,x,,1,1,1,1", b"7,10,1,,1,1,1,1", b"2,10,1", b"\xff"])
+@pytest.mark.parametrize("damage", [b"2,10,x,,,1,1,1,1", b"7,10,1,,,1,1,1,1", b"2,10,1", b"\xff"])
 def test_a_damaged_row_is_named_with_its_line(tmp_path, damage):
     record = record_of(tmp_path, 3)
     lines = record.epochs.path.read_bytes().split(b"\n")

@@ -59,7 +59,7 @@ def page(tmp_path_factory):
 
 def test_it_holds_what_is_recorded(page):
     text = html.unescape(page.read_text(encoding="utf-8").partition("<script>")[0])
-    for wanted in ("commit 0123456789, a processor", "NAMSG (n = 3)", "SGD (n = 3, 1 short, at epoch 12)",
+    for wanted in ("commit 0123456789, a processor", "NAMSG (n = 3)", "SGD (n = 2, 1 short)",
                    "python -m experiments table configs/mnist_logistic.yaml --method sgd adam nadam amsgrad namsg",
                    "Sensitivity to α: Logistic regression on MNIST", "Nothing recorded yet"):
         assert wanted in text

@@ -77,6 +77,18 @@ def test_the_recorded_step_size_drops_where_the_configuration_says(tmp_path):
         assert [row["learning_rate"] for row in record.epochs.rows()] == pytest.approx([0.005, 0.005, 0.0005, 0.0005])
 
 
+def test_the_recorded_step_size_of_sgd_is_that_of_the_epochs_last_update(tmp_path):
+    """SWNTS switches at k = 7, and its step size follows the drop; NAMSB's has a schedule of its own."""
+    def sgd_learning_rates(method):
+        return [row["sgd_learning_rate"] for row in make(tmp_path, method, 4)[1].epochs.rows()]
+
+    before, measured, *dropped = sgd_learning_rates("swnts1")
+    assert before is None and measured > 0.005
+    assert dropped == pytest.approx([measured / 10] * 2)
+    assert sgd_learning_rates("namsb") == pytest.approx([0.005, 0.005, 0.0005, 0.0005])
+    assert sgd_learning_rates("adam") == [None] * 4
+
+
 def test_the_full_train_loss_is_there_in_its_epochs_only(tmp_path):
     _, record = make(tmp_path, "adam", 4)
     assert [row["train_loss_full"] is None for row in record.epochs.rows()] == [True, False, True, False]

@@ -9,7 +9,10 @@ import time
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
+from experiments import config, training
+from experiments.config import Options
 from experiments.records import RunRecord
+from experiments.sweep import FAILED, attempt
 
 # Long enough to be killed in any part of it.
 SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0").replace("epochs: 3", "epochs: 6")
@@ -103,6 +106,22 @@ def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
     status = experiments("status", path, "--results", tmp_path)
     assert "failed: tiny/adam/" in status.stdout
     assert checkpoint.read_bytes() == b"no zip file"
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
+    (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),
+    (PermissionError(13, "Permission denied", "a file"), "a file: Permission denied")])
+def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reason):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(training, "train", fail)
+    run = config.load(write_config(tmp_path)).runs()[0]
+    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    assert kind == FAILED
+    assert text.endswith(reason)
+    assert "\n" not in text and "None" not in text
 
 
 def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):

@@ -32,23 +32,35 @@ def test_the_summary_has_mean_deviation_and_n(tmp_path):
     assert (namsg["n"], namsg["diverged"]) == (1, 1)
 
 
-def test_epochs_to_a_train_loss(tmp_path):
-    """ADAM's means are 1.0, 0.6, 0.5, 0.4; the targets are those of epochs 1, 2 and 4."""
+def test_epochs_to_a_train_loss_as_a_share_of_adams(tmp_path):
+    """By epochs 1, 2 and 4; NAMSG's seed 1 ends above ADAM, so that its own last loss, 0.41, is the one they share."""
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("adam", 1): [1.0, 0.6, 0.5, 0.4],
-                                    ("namsg", 0): [0.7, 0.4, 0.3, 0.2], ("namsg", 1): [0.6, 0.5, 0.45, 0.41]})
-    numbers = tables.epochs_to_target(results).numbers
-    namsg = numbers[numbers["method"] == "namsg"].set_index("reference_epoch")
-    assert list(namsg["target"]) == [1.0, 0.6, 0.4]
-    assert list(namsg["epochs_mean"]) == [1.0, 1.5, 2.0]
-    assert list(namsg["reached"]) == [2, 2, 1]
-    adam = numbers[numbers["method"] == "adam"].set_index("reference_epoch")
-    assert list(adam["epochs_mean"]) == [1, 2, 4]
+                                    ("namsg", 0): [0.7, 0.5, 0.4, 0.2], ("namsg", 1): [0.6, 0.5, 0.45, 0.41]})
+    table = tables.epochs_to_loss(results)
+    namsg = table.numbers[table.numbers["method"] == "namsg"].set_index("by_epoch")
+    assert list(namsg.index) == [1, 2, 4]
+    assert list(namsg["train_loss"]) == pytest.approx([1.0, 0.6, 0.405])
+    assert list(namsg["epochs"]) == pytest.approx([1, 1.25, 3.5])   # 1 and 1, 1.5 and 1, 3 and 4
+    assert list(namsg["reference_epochs"]) == pytest.approx([1, 2, 3.95])
+    assert namsg["share"][4] == pytest.approx((3 / 4 * 4 / 3.9)**0.5)
+    adam = table.numbers[table.numbers["method"] == "adam"]
+    assert set(adam["share"]) == {1.0}
+    assert list(table.cells["method"]) == ["NAMSG"]
+    assert table.cells["by epoch 4"].item().endswith(": 3.5 of 4.0")
+
+
+def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.1], ("namsg", 0): [0.7, 0.5, 0.4, 0.1]})
+    results.epochs.loc[results.epochs["epoch"] == 4, "learning_rate"] = 0.01
+    assert tables.epochs_to_loss(results).numbers["by_epoch"].max() == 3
 
 
 def test_table_a3_takes_the_last_five_epochs_and_the_best(tmp_path):
     accuracies = {("adam", 0): [0.1, 0.9, 0.5, 0.6, 0.7, 0.8, 0.4]}
     results = results_of(tmp_path, {("adam", 0): [0.5] * 7}, accuracies)
     row = tables.table_a3(results).numbers.iloc[0]
+    short = results._replace(runs=results.runs.assign(status="short"))
+    assert tables.table_a3(short).cells["best of each run, ours"].item() == ""
     assert row["last_mean"] == pytest.approx((0.5 + 0.6 + 0.7 + 0.8 + 0.4) / 5)
     assert row["best_mean"] == 0.9
     assert (row["last_paper_mean"], row["best_paper_std"]) == (0.9052, 0.0033)

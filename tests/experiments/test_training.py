@@ -95,6 +95,17 @@ def test_more_epochs_go_on_from_the_checkpoint_to_the_bit(tmp_path, method):
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
+def test_a_network_with_batchnorm_goes_on_to_the_bit_whatever_the_process_built_before(tmp_path):
+    """A checkpoint has the states in the order of the parameters' names, which Gluon counts in each process."""
+    run = tiny_run(tmp_path, text=CONFIG.replace("logistic_regression", "mnist_cnn"))
+    make(run, tmp_path / "whole", 2)
+    for epochs in (1, 2):
+        for _ in range(2):
+            models.build(run.settings["model"], 0, mx.cpu())
+        make(run, tmp_path / "parts", epochs)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
 def test_asked_for_fewer_epochs_nothing_that_was_complete_is_lost(tmp_path):
     run = tiny_run(tmp_path)
     make(run, tmp_path, 2)

@@ -1,0 +1,69 @@
+"""Which of the recorded runs means are of, and records that do not belong together."""
+
+import pytest
+from tiny_experiment import write_config
+
+from experiments import config, results
+from experiments.config import Options
+from experiments.errors import RecordError
+from experiments.records import EPOCH_COLUMNS, RunRecord
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return config.load(write_config(tmp_path))   # 3 epochs, seeds 0 and 1
+
+
+def record(folder, run, epochs, distributed=None, status="done"):
+    """A run as training leaves it after so many epochs."""
+    made = RunRecord(folder / run.folder)
+    with made.lock():
+        made.begin(run.record(Options(folder, 3, None, "cpu", 1, None, distributed)))
+        for epoch in range(1, epochs + 1):
+            row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": epoch}
+            made.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
+        if epochs == 3 or status == "diverged":
+            made.finish(epochs, status)
+
+
+def shown(experiment, folder, method="adam"):
+    """By seed, the last epoch of the runs that means are of."""
+    epochs = results.read(experiment, folder)[0].epochs
+    return epochs[epochs["method"] == method].groupby("seed")["epoch"].max().to_dict()
+
+
+@pytest.mark.parametrize(("made", "expected"), [
+    ((3, 3), {0: 3, 1: 3}), ((3, 1), {0: 3}), ((2, 1), {0: 1, 1: 1}), ((2, 0), {0: 2}), ((0, 0), {})])
+def test_means_are_of_complete_runs_or_of_an_epoch_that_all_have(experiment, tmp_path, made, expected):
+    for run, epochs in zip(experiment.runs(["adam"]), made):
+        if epochs:
+            record(tmp_path, run, epochs)
+    assert shown(experiment, tmp_path) == expected
+
+
+def test_runs_that_diverged_are_counted_and_left_out(experiment, tmp_path):
+    first, second = experiment.runs(["adam"])
+    record(tmp_path, first, 2, status="diverged")
+    record(tmp_path, second, 1)
+    found = results.read(experiment, tmp_path)[0]
+    assert found.count("adam") == {"done": 0, "diverged": 1, "short": 1}
+    assert shown(experiment, tmp_path) == {1: 1}
+    assert found.complete.empty
+
+
+def test_runs_of_different_kvstores_are_not_pooled(experiment, tmp_path):
+    asynchronous = {"kvstore": "dist_async", "workers": 2, "updates_on": "servers"}
+    one, two = experiment.runs(["adam"])
+    record(tmp_path, one, 3)
+    record(tmp_path, two, 3, asynchronous)
+    with pytest.raises(RecordError, match="seed0 was made with no --kvstore, .*seed1 with --kvstore dist_async, 2"):
+        results.read(experiment, tmp_path)
+    assert results.read(experiment, tmp_path, seeds=[1])[0].count("adam")["done"] == 1
+
+
+def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
+    one, two = experiment.runs(["adam"])
+    record(tmp_path, one, 3)
+    (tmp_path / one.folder).rename(tmp_path / two.folder)
+    with pytest.raises(RecordError, match="seed1/config.json: is not the configuration of this run"):
+        results.read(experiment, tmp_path)
