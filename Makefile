@@ -21,7 +21,7 @@ GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
 .PHONY: demo test test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
-$(INSTALLED): setup.py pyproject.toml
+$(INSTALLED): setup.py pyproject.toml namsg_mx/kernels/cpu.cc namsg_mx/kernels/step.h
 	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
@@ -75,5 +75,5 @@ test-pythons:
 	set -e; for python in $(PYTHONS); do \
 		$$python -m venv .venv-$$python; \
 		.venv-$$python/bin/python -m pip install --quiet '.[theory]' pytest hypothesis setuptools wheel; \
-		.venv-$$python/bin/python -m pytest tests/namsg_mx; \
+		.venv-$$python/bin/pytest tests/namsg_mx; \
 	done

@@ -50,14 +50,14 @@ class ParameterAverage:
     def __init__(self, params, decay=0.999):
         self.decay = check_number("decay", decay, DECAY_RATE)
         self._params = list(params.values() if hasattr(params, "values") else params)
-        self._average = [_at_least_single(parameter.list_data()[0]).copy() for parameter in self._params]
+        self._average = [_at_least_single(_replicas(parameter)[0]).copy() for parameter in self._params]
 
     def update(self):
         """Move the average towards the parameters as they are now; waits for nothing.
 
         A step of SGD on (average - parameter)**2 / 2 does it, for which MXNet has one engine operation for many arrays.
         """
-        current = [_at_least_single(parameter.list_data()[0]) for parameter in self._params]
+        current = [_at_least_single(_replicas(parameter)[0]) for parameter in self._params]
         for precision in {array.dtype for array in current}:
             pairs = [pair for pair in zip(self._average, current) if pair[1].dtype == precision]
             for start in range(0, len(pairs), ARRAYS_AT_ONCE):
@@ -73,7 +73,7 @@ class ParameterAverage:
         No update of the network may be made inside: it would be lost.
         """
         # Array by array, as Parameter.set_data would change the weights that a kvstore keeps, too.
-        arrays = [parameter.list_data() for parameter in self._params]
+        arrays = [_replicas(parameter) for parameter in self._params]
         kept = [[array.copy() for array in replicas] for replicas in arrays]
         try:
             for average, replicas in zip(self._average, arrays):
@@ -92,12 +92,19 @@ class ParameterAverage:
     def load(self, filename):
         """Take back what `save` wrote, to the bit; ValueError if it is an average of other parameters."""
         saved = load_arrays(filename)
+        if isinstance(saved, dict):
+            raise ValueError(f"{filename}: holds arrays with names, as a network's parameters have, and no average")
         for what in ("shape", "dtype"):
             found, expected = ([getattr(array, what) for array in arrays] for arrays in (saved, self._average))
             if found != expected:
                 raise ValueError(f"{filename}: holds the average of other parameters ({what} {found}, not {expected})")
         for array, average in zip(saved, self._average):
             array.copyto(average)
+
+
+def _replicas(parameter):
+    """A parameter's arrays; with npx.set_np() by their legacy views, as operators take no others."""
+    return [array.as_nd_ndarray() for array in parameter.list_data()]
 
 
 def _at_least_single(array):

@@ -1,7 +1,7 @@
 """Makes MXNet 1.9.1 importable on NumPy 1.24 to 1.26, the only ones that Python 3.12 has.
 
 MXNet reads ``numpy.bool``, an alias of ``bool`` that NumPy 1.24 removed, at import and later, so the alias is put back
-and stays. A NumPy that has the name is left alone.
+and stays. On older ones, where it is deprecated, it is set too, and MXNet's use of it gives no warning.
 """
 
 import sys

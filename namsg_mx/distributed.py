@@ -1,4 +1,4 @@
-"""Training with MXNet's distributed kvstore, without its two silent failures.
+"""Training with MXNet's distributed kvstore, without its silent failures.
 
 Not imported by the package itself: a server imports that while it is still inside ``import mxnet``, without its gluon.
 """
@@ -22,7 +22,9 @@ class DistributedTrainer(gluon.Trainer):
       worker can then begin as another worker's gradients;
     - with updates on the servers, has them update an array of two elements that no network knows. Where the optimizer
       raises an error on a server, MXNet keeps the weights as they are; where the server could not unpickle it, MXNet
-      takes the sum of the gradients for the weights. Both are silent on the workers.
+      takes the sum of the gradients for the weights. Both are silent on the workers;
+    - with updates on the servers, sends them each parameter's ``lr_mult`` and ``wd_mult`` as they are then. MXNet does
+      not: frozen layers would train, and what `exempt_from_decay` leaves out would decay.
 
     With other kvstores it is a ``gluon.Trainer``.
 
@@ -39,6 +41,11 @@ class DistributedTrainer(gluon.Trainer):
     """
 
     _is_checked = False
+
+    def _init_kvstore(self):
+        self._optimizer.set_lr_mult({i: parameter.lr_mult for i, parameter in enumerate(self._params)})
+        self._optimizer.set_wd_mult({i: parameter.wd_mult for i, parameter in enumerate(self._params)})
+        super()._init_kvstore()
 
     def _init_params(self):
         super()._init_params()

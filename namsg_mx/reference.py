@@ -32,6 +32,11 @@ def gradient(grad, x, rescale_grad=1.0, wd=0.0, clip_gradient=None):
     return g if clip_gradient is None else np.clip(g, -clip_gradient, clip_gradient)
 
 
+def decouple_decay(x, alpha, wd):
+    """Decoupled weight decay, Loshchilov and Hutter 2019: what the step starts from; g has no wd then."""
+    return x - alpha * wd * x
+
+
 def project(x, bounds=None):
     """Projection on a box F = [low, high]; with a diagonal metric it is a clip of each element, whatever the metric."""
     return x if bounds is None else np.clip(x, *bounds)

@@ -7,7 +7,8 @@ def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
     Parameters
     ----------
     params : mxnet.gluon.ParameterDict or dict of str to Parameter
-        As from ``net.collect_params()``; changed in place. A Trainer looks ``wd_mult`` up at each step.
+        As from ``net.collect_params()``; changed in place. A Trainer looks ``wd_mult`` up at each step. With updates
+        on the servers of a kvstore, `namsg_mx.distributed.DistributedTrainer` sends it once; gluon.Trainer does not.
     suffixes : tuple of str
         Ends of the names of the parameters to exempt.
 

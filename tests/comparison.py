@@ -20,7 +20,7 @@ def reference_step(method, x, grad, state, t, lr, hyper):
     g = reference.gradient(grad, x, hyper.get("rescale_grad", 1.0), 0.0 if decoupled else wd,
                            hyper.get("clip_gradient"))
     bounds = hyper.get("bounds")
-    start = x * (1 - lr * wd) if decoupled else x
+    start = reference.decouple_decay(x, lr, wd) if decoupled else x
     if "v_hat" in state:
         moments = reference.Moments(state["m"], state["v"], state["v_hat"])
         settings = {"alpha": lr, "beta1": hyper["beta1"], "beta2": hyper["beta2"], "bounds": bounds}

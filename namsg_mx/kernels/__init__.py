@@ -7,7 +7,8 @@ A kernel is a module with two functions:
 ``bind(weights, grads, states, lazy_update)``
     The arrays of one step, bound for many steps: an object whose ``step(scalars, coefficients, count)`` makes one,
     changing weights and states in place. It adds the number of gradient elements that are not finite to ``count``, an
-    int64 NDArray of one element, waits for nothing, and leaves the gradients' values alone.
+    int64 NDArray of one element, waits for nothing but the row numbers of sparse gradients, and leaves the gradients'
+    values alone. The ndarray kernel's also takes ``measure``, for the switch to SGD.
 
 The state of a weight is a list of arrays of its shape: ``m``, ``v`` and ``v_hat`` as far as the method has them. For
 float16 weights they are float32, and the float32 master copy of the weight stands at the end.

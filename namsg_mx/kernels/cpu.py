@@ -3,6 +3,7 @@
 import ctypes
 import weakref
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,9 @@ def load():
 @lru_cache(maxsize=None)
 def _load():
     """The library and None, or None and the reason; looked for once in a process."""
-    path = next(Path(__file__).parent.glob("_cpu*.so"), None)
+    # This Python's alone: an editable installation by another may have left its own here.
+    paths = [Path(__file__).with_name("_cpu" + suffix) for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
     if path is None:
         return None, "it was not built, as the installation found no C++ compiler with OpenMP"
     if unknown_mxnet() is not None:

@@ -10,7 +10,7 @@ from mxnet.context import cpu
 from mxnet.libinfo import __version__ as mxnet_version
 from mxnet.ndarray import ones
 
-COEFFICIENTS = ("lr", "wd", "shrink", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
+COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
 MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
 
@@ -37,9 +37,9 @@ def step_coefficients(coefficients, decoupled_wd):
     columns = dict(zip(COEFFICIENTS, rows.T))
     for name, values in coefficients._asdict().items():
         columns[name][:] = values
-    columns["shrink"][:] = 1
+    columns["decay"][:] = 0
     if decoupled_wd:
-        columns["shrink"][:] = 1 - np.multiply(coefficients.lr, coefficients.wd)
+        columns["decay"][:] = np.multiply(coefficients.lr, coefficients.wd)
         columns["wd"][:] = 0
     return rows
 

@@ -40,9 +40,8 @@ class BoundArrays:
         elif grad.stype == "row_sparse":
             grad = grad.tostype("default")
         arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
-        nonfinite = grad * 0 != 0
-        update, divisor = _step(*arrays, grad=grad, nonfinite=nonfinite, scalars=scalars, lr=lr, wd=wd,
-                                m_factor=m_factor, g_factor=g_factor, v_scale=v_scale)
+        update, divisor, nonfinite = _step(*arrays, grad=grad, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
+                                           g_factor=g_factor, v_scale=v_scale)
         count += nonfinite.sum().astype(np.int64)
         if rows is not None:
             for array, values in zip((target, *moments), arrays):
@@ -52,14 +51,15 @@ class BoundArrays:
         return switch_sums(update, divisor, nonfinite if scalars.skip_nonfinite else None) if measure else None
 
 
-def _step(weight, m, v=None, v_hat=None, *, grad, nonfinite, scalars, lr, wd, m_factor, g_factor, v_scale):
-    """step.h's element step; returns what it divides, and what it divides it by."""
-    assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
+def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_factor, v_scale):
+    """step.h's element step; returns what it divides, what it divides it by, and 1 where the gradient is not finite."""
+    wd, decay = (0, lr * wd) if scalars.decoupled_wd else (wd, 0)
     g = grad * scalars.rescale_grad
-    if wd and not scalars.decoupled_wd:
-        g += wd * weight
+    nonfinite = (g if scalars.division == "none" else g * g) * 0 != 0
+    g += wd * weight
     if scalars.clip_gradient is not None:
         clip(g, -scalars.clip_gradient, scalars.clip_gradient, out=g)
+    assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
     assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
     update, divisor = m_factor * m + g_factor * g, None
     step = update
@@ -71,10 +71,9 @@ def _step(weight, m, v=None, v_hat=None, *, grad, nonfinite, scalars, lr, wd, m_
         if scalars.divisor_limits is not None:
             clip(divisor, *scalars.divisor_limits, out=divisor)
         step = update / divisor
-    start = weight * (1 - lr * wd) if wd and scalars.decoupled_wd else weight
-    moved = start - lr * step
+    moved = weight - (lr * step + decay * weight)
     assign(weight, moved if scalars.bounds is None else clip(moved, *scalars.bounds))
-    return update, divisor
+    return update, divisor, nonfinite
 
 
 def _assign(array, values):

@@ -6,12 +6,13 @@
  *     m     = beta1 * m + (1 - beta1) * g                       Algorithm 1, line 4
  *     v     = beta2 * v + (1 - beta2) * g^2                     line 5
  *     v_hat = max(v_hat, v)                                     line 6
- *     w     = project(shrink * w - lr * (m_coefficient * m + g_coefficient * g)
- *                                     / clip(sqrt(v_scale * v_hat) + epsilon))  lines 7 and 8
+ *     w     = project(w - (lr * (m_factor * m + g_factor * g) / clip(sqrt(v_scale * v_hat) + epsilon)
+ *                          + decay * w))                        lines 7 and 8
  *
- * NAMSG: m_coefficient = 1 - mu, g_coefficient = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NAMSB and AMSBound:
- * the same, and limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the coefficients;
- * SGD: no v and no division.
+ * NAMSG: m_factor = 1 - mu, g_factor = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NAMSB and AMSBound: the same, and
+ * limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the coefficients; SGD: no v and no
+ * division. Decoupled weight decay has decay = lr * wd, and wd = 0. It is added to the step: (1 - decay) * w would round
+ * to another rate in float32, or to none.
  *
  * Every operation is rounded by itself: compile without contraction to fused multiply-add and without fast-math, and
  * all compilers and machines agree to the bit.
@@ -46,9 +47,9 @@ typedef struct {
   float divisor_low, divisor_high;
 } namsg_scalars;
 
-/* What belongs to one array. wd is 0 and shrink is 1 - lr * wd where weight decay is decoupled; else shrink is 1. */
+/* What belongs to one array. Of wd and decay, one is 0. */
 typedef struct {
-  float lr, wd, shrink, m_coefficient, g_coefficient, v_scale;
+  float lr, wd, decay, m_factor, g_factor, v_scale;
 } namsg_coefficients;
 
 NAMSG_INLINE uint32_t namsg_bits(float x) {
@@ -93,18 +94,20 @@ NAMSG_INLINE float namsg_clip(float x, float low, float high) {
   return x < low ? low : x;
 }
 
-/* One step of one element; v and v_hat are touched as far as `division` needs them. With `skip`, an element whose
- * gradient is infinite or NaN keeps weight and state. Returns 1 for such a gradient, else 0. `division` and `skip` are
- * meant to be compile-time constants.
+/* One step of one element; v and v_hat are touched as far as `division` needs them. A gradient is not finite also where
+ * its square is not, if the method has a v: that would be infinite, and the weight would never move again. With `skip`,
+ * the element keeps weight and state then. Returns 1 for such a gradient, else 0. `division` and `skip` are meant to be
+ * compile-time constants.
  */
 NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *v_hat, const namsg_scalars *s,
                                const namsg_coefficients *c, int division, int skip) {
-  const int nonfinite = (namsg_bits(grad) & 0x7f800000u) == 0x7f800000u;
-  const int keep = skip && nonfinite;
   float g = s->rescale_grad * grad;
+  const float size = division == NAMSG_NO_DIVISION ? g : g * g;
+  const int nonfinite = (namsg_bits(size) & 0x7f800000u) == 0x7f800000u;
+  const int keep = skip && nonfinite;
   g = namsg_clip(g + c->wd * *w, -s->clip_gradient, s->clip_gradient);
   const float m_new = s->beta1 * *m + s->one_minus_beta1 * g;
-  float update = c->m_coefficient * m_new + c->g_coefficient * g;
+  float update = c->m_factor * m_new + c->g_factor * g;
   if (division != NAMSG_NO_DIVISION) {
     const float v_new = s->beta2 * *v + s->one_minus_beta2 * g * g;
     const float moment = division == NAMSG_BY_V_HAT ? namsg_maximum(*v_hat, v_new) : v_new;
@@ -112,7 +115,7 @@ NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *
     *v = keep ? *v : v_new;
     if (division == NAMSG_BY_V_HAT) *v_hat = keep ? *v_hat : moment;
   }
-  const float w_new = namsg_clip(c->shrink * *w - c->lr * update, s->low, s->high);
+  const float w_new = namsg_clip(*w - (c->lr * update + c->decay * *w), s->low, s->high);
   *m = keep ? *m : m_new;
   *w = keep ? *w : w_new;
   return nonfinite;

@@ -29,8 +29,8 @@ class LastUpdate(NamedTuple):
 
     ``kernel`` ran update ``k`` (0 for the first) with step size ``learning_rate`` (before ``lr_mult``), ``beta1`` and
     ``eta``. ``sgd_learning_rate`` is the step size of SGD where `NAMSG` has switched to it, or that `NAMSB` tends to.
-    ``nonfinite`` counts the gradient elements that were infinite or not a number, in all updates so far and in one
-    replica of the parameters.
+    ``nonfinite`` counts the gradient elements (rescaled) that were not finite, or whose square was not where the method
+    has a v, in all updates so far and in one replica of the parameters.
     """
 
     kernel: str
@@ -67,7 +67,7 @@ def in_precision(values, dtype):
 
 
 class Binding(NamedTuple):
-    """The arrays of an update: their Python identities, their form for a kernel, and that kernel's name.
+    """The arrays of an update: their indices and Python identities, their form for a kernel, and that kernel's name.
 
     ``count`` is their context's count of non-finite gradients.
     """
@@ -95,17 +95,18 @@ class ElementwiseOptimizer(Optimizer):
     bounds : (float, float) or None
         Box F = [low, high] on which each step projects every weight (Pi_F in Algorithm 1); None: no projection.
     decoupled_wd : bool
-        False: the gradient gets ``wd * weight`` added. True: the weight is multiplied by ``1 - alpha * wd`` instead,
-        alpha the step size of that update with ``lr_mult``.
+        False: the gradient gets ``wd * weight`` added. True: the step gets ``alpha * wd * weight`` added instead, alpha
+        the step size of that update with ``lr_mult``.
     lazy_update : bool
         For row_sparse gradients. False: rows that are not in the gradient have gradient 0. True: they and their state
         stay as they are.
     nonfinite : {'propagate', 'skip'}
-        What a gradient element that is infinite or not a number does: go on into state and weight, as in MXNet, where
-        it freezes ``v_hat``, and so the weight, for good; or leave weight and state of that element untouched.
+        What a gradient element does that is infinite or not a number, or whose square is infinite in float32 (from
+        1.8e19 on): go on into state and weight, as in MXNet, where the former makes the weight NaN, and the latter makes
+        ``v_hat`` infinite, so that the weight never moves again; or leave weight and state of that element untouched.
         `last_update` has their number in either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
-        The implementation of the step: 'auto' is the fastest that runs on the arrays; one that is named runs, or the
+        The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
         MXNet's own; not together with ``learning_rate``.
@@ -144,7 +145,7 @@ class ElementwiseOptimizer(Optimizer):
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # LastUpdate without its count
-        self._bound = {}                   # by kernel, context and indices: the latest Binding
+        self._bound = {}                   # by kernel, context and first index: the latest Binding
         self._nonfinite_counts = {}        # by context: an NDArray that nothing waits for until it is asked for
         self._nonfinite_before_loading = 0
 
@@ -168,7 +169,7 @@ class ElementwiseOptimizer(Optimizer):
         return self.create_state(index, master) + [master]
 
     def update(self, index, weight, grad, state):
-        """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for nothing."""
+        """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for no dense one."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
@@ -188,10 +189,10 @@ class ElementwiseOptimizer(Optimizer):
     def _bind(self, kernel, indices, weights, grads, states):
         """The `Binding` of these arrays: that of the previous update if it had the same ones."""
         context = weights[0].context
-        key = (kernel, context, *indices)
-        identities = [*map(id, weights), *map(id, grads), *map(id, states)]
+        # Not by all the indices: a network that skips layers at random has ever new sets of them.
+        key = (kernel, context, indices[0])
         # What is bound keeps its arrays alive, so that no other array can have the identity of one of them.
-        if key not in self._bound or self._bound[key].identities != identities:
+        if key not in self._bound or self._bound[key].identities != _identities(indices, weights, grads, states):
             for weight, grad, state in zip(weights, grads, states):
                 _check_arrays(self, weight, grad, state)
                 _adapt_precision(state, len(self.STATE), weight)
@@ -201,7 +202,7 @@ class ElementwiseOptimizer(Optimizer):
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
             count = self._nonfinite_counts.setdefault(context, zeros((1,), cpu(), np.int64).as_in_context(context))
-            self._bound[key] = Binding(identities, arrays, kernel, count)
+            self._bound[key] = Binding(_identities(indices, weights, grads, states), arrays, kernel, count)
         return self._bound[key]
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
@@ -217,6 +218,11 @@ class ElementwiseOptimizer(Optimizer):
         # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it, and no library.
         return dict(super().__getstate__(), _bound={}, _nonfinite_counts={},
                     _nonfinite_before_loading=self._count_nonfinite())
+
+
+def _identities(indices, weights, grads, states):
+    arrays = (array for state in states if isinstance(state, list) for array in state)
+    return [*indices, *map(id, weights), *map(id, grads), *map(id, states), *map(id, arrays)]
 
 
 def _check_arrays(optimizer, weight, grad, state):

@@ -1,5 +1,8 @@
 """NAMSG (Algorithm 1), with its switch to SGD (SWNTS, Section 5.2)."""
 
+import math
+from numbers import Integral
+
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
@@ -96,9 +99,9 @@ class NAMSG(ElementwiseOptimizer):
             the optimizer is sent to the servers of a distributed kvstore, as none of them sees all the parameters:
             use ``update_on_kvstore=False``.
         RuntimeError
-            At the update: when none was made before it, or when all its gradients and momenta were 0.
+            At the update: when none was made before it, or when its steps were all 0, or one was not finite.
         """
-        if isinstance(at, bool) or not isinstance(at, int) or at <= self.num_update:
+        if isinstance(at, bool) or not isinstance(at, Integral) or at <= self.num_update:
             raise ValueError(f"switch_to_sgd={at!r}: must be an integer above {self.num_update}, "
                              "the number of updates made so far")
         self._switch = at
@@ -163,7 +166,8 @@ class NAMSG(ElementwiseOptimizer):
         if self._switch is None or k < self._switch:
             return None
         squared_norm, inner_product = map(sum, zip(*self._switch_sums.values())) if self._switch_sums else (0.0, 0.0)
-        if inner_product == 0:
+        if not (0 < squared_norm < math.inf and 0 < inner_product < math.inf):
             raise RuntimeError(f"switch_to_sgd={self._switch}: update {self._switch - 1}, which gives the step size "
-                               "of SGD, was not made by this optimizer, or changed no weight")
+                               "of SGD, was not made by this optimizer, or changed no weight, or made one infinite or "
+                               "NaN")
         return squared_norm / inner_product

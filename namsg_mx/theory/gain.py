@@ -113,6 +113,11 @@ def convergence_region(beta, eta, noise=0.0):
     Returns
     -------
     float array of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        Also where beta is so close to 1, or the noise so strong, that Psi's first zero is lost in its rounding.
     """
     _, beta, eta, noise = _parameters(0, beta, eta, noise)
     without_noise = 2 * (1 + beta) / (1 + 2 * eta)
@@ -122,6 +127,8 @@ def convergence_region(beta, eta, noise=0.0):
     low, high = 1e-3 * (1 - beta) ** 2 / (1 + noise**2), 4 * without_noise
     grid = low * (high / low) ** np.linspace(0, 1, 200).reshape(-1, *[1] * beta.ndim)
     first = np.argmax(max_gain_expectation(grid, beta, eta, noise) >= 0, axis=0)[np.newaxis]
+    if (first[0] == 0)[noise > 0].any():
+        raise ValueError(f"noise: no first zero of Psi is found at beta = {beta}, eta = {eta}, noise = {noise}")
     inside, outside = (np.take_along_axis(grid, first - step, axis=0)[0] for step in (1, 0))
     for _ in range(40):
         middle = (inside + outside) / 2

@@ -164,6 +164,34 @@ def test_the_average_of_other_parameters_is_refused(tmp_path, shapes):
         ParameterAverage(parameters([(5,), (2, 3)])).load(str(tmp_path / "average"))
 
 
+def test_the_parameters_themselves_are_no_average(tmp_path):
+    mx.nd.save(str(tmp_path / "net.params"), {"a": mx.nd.ones(5), "b": mx.nd.ones((2, 3))})
+    with pytest.raises(ValueError, match="net.params: holds arrays with names"):
+        ParameterAverage(parameters([(5,), (2, 3)])).load(str(tmp_path / "net.params"))
+
+
+def test_with_mxnets_numpy_arrays(tmp_path):
+    def run():
+        params = parameters([(5,), (2, 3)])
+        average = ParameterAverage(params, decay=0.5)
+        for k in range(3):
+            for i, p in enumerate(params):
+                p.set_data(mx.np.full(p.shape, k + i) if mx.util.is_np_array() else mx.nd.full(p.shape, k + i))
+            average.update()
+        average.save(str(tmp_path / "average"))
+        average.load(str(tmp_path / "average"))
+        return in_place(average, params)
+
+    mx.random.seed(0)
+    expected = run()
+    mx.npx.set_np()
+    try:
+        mx.random.seed(0)
+        assert_equal_bits(run(), expected)
+    finally:
+        mx.npx.reset_np()
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan"), "0.9"])
 def test_decay_out_of_range(decay):
     with pytest.raises(ValueError, match=r"decay=.*: must be a number in \[0, 1\)"):

@@ -63,6 +63,33 @@ def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_the_first_step(t
     assert all(out.startswith(says) and "import from mxnet.optimizer" in out for out, _ in outputs), outputs
 
 
+MULTIPLIERS = textwrap.dedent("""
+    import namsg_mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    frozen, exempt = gluon.Parameter('frozen', shape=(1,)), gluon.Parameter('exempt', shape=(1,))
+    for p in (frozen, exempt):
+        p.initialize('one')
+    frozen.lr_mult, exempt.wd_mult = 0.0, 0.0
+    trainer = DistributedTrainer([frozen, exempt], 'namsg', {{'learning_rate': 0.1, 'wd': 1.0}}, kvstore={kvstore},
+                                 update_on_kvstore={on_servers})
+    for _ in range(3):
+        with autograd.record():
+            loss = frozen.data() + 0 * exempt.data()
+        loss.backward()
+        trainer.step(1)
+    print(frozen.data().asscalar(), exempt.data().asscalar(), flush=True)
+""")
+
+
+@pytest.mark.parametrize("on_servers", [True, False])
+def test_servers_keep_to_the_multipliers_of_the_parameters(on_servers):
+    """A frozen parameter stays though it has a gradient; one without a gradient stays where decay leaves it out."""
+    outputs, statuses = run_cluster(MULTIPLIERS.format(kvstore="'dist_sync'", on_servers=on_servers), workers=1)
+    assert statuses == [0], outputs
+    assert [out.split() for out, _ in outputs] == [["1.0", "1.0"]]
+
+
 def test_where_servers_update_it_is_a_trainer():
     """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
     arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"

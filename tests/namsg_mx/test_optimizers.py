@@ -3,13 +3,14 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import array, numpy_state, reference_step, signed_gradients, step_beside_reference
+from comparison import CPU_KERNEL, array, numpy_state, reference_step, signed_gradients, step_beside_reference
 from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
 from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, WarmUp
 
 METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
+KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 STEPS = 12
 # Every hyper-parameter away from its default at once; the clip acts on some gradients, the box on some weights.
 EVERYTHING = {"rescale_grad": 0.25, "wd": 0.03, "clip_gradient": 1.5, "bounds": (-1.2, 0.9)}
@@ -283,9 +284,9 @@ def test_last_update_tells_what_ran():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, 1e38])
 def test_a_skipped_nonfinite_gradient_leaves_its_element_untouched(method, bad):
-    skipping, _ = create(method, nonfinite="skip", wd=0.1)
+    skipping, _ = create(method, nonfinite="skip", wd=0.1, rescale_grad=10.0)
     weight = array([1.0, 2.0, 3.0])
     state = skipping.create_state(0, weight)
     skipping.update(0, weight, array([0.5, 0.5, 0.5]), state)
@@ -299,15 +300,47 @@ def test_a_skipped_nonfinite_gradient_leaves_its_element_untouched(method, bad):
     assert skipping.last_update().nonfinite == 1
 
 
-def test_a_propagated_infinite_gradient_freezes_v_hat_and_is_counted():
-    optimizer = namsg_mx.NAMSG()
-    weight = array([1.0, 2.0])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_a_gradient_that_is_not_finite_does_where_it_goes_on_and_that_it_is_counted(kernel):
+    """Infinite: the weight is NaN. Its square infinite: v_hat is for good, and the weight never moves again."""
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    weight = array([1.0, 1.0, 1.0])
     state = optimizer.create_state(0, weight)
-    optimizer.update(0, weight, array([np.inf, 1.0]), state)
-    assert np.isinf(state[2].asnumpy()[0])
-    assert np.isfinite(weight.asnumpy()[1])
-    optimizer.update(0, weight, array([np.nan, np.inf]), state)
-    assert optimizer.last_update().nonfinite == 3
+    optimizer.update(0, weight, array([np.inf, 1e25, 1e18]), state)
+    assert optimizer.last_update().nonfinite == 2
+    for _ in range(10):
+        optimizer.update(0, weight, array([1.0, 1.0, 1.0]), state)
+    nan, frozen, moved = weight.asnumpy()
+    assert np.isnan(nan) and frozen == 1 and 0 < moved < 1
+    assert np.isinf(state[2].asnumpy()[1])
+    assert optimizer.last_update().nonfinite == 2   # as before: those of the gradient, whatever the weight
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_sgd_has_no_square_that_could_be_infinite(kernel):
+    optimizer = namsg_mx.AveragedSGD(kernel=kernel, nonfinite="skip")
+    weight = array([1.0, 1.0])
+    optimizer.update(0, weight, array([1e25, np.inf]), optimizer.create_state(0, weight))
+    assert weight.asnumpy()[0] < -1e20 and weight.asnumpy()[1] == 1
+    assert optimizer.last_update().nonfinite == 1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("lr", "wd"), [(1e-3, 1e-5), (1e-4, 1e-4), (1e-3, 1e-4), (1e-2, 1e-2)])
+def test_decoupled_decay_has_its_rate_in_float32(kernel, lr, wd):
+    """Over many steps with noise; 1 - lr * wd, rounded to float32, would be another rate, or 1."""
+    n, steps = 20_000, 1000
+    weights = {}
+    for decay in (0.0, wd):
+        random = np.random.RandomState(0)
+        optimizer = namsg_mx.AveragedSGD(learning_rate=lr, wd=decay, decoupled_wd=True, kernel=kernel)
+        weight = array(random.uniform(1, 2, n))
+        state = optimizer.create_state(0, weight)
+        for _ in range(steps):
+            optimizer.update(0, weight, array(random.standard_normal(n)), state)
+        weights[decay] = weight.asnumpy().astype(np.float64)
+    rate = (weights[0.0] - weights[wd]).mean() / weights[0.0].mean()
+    assert rate == pytest.approx(1 - np.exp(-lr * wd * steps), rel=0.05)
 
 
 def test_nan_is_treated_as_in_the_reference():
@@ -318,6 +351,33 @@ def test_nan_is_treated_as_in_the_reference():
     for g in (1.0, np.nan, 1.0):
         optimizer.update(0, weight, array([g]), state)
     assert all(np.isnan(a.asscalar()) for a in [weight, *state])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_state_that_is_replaced_is_the_one_that_goes_on(kernel):
+    updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel=kernel))
+    weight = array([1.0])
+    updater(0, array([1.0]), weight)
+    updater.states[0][0] = array([100.0])
+    updater(0, array([1.0]), weight)
+    assert updater.states[0][0].asscalar() == pytest.approx(0.9 * 100 + 0.1)
+
+
+def test_what_is_bound_does_not_grow_with_the_sets_of_parameters_that_are_updated():
+    """As with layers that are skipped at random."""
+    optimizer, random = namsg_mx.NAMSG(), np.random.RandomState(0)
+    weights, gradients = ([array([1.0]) for _ in range(8)] for _ in range(2))
+    states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+    for _ in range(200):
+        chosen = sorted(random.choice(8, 5, replace=False).tolist())
+        optimizer.update(chosen, *([each[i] for i in chosen] for each in (weights, gradients, states)))
+    assert len(optimizer._bound) <= len(weights)
+    alone = namsg_mx.NAMSG(kernel="ndarray")
+    weight = array([1.0])
+    state = alone.create_state(0, weight)
+    for _ in range(optimizer._index_update_count[0]):
+        alone.update(0, weight, array([1.0]), state)
+    assert weights[0].asscalar() == weight.asscalar()
 
 
 def test_states_of_another_optimizer_are_refused():

@@ -116,6 +116,18 @@ def test_skipped_nonfinite_gradients_have_no_part_in_the_step_size():
     assert runs[0] == runs[1]
 
 
+def test_a_weight_that_is_nan_is_told_at_the_switch_and_spreads_to_no_other():
+    namsg = NAMSG(switch_to_sgd=np.int64(2))
+    weights = [array([1.0, 2.0]), array([3.0])]
+    states = [namsg.create_state(i, w) for i, w in enumerate(weights)]
+    gradients = [array([np.nan, 1.0]), array([1.0])]
+    for _ in range(2):
+        namsg.update([0, 1], weights, gradients, states)
+    with pytest.raises(RuntimeError, match="switch_to_sgd=2: update 1, .* or made one infinite or NaN"):
+        namsg.update([0, 1], weights, gradients, states)
+    assert np.isfinite([weights[0].asnumpy()[1], weights[1].asscalar()]).all()
+
+
 def test_can_be_asked_for_while_training():
     namsg = NAMSG()
     weight = array([1.0, 2.0])

@@ -134,6 +134,7 @@ def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     (lambda: max_gain_expectation(0.4, 1.0, 0, 0), r"^beta=1.0: must be finite and in \[0, 1\)"),
     (lambda: max_gain_expectation(np.inf, 0.9, 0, 0), "^tau=inf: must be"),
     (lambda: eigenvalues(0.4, 0.9, [0, -0.5], 0, 0), "^eta=-0.5: must be"),
+    (lambda: convergence_region([0.9, 0.9999], 10, 1000), "^noise: no first zero of Psi is found at"),
     (lambda: growth_rate(0.4, 0.9, 0, -1), "^noise=-1.0: must be")])
 def test_arguments_out_of_range(build, message):
     with pytest.raises(ValueError, match=message):
