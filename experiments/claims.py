@@ -221,8 +221,8 @@ CLAIMS = [
                    "at most Adam's", _cost, ["make benchmark"])),
 
     # Not the paper's sentences, but what its reproduction rests on, and what came after it
-    *(Claim(f"{experiment}-nadam", experiment, "ours", "[MXNet's Nadam as shipped trains like a right one: train losses "
-            "within a factor of 1.01.]",
+    *(Claim(f"{experiment}-nadam", experiment, "ours",
+            "[MXNet's Nadam as shipped trains like a right one: train losses within a factor of 1.01.]",
             Comparison(experiment, ("nadam_mxnet",), ("nadam",), "train_loss", epochs, "within", 0.01))
       for experiment, epochs in {**LAST, CIFAR: TEN_BEFORE_DROP}.items()),
     Claim("mnist_logistic-sgd-reading", LOGISTIC, "ours",

@@ -200,8 +200,8 @@ class EpochsToLoss:
 class GridCells:
     """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
 
-    A cell is decided by the mean over the seeds that both have, as the paper's are by the means of 2 runs. The loss of a
-    run that diverged is infinite.
+    A cell is decided by the mean over the seeds that both have, as the paper's are by the means of 2 runs. The loss of
+    a run that diverged is infinite.
     """
 
     method: str

@@ -85,8 +85,8 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
 
     The train loss is the lowest that both runs of a pair with one seed reach (`speed.epochs_to_common_loss`) by a
     quarter, half and all of the reference's epochs before its step size first drops (all where it does not). Numbers:
-    method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means over the pairs), and share, low and high:
-    the geometric mean of the ratio of these epochs with its 95 % t interval.
+    method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means over the pairs), and share, low and
+    high: the geometric mean of the ratio of these epochs with its 95 % t interval.
     """
     last = _last_before_the_drop(results.epochs[results.epochs["method"] == reference])
     rows = []

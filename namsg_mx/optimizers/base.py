@@ -102,9 +102,9 @@ class ElementwiseOptimizer(Optimizer):
         stay as they are.
     nonfinite : {'propagate', 'skip'}
         What a gradient element does that is infinite or not a number, or whose square is infinite in float32 (from
-        1.8e19 on): go on into state and weight, as in MXNet, where the former makes the weight NaN, and the latter makes
-        ``v_hat`` infinite, so that the weight never moves again; or leave weight and state of that element untouched.
-        `last_update` has their number in either case.
+        1.8e19 on): go on into state and weight, as in MXNet, where the former makes the weight NaN, and the latter
+        makes ``v_hat`` infinite, so that the weight never moves again; or leave weight and state of that element
+        untouched. `last_update` has their number in either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
