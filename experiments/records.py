@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from experiments.errors import RecordError, UsageError
 
-# Step sizes and eta are those of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`). train_loss is the mean
-# over the epoch's examples as they were trained on, train_loss_full that over the whole training set after the epoch, in
-# inference mode.
+# Step sizes and eta are those of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`). train_loss is the
+# mean over the epoch's examples as they were trained on, train_loss_full that over the whole training set after the
+# epoch, in inference mode.
 EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "sgd_learning_rate", "train_loss", "train_loss_full",
                  "test_loss", "test_accuracy")
 SECONDS_COLUMNS = ("epoch", "training", "evaluation")
