@@ -10,12 +10,14 @@
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
 
 PYTHONS ?= python3.8 python3.12
-SUPPORTED = import sys; sys.exit(not (3, 8) <= sys.version_info < (3, 13))
-PYTHON ?= $(shell for p in python3.11 python3.10 python3.9 python3.12 python3.8 python3; do \
-	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+# The first Python of a list that is at least 3.8 and below 3.N.
+first_python = $(shell for p in $(1) python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 8) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(call first_python,python3.11 python3.10 python3.9 python3.12 python3.8,13)
 INSTALLED = .venv/installed
 RUN = .venv/bin/python -m experiments
 
+GPU_BASE = $(call first_python,python3.11 python3.10 python3.9 python3.8,12)
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
@@ -37,8 +39,8 @@ test: $(INSTALLED)
 	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
 .venv-gpu/installed: tests/requirements-gpu.txt
-	@test -n "$(PYTHON)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }
-	$(PYTHON) -m venv .venv-gpu
+	@test -n "$(GPU_BASE)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }
+	$(GPU_BASE) -m venv .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet --requirement $<
 	touch $@
 

@@ -277,10 +277,12 @@ def _collect_grid(experiment: Experiment, options: argparse.Namespace):
 
 def _collect_grids(options: argparse.Namespace):
     """The grid searches of --config, or all that select."""
+    from experiments.results import collect_grids
+
     chosen = [config.load(path) for path in options.config or sorted(CONFIGS.glob("*.yaml"))]
     if not options.config:
         chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
-    return [_collect_grid(experiment, options) for experiment in chosen]
+    return collect_grids(chosen, Path(options.results), options.method, options.seeds, options.partial)
 
 
 def _is_config(text: str) -> bool:

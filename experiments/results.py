@@ -57,7 +57,7 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
     """
     found, short = read(experiment, results, methods, seeds)
     if found.runs.empty or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs))
+        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs, partial))
     return found
 
 
@@ -115,8 +115,16 @@ def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] |
     """Read the records of a grid search. RecordError if any run is missing or short, or, if ``partial``, if all are."""
     found, short = read_grid(experiment, results, methods, seeds)
     if found.runs.empty or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs))
+        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs, partial))
     return found
+
+
+def collect_grids(experiments: Sequence[Experiment], results: Path, methods: Sequence[str] | None,
+                  seeds: Sequence[int] | None, partial: bool) -> list[Grid]:
+    """As `collect_grid`, of several; if ``partial``, of those of which anything is recorded, unless that is none."""
+    begun = [experiment for experiment in experiments
+             if not partial or not read_grid(experiment, results, methods, seeds)[0].runs.empty]
+    return [collect_grid(experiment, results, methods, seeds, partial) for experiment in begun or experiments]
 
 
 def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
@@ -165,8 +173,8 @@ def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:
 
 
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,
-                     epochs: int) -> str:
+                     epochs: int, partial: bool) -> str:
     run, recorded = short[0]
     return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
-            f"{run.seed} with {recorded} of {epochs} epochs; make them by python -m experiments {command}, "
-            "or show what is there by --partial")
+            f"{run.seed} with {recorded} of {epochs} epochs; make them by python -m experiments {command}"
+            + ("" if partial else ", or show what is there by --partial"))

@@ -212,7 +212,7 @@ def test_every_claim_says_what_it_needs_to():
         assert claim.where and claim.sentence and claim.criterion.quantity and claim.criterion.rule
 
 
-def test_claims_name_methods_and_epochs_that_their_experiments_have():
+def test_claims_name_epochs_that_their_experiments_have():
     for criterion in (claim.criterion for claim in claims.CLAIMS):
         if isinstance(criterion, (Comparison, EpochsToLoss)):
             epochs = config.load(CHECKOUT / "configs" / f"{criterion.experiment}.yaml").epochs

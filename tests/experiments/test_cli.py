@@ -30,6 +30,13 @@ def test_a_run_prints_plain_lines_where_it_is_piped(made):
     assert "\r" not in made[2]
 
 
+def test_the_demo_trains(tmp_path):
+    demo = CHECKOUT / "configs" / "demo.yaml"
+    result = experiments("run", demo, "--results", tmp_path, "--method", "namsg", "--seeds", "0", "--epochs", "1")
+    assert result.returncode == 0, result.stderr
+    assert "namsg seed 0: done" in result.stdout
+
+
 def test_a_complete_run_is_not_made_again(made):
     path, results, _ = made
     assert "4 already complete" in experiments("run", path, "--results", results).stdout

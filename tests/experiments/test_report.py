@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_experiment import experiments
+from tiny_experiment import experiments, record
 
 from experiments import report
 from experiments.comparison import VERDICTS
-from experiments.config import Options, load
+from experiments.config import load
 from experiments.errors import RecordError
-from experiments.records import EPOCH_COLUMNS, RunRecord
 
 CHECKOUT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -25,22 +24,6 @@ OVERFLOW = """() => [...document.querySelectorAll('body *')]
     .map(e => e.outerHTML.slice(0, 80))"""
 
 
-def record(results, run, epochs, losses):
-    """The records of a run that has these train losses, as training leaves them."""
-    folder = RunRecord(results / run.folder)
-    options = Options(results, epochs, None, "cpu", 1)
-    with folder.lock():
-        folder.begin(run.record(options))
-        folder.add_environment(1, {"commit": "0123456789ab", "dirty": False, "versions": {"python": "3"},
-                                   "system": "a system", "processor": "a processor", "cores": 2, "threads": 1,
-                                   "kernel": "cpu"})
-        for epoch, loss in enumerate(losses, start=1):
-            row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": 235 * epoch, "train_loss": loss}
-            folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
-        if len(losses) == epochs:
-            folder.finish(epochs, "done")
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The page of made-up records of logistic regression: NAMSG is ahead of ADAM; one run is short."""
@@ -49,9 +32,9 @@ def page(tmp_path_factory):
     for run in experiment.runs(["sgd", "adam", "nadam", "amsgrad", "namsg"], range(3)):
         level = {"namsg": 0.23, "sgd": 0.25}.get(run.method, 0.24) + run.seed / 1000
         epochs = 12 if (run.method, run.seed) == ("sgd", 2) else 20
-        record(results, run, 20, [level + 1 / epoch for epoch in range(1, epochs + 1)])
+        record(results, run, [level + 1 / epoch for epoch in range(1, epochs + 1)], 20)
     for run, point in experiment.grid(["adam"]):
-        record(results, run, 10, [1 + point["learning_rate"]] * 10)
+        record(results, run, [1 + point["learning_rate"]] * 10, 10)
     result = experiments("report", "--results", results, cwd=CHECKOUT)
     assert result.returncode == 0, result.stderr
     return results / "report.html"

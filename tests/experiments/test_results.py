@@ -1,29 +1,15 @@
 """Which of the recorded runs means are of, and records that do not belong together."""
 
 import pytest
-from tiny_experiment import write_config
+from tiny_experiment import record, write_config
 
 from experiments import config, results
-from experiments.config import Options
 from experiments.errors import RecordError
-from experiments.records import EPOCH_COLUMNS, RunRecord
 
 
 @pytest.fixture
 def experiment(tmp_path):
     return config.load(write_config(tmp_path))   # 3 epochs, seeds 0 and 1
-
-
-def record(folder, run, epochs, distributed=None, status="done"):
-    """A run as training leaves it after so many epochs."""
-    made = RunRecord(folder / run.folder)
-    with made.lock():
-        made.begin(run.record(Options(folder, 3, None, "cpu", 1, None, distributed)))
-        for epoch in range(1, epochs + 1):
-            row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": epoch}
-            made.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
-        if epochs == 3 or status == "diverged":
-            made.finish(epochs, status)
 
 
 def shown(experiment, folder, method="adam"):
@@ -37,14 +23,14 @@ def shown(experiment, folder, method="adam"):
 def test_means_are_of_complete_runs_or_of_an_epoch_that_all_have(experiment, tmp_path, made, expected):
     for run, epochs in zip(experiment.runs(["adam"]), made):
         if epochs:
-            record(tmp_path, run, epochs)
+            record(tmp_path, run, [0.5] * epochs, 3)
     assert shown(experiment, tmp_path) == expected
 
 
 def test_runs_that_diverged_are_counted_and_left_out(experiment, tmp_path):
     first, second = experiment.runs(["adam"])
-    record(tmp_path, first, 2, status="diverged")
-    record(tmp_path, second, 1)
+    record(tmp_path, first, [0.5] * 2, 3, "diverged")
+    record(tmp_path, second, [0.5], 3)
     found = results.read(experiment, tmp_path)[0]
     assert found.count("adam") == {"done": 0, "diverged": 1, "short": 1}
     assert shown(experiment, tmp_path) == {1: 1}
@@ -54,8 +40,8 @@ def test_runs_that_diverged_are_counted_and_left_out(experiment, tmp_path):
 def test_runs_of_different_kvstores_are_not_pooled(experiment, tmp_path):
     asynchronous = {"kvstore": "dist_async", "workers": 2, "updates_on": "servers"}
     one, two = experiment.runs(["adam"])
-    record(tmp_path, one, 3)
-    record(tmp_path, two, 3, asynchronous)
+    record(tmp_path, one, [0.5] * 3, 3)
+    record(tmp_path, two, [0.5] * 3, 3, distributed=asynchronous)
     with pytest.raises(RecordError, match="seed0 was made with no --kvstore, .*seed1 with --kvstore dist_async, 2"):
         results.read(experiment, tmp_path)
     assert results.read(experiment, tmp_path, seeds=[1])[0].count("adam")["done"] == 1
@@ -63,7 +49,7 @@ def test_runs_of_different_kvstores_are_not_pooled(experiment, tmp_path):
 
 def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
     one, two = experiment.runs(["adam"])
-    record(tmp_path, one, 3)
+    record(tmp_path, one, [0.5] * 3, 3)
     (tmp_path / one.folder).rename(tmp_path / two.folder)
     with pytest.raises(RecordError, match="seed1/config.json: is not the configuration of this run"):
         results.read(experiment, tmp_path)

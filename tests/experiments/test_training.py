@@ -164,7 +164,7 @@ def test_initial_weights_derive_from_the_seed():
 
 
 @REAL_DATA
-def test_ten_updates_on_real_mnist_are_those_of_numpy():
+def test_ten_updates_on_real_mnist_are_those_of_numpy(tmp_path):
     experiment = config.load("configs/mnist_logistic.yaml")
     run = experiment.runs(["namsg"], [0])[0]
     data_set = data.load(run.settings["data"], None)
@@ -172,8 +172,12 @@ def test_ten_updates_on_real_mnist_are_those_of_numpy():
                          data.Part(data_set.test.images[:1000], data_set.test.labels[:1000]))
     net = models.build(run.settings["model"], 0, mx.cpu())
     weight, bias = (p.data().asnumpy().astype(np.float64) for p in net.collect_params().values())
-    expected, weight, _ = logistic_regression_in_float64(first, weight, bias, 0, 256, 10, 0.005, 0.9, 0.999,
+    expected, weight, bias = logistic_regression_in_float64(first, weight, bias, 0, 256, 10, 0.005, 0.9, 0.999,
                                                          ObservationDistance(10))
     training = Training(run, first, mx.cpu())
     row, _ = training.epoch(1)
     assert row["train_loss"] == pytest.approx(expected, rel=1e-5)
+    (tmp_path / "net.params").write_bytes(training.state()["net.params"])
+    trained = mx.nd.load(str(tmp_path / "net.params"))
+    for name, values in (("weight", weight), ("bias", bias)):   # after the last update, which no train loss is of
+        np.testing.assert_allclose(trained[name].asnumpy(), values, rtol=0, atol=1e-5)

@@ -126,6 +126,7 @@ def test_what_was_there_comes_back_after_an_error():
 def test_all_contexts_get_the_average_and_their_own_values_back():
     params = parameters([(3,), (2, 2)], ctx=[mx.cpu(0), mx.cpu(1)])
     average = ParameterAverage(params, decay=0.5)
+    initial = [p.list_data()[0].asnumpy() for p in params]
     for p in params:
         for i, array in enumerate(p.list_data()):
             array[:] = i + 1.0   # as BatchNorm's statistics differ between contexts
@@ -133,6 +134,8 @@ def test_all_contexts_get_the_average_and_their_own_values_back():
     average.update()
     inside = in_place(average, params)
     assert_equal_bits(inside[::2], inside[1::2])
+    for found, values in zip(inside[::2], initial):
+        np.testing.assert_allclose(found, (values + 1) / 2, rtol=0, atol=1e-6)   # those of the first context are 1
     assert_equal_bits(bits(params), before)
 
 

@@ -18,7 +18,7 @@ def python(script, executable=sys.executable, **environment):
                           stderr=subprocess.PIPE, check=False, env=dict(os.environ, **environment))
 
 
-def test_import_trains_on_this_numpy():
+def test_mxnet_is_imported_on_this_numpy():
     result = python("import namsg_mx, mxnet as mx; print(mx.nd.ones(2)[0].asscalar())")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "1.0"

@@ -34,7 +34,7 @@ def reference_run(weights, gradients, lr_mult):
             m_hats = [mult * ((1 - mu) * s.m + mu * g) for mult, s, g in zip(lr_mult, states, gs)]
             alpha_hat = reference.switched_step_size(m_hats, [s.v_hat for s in states], alpha)
         trajectory.append(list(xs))
-        rates.append(alpha_hat and k >= SWITCH and alpha_hat * alpha / ALPHA(SWITCH - 1) or None)
+        rates.append(alpha_hat * alpha / ALPHA(SWITCH - 1) if k >= SWITCH else None)
     return trajectory, rates
 
 
@@ -75,7 +75,7 @@ def test_follows_the_reference(together, lr_mult):
 def test_second_moments_rest_after_the_switch():
     namsg = optimizer()
     weights, gradients = data()
-    weight, state = array(weights[1]), None
+    weight = array(weights[1])
     state = namsg.create_state(0, weight)
     for k in range(STEPS):
         if k == SWITCH:

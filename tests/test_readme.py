@@ -1,0 +1,70 @@
+"""README: its commands parse, its links exist, its example runs, and its verdicts are those of the records."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mxnet import autograd, gluon, nd
+
+from experiments import claims, cli
+
+CHECKOUT = Path(__file__).parents[1]
+DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "results" / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
+# The rows of README's table of verdicts that are one claim's, by how they begin.
+ROWS = {
+    "NAMSG has the lowest train loss, logistic regression": "mnist_logistic-lowest",
+    "it converges faster than ADAM, NADAM and AMSGRAD there": "mnist_logistic-faster",
+    "Table A1's values are the best of the grid there": "mnist_logistic-grid",
+    "test loss rises after the first epochs there": "mnist_logistic-overfits",
+    "NAMSG has the lowest train loss, CNN": "mnist_cnn-lowest",
+    "ADAM and NADAM lead SGD in the first epochs, CNN": "mnist_cnn-initial",
+    "the max gain expectation Ψ is an upper bound of the growth rate": "bound-of-growth",
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_relative_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not missing
+
+
+def test_commands_parse(monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+    commands = re.findall(r"^python -m experiments ([^#\n]+)", README, re.MULTILINE)
+    commands += re.findall(r"`python -m experiments ([^`]+)`", README)
+    assert len(commands) > 8
+    for command in commands:
+        if "--help" not in command:
+            cli._parser().parse_args(shlex.split(command))
+
+
+def test_the_example_trains():
+    example, = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    net = gluon.nn.Dense(1, in_units=2)
+    net.initialize()
+    names = {"net": net, "updates_per_epoch": 10}
+    exec(example, names)
+    before = net.weight.data().asnumpy()
+    with autograd.record():
+        loss = net(nd.ones((4, 2)))
+    loss.backward()
+    names["trainer"].step(4)
+    assert (net.weight.data().asnumpy() < before).all()
+
+
+def test_verdicts_are_those_of_the_table_of_claims():
+    recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
+    assert len(recorded) == len(claims.CLAIMS)
+    assert f"has all {len(claims.CLAIMS)} with their numbers" in README
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()
+            if line.startswith("| ") and line.count("|") == 4]
+    told = {row[0]: row[1:] for row in rows}
+    for beginning, name in ROWS.items():
+        verdict, numbers = told[beginning]
+        assert verdict == recorded["verdict"][name], name
+        if "n = " in numbers:
+            assert numbers.endswith(f"n = {recorded['n'][name]}"), name
