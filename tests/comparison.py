@@ -6,6 +6,7 @@ import pytest
 
 from namsg_mx import kernels, reference
 
+METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 ULPS = 32   # of the largest term added on the way to a value: signed sums cancel
 
 
@@ -90,6 +91,19 @@ def signed_gradients(shape, steps, seed=0, scale=1.0):
     random = np.random.RandomState(seed)
     return [(scale * random.standard_normal(shape) * 10.0 ** random.uniform(-3, 1, shape)).astype(np.float32)
             for _ in range(steps)]
+
+
+def weights_and_gradients(sizes, steps, seed=0):
+    """A weight of each size, and for each step their gradients."""
+    weights = [np.random.RandomState(seed + n).standard_normal(n).astype(np.float32) for n in sizes]
+    return weights, list(zip(*(signed_gradients(n, steps, seed=seed + n) for n in sizes)))
+
+
+def assert_equal_bits(a, b):
+    """Lists of arrays, or numbers; NaN is equal to NaN."""
+    assert len(a) == len(b)
+    for one, other in zip(a, b):
+        np.testing.assert_array_equal(one, other)
 
 
 def array(values, dtype=np.float32):

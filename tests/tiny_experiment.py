@@ -4,9 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from experiments.config import Options
 from experiments.records import EPOCH_COLUMNS, RunRecord
 
+REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
+                               reason="NAMSG_DATA is not set: no folder with the real data")
 CONFIG = """
 title: A tiny experiment
 data: {name: rendered_digits, train: 300, test: 100, seed: 0}

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_experiment import REAL_DATA
 
 from experiments import data
 from experiments.errors import UsageError
-
-REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
-                               reason="NAMSG_DATA is not set: no folder with the real data")
 
 
 def records(name):

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_experiment import REAL_DATA
 
 from experiments import data, rendered_digits
 from experiments.errors import UsageError
 
-REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
-                               reason="NAMSG_DATA is not set: no folder with the real data")
 DIGITS = {"name": "rendered_digits", "train": 500, "test": 100, "seed": 0}
 
 

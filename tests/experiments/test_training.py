@@ -1,12 +1,11 @@
 """One run: it is the protocol's mathematics, and the same to the bit whether it was interrupted or not."""
 
 import math
-import os
 
 import mxnet as mx
 import numpy as np
 import pytest
-from tiny_experiment import CONFIG, numbers, write_config
+from tiny_experiment import CONFIG, REAL_DATA, numbers, write_config
 
 from experiments import config, data, models
 from experiments.config import Options
@@ -14,9 +13,6 @@ from experiments.errors import RecordError, UsageError
 from experiments.records import RunRecord
 from experiments.training import Training, epoch_order, optimizer_arguments, train
 from namsg_mx import ObservationDistance, reference
-
-REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
-                               reason="NAMSG_DATA is not set: no folder with the real data")
 
 
 def options(folder, epochs):

@@ -3,6 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from comparison import assert_equal_bits
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
@@ -20,11 +21,6 @@ def parameters(shapes, dtype=np.float32, ctx=None):
 
 def bits(params):
     return [array.asnumpy() for p in params for array in p.list_data()]
-
-
-def assert_equal_bits(a, b):
-    assert len(a) == len(b)
-    assert all(map(np.array_equal, a, b))
 
 
 def in_place(average, params):

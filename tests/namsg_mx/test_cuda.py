@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import signed_gradients, step_beside_reference
+from comparison import METHODS, assert_equal_bits, signed_gradients, step_beside_reference, weights_and_gradients
 from cuda_stand_ins import CpuStandIn, CupyStandIn, StandIn, compile_for_cpu, launch_on_cpu
 from mxnet.base import _LIB, MXNetError, check_call
 from mxnet.ndarray import register
@@ -29,7 +29,6 @@ import namsg_mx
 from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
 
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 OPTIONS = {"learning_rate": 0.013, "wd": 0.07, "clip_gradient": 1.3, "rescale_grad": 0.3, "bounds": (-1.1, 0.8)}
 SIZES = (1, 31, 4097)
 GPUS_REQUIRED = "NAMSG_GPU_REQUIRED" in os.environ   # set by `make test-gpu`
@@ -105,17 +104,6 @@ def train(context, method, kernel, weights, gradients, dtype=np.float32, lr_mult
     return [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]] + [optimizer.last_update().nonfinite]
 
 
-def sized(sizes, steps, seed=0):
-    weights = [np.random.RandomState(seed + n).standard_normal(n).astype(np.float32) for n in sizes]
-    return weights, list(zip(*(signed_gradients(n, steps, seed=seed + n) for n in sizes)))
-
-
-def assert_same(results, expected):
-    assert len(results) == len(expected)
-    for a, b in zip(results, expected):
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_ten_steps_follow_the_reference(ring, size):
     hyper = dict(OPTIONS, beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
@@ -135,22 +123,22 @@ def test_the_bits_are_those_of_the_other_kernels(ring, method, options, dtype):
     """float16, all methods, and gradients that are not finite; the ndarray kernel follows the reference elsewhere."""
     if method in ("namsb", "amsbound"):
         options = dict(options, gamma=0.5)   # both limits act, and not on all elements
-    weights, gradients = sized(SIZES, steps=4)
+    weights, gradients = weights_and_gradients(SIZES, steps=4)
     gradients[1][2][5:9] = [np.nan, np.inf, -np.inf, 1e30]
     results = train(ring.context, method, "cuda", weights, gradients, dtype, **options)
     # 1e30 is infinite in float16, and its square, which SGD does not need, in float32.
     assert results[-1] == (3 if dtype == np.float32 and method == "averagedsgd" else 4)
-    assert_same(results, train(mx.cpu(), method, "ndarray", weights, gradients, dtype, **options))
+    assert_equal_bits(results, train(mx.cpu(), method, "ndarray", weights, gradients, dtype, **options))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_many_arrays_are_updated_in_few_launches(ring, dtype):
     limit = cuda.group_limit(dtype == np.float16)
     sizes = [1 + i % 7 for i in range(2 * limit)] + [3 * cuda.TILE + 5]
-    weights, gradients = sized(sizes, steps=2)
+    weights, gradients = weights_and_gradients(sizes, steps=2)
     lr_mult = {i: 1 + i % 5 for i in range(len(sizes))}
     results = train(ring.context, "namsg", "cuda", weights, gradients, dtype, lr_mult)
-    assert_same(results, train(mx.cpu(), "namsg", "ndarray", weights, gradients, dtype, lr_mult))
+    assert_equal_bits(results, train(mx.cpu(), "namsg", "ndarray", weights, gradients, dtype, lr_mult))
     if ring.stand_in is not None:
         pointers = 6 if dtype == np.float16 else 5
         assert ring.stand_in.launches == 2 * [3 + pointers * limit, 3 + pointers * limit, 3 + pointers]
@@ -162,13 +150,13 @@ def test_learning_rate_and_decay_are_each_parameters_own(ring):
         optimizer = mx.optimizer.create("dozatnadam", kernel=kernel, wd=0.1)
         optimizer.set_lr_mult({0: 3.0, 1: 0.5})
         optimizer.set_wd_mult({0: 0.0, 1: 2.0})
-        weights = [mx.nd.array(w, context) for w in sized([5, 6], 1)[0]]
+        weights = [mx.nd.array(w, context) for w in weights_and_gradients([5, 6], 1)[0]]
         states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
-        for k, grads in enumerate(sized([5, 6], 3)[1]):
+        for k, grads in enumerate(weights_and_gradients([5, 6], 3)[1]):
             optimizer.set_learning_rate(0.01 / (k + 1))   # the numbers of a step are not those of the one before
             optimizer.update([0, 1], weights, [mx.nd.array(g, context) for g in grads], states)
         results[kernel] = [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
-    assert_same(results["cuda"], results["ndarray"])
+    assert_equal_bits(results["cuda"], results["ndarray"])
 
 
 def test_views_are_updated_where_they_lie(ring):
@@ -183,7 +171,7 @@ def test_views_are_updated_where_they_lie(ring):
 
 
 def test_states_are_saved_and_go_on_to_the_bit(ring):
-    weights, gradients = sized(SIZES, steps=6)
+    weights, gradients = weights_and_gradients(SIZES, steps=6)
     results = []
     for interrupted in (False, True):
         updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", kernel="cuda"))
@@ -196,12 +184,12 @@ def test_states_are_saved_and_go_on_to_the_bit(ring):
             updater([0, 1, 2], [ring.array(g) for g in grads], arrays)
         assert updater.optimizer.last_update().kernel == "cuda"
         results.append([a.asnumpy() for a in arrays])
-    assert_same(*results)
+    assert_equal_bits(*results)
 
 
 def test_two_optimizers_take_turns_and_do_not_mix(ring):
     """With one compiled kernel between them, and nothing that waits for the GPU in between."""
-    weights, gradients = sized(SIZES, steps=5)
+    weights, gradients = weights_and_gradients(SIZES, steps=5)
     optimizers = [mx.optimizer.create("namsg", kernel="cuda", learning_rate=lr) for lr in (0.01, 0.003)]
     arrays = [[ring.array(w) for w in weights] for _ in optimizers]
     states = [[optimizer.create_state(i, w) for i, w in enumerate(ws)] for optimizer, ws in zip(optimizers, arrays)]
@@ -211,7 +199,7 @@ def test_two_optimizers_take_turns_and_do_not_mix(ring):
     for lr, ws, ss in zip((0.01, 0.003), arrays, states):
         alone = train(mx.cpu(), "namsg", "ndarray", weights, gradients, learning_rate=lr, wd=0.0, clip_gradient=None,
                       rescale_grad=1.0, bounds=None)
-        assert_same([a.asnumpy() for w, s in zip(ws, ss) for a in [w, *s]], alone[:-1])
+        assert_equal_bits([a.asnumpy() for w, s in zip(ws, ss) for a in [w, *s]], alone[:-1])
 
 
 @pytest.mark.parametrize("lazy_update", [False, True])
@@ -227,14 +215,14 @@ def test_row_sparse_gradients(ring, lazy_update):
             none = mx.nd.sparse.zeros("row_sparse", (4, 3), ctx=context)
             optimizer.update([0, 1, 2], weights, [sparse, none, mx.nd.array(np.ones((4, 3)), context)], states)
         results[kernel] = [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
-    assert_same(results["cuda"], results["ndarray"])
+    assert_equal_bits(results["cuda"], results["ndarray"])
 
 
 @pytest.mark.usefixtures("operators")
 def test_the_switch_to_sgd(ring):
-    weights, gradients = sized(SIZES, steps=5)
+    weights, gradients = weights_and_gradients(SIZES, steps=5)
     results = train(ring.context, "namsg", "cuda", weights, gradients, switch_to_sgd=2)
-    assert_same(results, train(mx.cpu(), "namsg", "ndarray", weights, gradients, switch_to_sgd=2))
+    assert_equal_bits(results, train(mx.cpu(), "namsg", "ndarray", weights, gradients, switch_to_sgd=2))
 
 
 def test_empty_arrays_are_left_alone(ring):

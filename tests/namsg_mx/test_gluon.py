@@ -7,14 +7,13 @@ import textwrap
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import assert_close, largest_terms, numpy_state, reference_step
+from comparison import METHODS, assert_close, assert_equal_bits, largest_terms, numpy_state, reference_step
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import namsg_mx
 from namsg_mx import ObservationDistance, StepDecay
 
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
 
 
@@ -44,11 +43,6 @@ def train(net, trainer, data):
 
 def weights_of(net):
     return [p.data().asnumpy() for p in net.collect_params().values()]
-
-
-def assert_equal_bits(a, b):
-    assert len(a) == len(b)
-    assert all(map(np.array_equal, a, b))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,7 +11,16 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import CPU_KERNEL, array, assert_close, largest_terms, reference_step, signed_gradients
+from comparison import (
+    CPU_KERNEL,
+    METHODS,
+    array,
+    assert_close,
+    largest_terms,
+    reference_step,
+    signed_gradients,
+    weights_and_gradients,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet.base import MXNetError
@@ -20,7 +29,6 @@ import namsg_mx
 from namsg_mx import kernels
 
 PACKAGE = Path(namsg_mx.__file__).parent
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 OPTIONS = {"learning_rate": 0.013, "wd": 0.07, "clip_gradient": 1.3, "rescale_grad": 0.3, "bounds": (-1.1, 0.8)}
 pytestmark = CPU_KERNEL
 
@@ -36,12 +44,6 @@ def train(method, kernel, weights, gradients, dtype=np.float32, **options):
     return [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
 
 
-def sized(sizes, steps, seed=0):
-    weights = [np.random.RandomState(seed + n).standard_normal(n).astype(np.float32) for n in sizes]
-    gradients = [signed_gradients(n, steps, seed=seed + n) for n in sizes]
-    return weights, list(zip(*gradients))
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("options", [{}, {"wd": 0.0}, {"decoupled_wd": True}, {"nonfinite": "skip"}],
                          ids=str)
@@ -50,7 +52,7 @@ def test_kernels_agree_to_the_bit(method, options, dtype):
     """Every operation is rounded by itself in both, so there is nothing to differ in: NaN and infinity included."""
     if method in ("namsb", "amsbound"):
         options = dict(options, gamma=0.5)   # both limits act, and not on all elements
-    weights, gradients = sized([1, 7, 64, 300, 4097], steps=6)
+    weights, gradients = weights_and_gradients([1, 7, 64, 300, 4097], steps=6)
     gradients[3][2][5:9] = [np.nan, np.inf, -np.inf, 1e30]
     cpu, ndarray = (train(method, kernel, weights, gradients, dtype, **options) for kernel in ("cpu", "ndarray"))
     for a, b in zip(cpu, ndarray):
@@ -59,7 +61,7 @@ def test_kernels_agree_to_the_bit(method, options, dtype):
 
 def test_every_size_follows_the_reference_alone_and_in_company():
     sizes = [*range(1, 301), 4097, 65537]
-    weights, gradients = sized(sizes, steps=1)
+    weights, gradients = weights_and_gradients(sizes, steps=1)
     settings = dict(OPTIONS, beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
     together = train("namsg", "cpu", weights, gradients, beta1=0.85, beta2=0.97, epsilon=1e-6, eta=1.5)
     lr = settings.pop("learning_rate")
@@ -200,7 +202,7 @@ def test_half_precision_conversions_are_numpys(scalar_step):
 
 
 def test_states_of_one_kernel_go_on_in_the_other():
-    weights, gradients = sized([50, 7], steps=8)
+    weights, gradients = weights_and_gradients([50, 7], steps=8)
     results = []
     for first, second in (("cpu", "ndarray"), ("ndarray", "cpu"), ("cpu", "cpu")):
         updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", kernel=first))

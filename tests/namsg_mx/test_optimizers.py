@@ -3,13 +3,21 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import CPU_KERNEL, array, numpy_state, reference_step, signed_gradients, step_beside_reference
+from comparison import (
+    CPU_KERNEL,
+    METHODS,
+    array,
+    assert_equal_bits,
+    numpy_state,
+    reference_step,
+    signed_gradients,
+    step_beside_reference,
+)
 from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
 from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, WarmUp
 
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 STEPS = 12
 # Every hyper-parameter away from its default at once; the clip acts on some gradients, the box on some weights.
@@ -97,10 +105,6 @@ def shapes_and_gradients(steps=10):
     random = np.random.RandomState(3)
     weights = [random.standard_normal(s).astype(np.float32) for s in shapes]
     return weights, list(zip(*[signed_gradients(s, steps, seed=i) for i, s in enumerate(shapes)]))
-
-
-def assert_equal_bits(a, b):
-    assert all(map(np.array_equal, a, b))
 
 
 def test_eta_zero_is_amsgrad_to_the_bit():

@@ -3,9 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import array, signed_gradients
-
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
+from comparison import METHODS, array, signed_gradients
 
 
 def train(updater, weight, gradients):

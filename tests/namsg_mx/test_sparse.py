@@ -3,10 +3,9 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import array, signed_gradients
+from comparison import METHODS, array, signed_gradients
 from mxnet import autograd, gluon
 
-METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
 ROWS = [1, 4]
 SETTINGS = {"learning_rate": 0.05, "wd": 0.02, "clip_gradient": 2.0}
 
