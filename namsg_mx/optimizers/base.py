@@ -1,5 +1,6 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
+from operator import is_
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -67,12 +68,13 @@ def in_precision(values, dtype):
 
 
 class Binding(NamedTuple):
-    """The arrays of an update: their indices and Python identities, their form for a kernel, and that kernel's name.
+    """The arrays of an update: their form for a kernel, and that kernel's name.
 
-    ``count`` is their context's count of non-finite gradients.
+    ``indices`` and ``objects`` are what was bound, and ``count`` is their context's count of non-finite gradients.
     """
 
-    identities: list
+    indices: list
+    objects: list
     arrays: object
     kernel: str
     count: NDArray
@@ -191,8 +193,7 @@ class ElementwiseOptimizer(Optimizer):
         context = weights[0].context
         # Not by all the indices: a network that skips layers at random has ever new sets of them.
         key = (kernel, context, indices[0])
-        # What is bound keeps its arrays alive, so that no other array can have the identity of one of them.
-        if key not in self._bound or self._bound[key].identities != _identities(indices, weights, grads, states):
+        if key not in self._bound or not _is_of(self._bound[key], indices, _objects(weights, grads, states)):
             for weight, grad, state in zip(weights, grads, states):
                 _check_arrays(self, weight, grad, state)
                 _adapt_precision(state, len(self.STATE), weight)
@@ -202,7 +203,7 @@ class ElementwiseOptimizer(Optimizer):
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
             count = self._nonfinite_counts.setdefault(context, zeros((1,), cpu(), np.int64).as_in_context(context))
-            self._bound[key] = Binding(_identities(indices, weights, grads, states), arrays, kernel, count)
+            self._bound[key] = Binding(list(indices), _objects(weights, grads, states), arrays, kernel, count)
         return self._bound[key]
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
@@ -220,9 +221,14 @@ class ElementwiseOptimizer(Optimizer):
                     _nonfinite_before_loading=self._count_nonfinite())
 
 
-def _identities(indices, weights, grads, states):
-    arrays = (array for state in states if isinstance(state, list) for array in state)
-    return [*indices, *map(id, weights), *map(id, grads), *map(id, states), *map(id, arrays)]
+def _objects(weights, grads, states):
+    """The arrays of an update, and its states as they are."""
+    return [*weights, *grads, *states, *(array for state in states if isinstance(state, list) for array in state)]
+
+
+def _is_of(binding, indices, objects):
+    return (binding.indices == list(indices) and len(binding.objects) == len(objects)
+            and all(map(is_, binding.objects, objects)))
 
 
 def _check_arrays(optimizer, weight, grad, state):
