@@ -330,10 +330,10 @@ def test_sgd_has_no_square_that_could_be_infinite(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("lr", "wd"), [(1e-3, 1e-5), (1e-4, 1e-4), (1e-3, 1e-4), (1e-2, 1e-2)])
-def test_decoupled_decay_has_its_rate_in_float32(kernel, lr, wd):
-    """Over many steps with noise; 1 - lr * wd, rounded to float32, would be another rate, or 1."""
-    n, steps = 20_000, 1000
+@pytest.mark.parametrize("wd", [1e-5, 1e-4])
+def test_decoupled_decay_has_its_rate_in_float32(kernel, wd):
+    """Over many steps with noise; 1 - lr * wd, rounded to float32, would be 1, or 1.2 times that rate."""
+    lr, n, steps = 1e-3, 4000, 300
     weights = {}
     for decay in (0.0, wd):
         random = np.random.RandomState(0)
