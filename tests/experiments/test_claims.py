@@ -153,8 +153,8 @@ def test_of_equal_methods_either_is_called_faster_as_seldom_as_the_interval_says
         losses = [1 / np.arange(1, 21) + random.normal(0, 0.001, (10, 20)) for _ in range(2)]
         evidence = MadeUp(runs("adam", losses[0]) + runs("namsg", losses[1]))
         verdicts.append(EpochsToLoss(LOGISTIC, "namsg", ("adam",), 20).judge(evidence).verdict)
-    assert verdicts.count(HOLDS) / 200 == pytest.approx(0.025, abs=0.025)
-    assert set(verdicts) == {HOLDS, TOO_FEW, FAILS}
+    for verdict in (HOLDS, FAILS):
+        assert 0 < verdicts.count(verdict) / 200 <= 0.05   # 0.025 each
 
 
 def grid_cells(lower, run=10, seeds=(0,)):
