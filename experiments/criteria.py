@@ -13,7 +13,7 @@ from experiments import paper
 from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, Interval, above, all_of, below, interval, within
 from experiments.evidence import Evidence
 from experiments.results import LABELS
-from experiments.speed import epochs_to_common_loss
+from experiments.speed import epochs_to_common_loss, share_of_epochs
 
 MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_accuracy": "test accuracy",
             "best_test_accuracy": "best test accuracy", "overfitting": "test loss less train loss"}
@@ -180,14 +180,13 @@ class EpochsToLoss:
         rows = []
         for other in self.others:
             pairs = epochs_to_common_loss(curves, self.method, other, self.epoch)
-            found = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+            share = share_of_epochs(pairs)
             diverged = [evidence.diverged(self.experiment, False, name) for name in (self.method, other)]
-            share, low, high = (math.exp(x) for x in found[1:])
-            rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": found.n,
+            rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": share.n,
                          "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
-                         "other epochs": pairs["other_epochs"].mean(), "share": share, "low": low, "high": high,
-                         "diverged": sum(diverged),
-                         "verdict": _decide(below(found, math.log(self.share)), found.n, seeds, *diverged)})
+                         "other epochs": pairs["other_epochs"].mean(), "share": share.mean, "low": share.low,
+                         "high": share.high, "diverged": sum(diverged),
+                         "verdict": _decide(below(share, self.share), share.n, seeds, *diverged)})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
             f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"

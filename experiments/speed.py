@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from experiments.comparison import Interval, interval
+
 
 def epochs_to(losses: np.ndarray, target: float) -> float:
     """After how many epochs, from 1, a run's loss is at most the target, on lines between its epochs; inf if never."""
@@ -33,3 +35,9 @@ def epochs_to_common_loss(curves: pd.DataFrame, method: str, other: str, last: i
         target = max(runs[seed].min(), others[seed].min())
         rows[seed] = (target, epochs_to(runs[seed], target), epochs_to(others[seed], target))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["train_loss", "epochs", "other_epochs"])
+
+
+def share_of_epochs(pairs: pd.DataFrame) -> Interval:
+    """The geometric mean, over pairs of runs, of epochs / other_epochs, with its 95 % t interval."""
+    n, *logarithms = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+    return Interval(n, *np.exp(logarithms))

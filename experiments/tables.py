@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-import numpy as np
 import pandas as pd
 
 from experiments import paper, selection
-from experiments.comparison import interval
 from experiments.results import LABELS, Grid, Results
-from experiments.speed import epochs_to_common_loss
+from experiments.speed import epochs_to_common_loss, share_of_epochs
 
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
@@ -93,11 +91,10 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
     for method in results.methods:
         for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
             pairs = epochs_to_common_loss(results.epochs, method, reference, by_epoch)
-            found = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
-            share, low, high = np.exp(found[1:])
-            rows.append({"method": method, "by_epoch": by_epoch, "n": found.n, "train_loss": pairs["train_loss"].mean(),
+            share = share_of_epochs(pairs)
+            rows.append({"method": method, "by_epoch": by_epoch, "n": share.n, "train_loss": pairs["train_loss"].mean(),
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
-                         "share": share, "low": low, "high": high})
+                         "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
     cells = [{"method": LABELS[method], "n": f"{of_method['n'].iloc[0]}", **{
         f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
