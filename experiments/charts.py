@@ -45,16 +45,14 @@ def curves(results: Results) -> list[dict[str, Any]]:
     for column, title, scale in PANELS:
         figure = _figure(title, "epoch", scale)
         for entry in legend(results):
-            of_method = results.epochs[results.epochs["method"] == entry.method]
-            by_epoch = of_method.groupby("epoch")[column]
-            mean, deviation, n = by_epoch.mean(), by_epoch.std(), by_epoch.count()
-            band = deviation.fillna(0)
-            for edge, fill in ((mean - band, None), (mean + band, "tonexty")):
-                figure.add_scatter(x=mean.index, y=_rounded(edge), mode="lines", line_width=0, fill=fill,
+            curve = results.curve(entry.method, column)
+            for edge, fill in (("low", None), ("high", "tonexty")):
+                figure.add_scatter(x=curve.index, y=_rounded(curve[edge]), mode="lines", line_width=0, fill=fill,
                                    fillcolor=_transparent(entry.colour), hoverinfo="skip", meta=entry.method)
-            spread = [f"{d:.2g}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(deviation, n)]
-            figure.add_scatter(x=mean.index, y=_rounded(mean), mode="lines+markers" if len(mean) == 1 else "lines",
-                               line_color=entry.colour, name=LABELS[entry.method], meta=entry.method,
+            spread = [f"{d:.2g}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(curve["std"], curve["n"])]
+            figure.add_scatter(x=curve.index, y=_rounded(curve["mean"]),
+                               mode="lines+markers" if len(curve) == 1 else "lines", line_color=entry.colour,
+                               name=LABELS[entry.method], meta=entry.method,
                                customdata=spread, hovertemplate="%{y:.4g} ± %{customdata}")
         if scale == "log":
             _label_decades(figure, results.epochs[column])

@@ -1,7 +1,7 @@
 """The paper's figures from records, and how sensitive the methods are to the step size.
 
-Lines are means over the seeds, bands one standard deviation to either side. Equal records give equal files where the
-version of matplotlib is equal.
+Lines are means over the seeds, bands one standard deviation to either side, within the range of the runs. Equal
+records give equal files where the version of matplotlib is equal.
 """
 
 from __future__ import annotations
@@ -81,12 +81,10 @@ def _draw_row(axes: Sequence, results: Results) -> None:
 
 
 def _draw_curve(panel, results: Results, method: str, column: str) -> None:
-    epochs = results.epochs[results.epochs["method"] == method]
-    by_epoch = epochs.groupby("epoch")[column]
-    mean, deviation = by_epoch.mean(), by_epoch.std().fillna(0)   # no deviation of a single run
-    line, = panel.plot(mean.index, mean, color=COLOURS[method], label=_legend(results, method), linewidth=1.5,
-                       marker="o" if len(mean) == 1 else None)
-    panel.fill_between(mean.index, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.2, linewidth=0)
+    curve = results.curve(method, column)
+    panel.plot(curve.index, curve["mean"], color=COLOURS[method], label=_legend(results, method), linewidth=1.5,
+               marker="o" if len(curve) == 1 else None)
+    panel.fill_between(curve.index, curve["low"], curve["high"], color=COLOURS[method], alpha=0.2, linewidth=0)
 
 
 def _legend(results: Results, method: str) -> str:

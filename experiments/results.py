@@ -40,6 +40,18 @@ class Results(NamedTuple):
         done = self.runs[self.runs["status"] == "done"][["method", "seed"]]
         return self.epochs.merge(done, on=["method", "seed"])
 
+    def curve(self, method: str, column: str) -> pd.DataFrame:
+        """By epoch, mean, std and n of a method's runs, and the band, low to high, of one std to either side.
+
+        The band ends where the runs do: of skewed values, it would reach below losses of 0 and above accuracies of 1.
+        """
+        by_epoch = self.epochs[self.epochs["method"] == method].groupby("epoch")[column]
+        mean, std = by_epoch.mean(), by_epoch.std()
+        width = std.fillna(0)   # no deviation of a single run
+        return pd.DataFrame({"mean": mean, "std": std, "n": by_epoch.count(),
+                             "low": (mean - width).clip(lower=by_epoch.min()),
+                             "high": (mean + width).clip(upper=by_epoch.max())})
+
     def count(self, method: str) -> dict[str, int]:
         """How many of a method's runs have each status."""
         statuses = self.runs[self.runs["method"] == method]["status"]

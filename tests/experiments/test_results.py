@@ -1,5 +1,6 @@
 """Which of the recorded runs means are of, and records that do not belong together."""
 
+import pandas as pd
 import pytest
 from tiny_experiment import record, write_config
 
@@ -25,6 +26,22 @@ def test_means_are_of_complete_runs_or_of_an_epoch_that_all_have(experiment, tmp
         if epochs:
             record(tmp_path, run, [0.5] * epochs, 3)
     assert shown(experiment, tmp_path) == expected
+
+
+@pytest.mark.parametrize(("losses", "low", "high"), [
+    ([0.0, 0.4, 0.5, 0.6, 1.0], 0.5 - 0.36056, 0.5 + 0.36056),
+    ([0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.2 + 0.44721)])   # 0.2 - 0.44721 would be no loss
+def test_bands_are_of_one_deviation_and_end_where_the_runs_do(experiment, losses, low, high):
+    runs = [{"method": "adam", "seed": seed, "epoch": 1, "train_loss": loss} for seed, loss in enumerate(losses)]
+    curve = results.Results(experiment, pd.DataFrame(), pd.DataFrame(runs)).curve("adam", "train_loss")
+    assert curve.loc[1, ["n", "mean", "low", "high"]].tolist() == pytest.approx(
+        [5, sum(losses) / 5, low, high], abs=1e-5)
+
+
+def test_the_band_of_one_run_is_its_line(experiment, tmp_path):
+    record(tmp_path, next(iter(experiment.runs(["adam"]))), [0.5], 3)
+    curve = results.read(experiment, tmp_path)[0].curve("adam", "train_loss")
+    assert curve[["mean", "low", "high"]].loc[1].tolist() == [0.5] * 3
 
 
 def test_runs_that_diverged_are_counted_and_left_out(experiment, tmp_path):
