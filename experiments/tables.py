@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -210,7 +211,10 @@ def _number(value: float | None, form: str = "g") -> str:
     return "" if pd.isna(value) else f"{value:{form}}"
 
 
-def _mean_and_deviation(mean: float, deviation: float, digits: int = 4) -> str:
+def _mean_and_deviation(mean: float, deviation: float) -> str:
+    """With four decimals, as the paper has, or as many as show the deviation's first digit."""
     if pd.isna(mean):
         return ""
+    is_small = 1e-8 < deviation < 1e-4   # below are roundings of equal values
+    digits = math.ceil(-math.log10(deviation)) if is_small else 4
     return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"

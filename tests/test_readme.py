@@ -20,7 +20,8 @@ ROWS = {
     "Table A1's values are the best of the grid there": "mnist_logistic-grid",
     "test loss rises after the first epochs there": "mnist_logistic-overfits",
     "NAMSG has the lowest train loss, CNN": "mnist_cnn-lowest",
-    "it converges faster than ADAM, NADAM and AMSGRAD on it": "mnist_cnn-faster",
+    "AMSGRAD is close to NAMSG, CNN": "mnist_cnn-amsgrad-close",
+    "NAMSG converges faster than ADAM, NADAM and AMSGRAD, CNN": "mnist_cnn-faster",
     "ADAM and NADAM lead SGD in the first epochs, CNN": "mnist_cnn-initial",
     "the max gain expectation Ψ is an upper bound of the growth rate": "bound-of-growth",
 }

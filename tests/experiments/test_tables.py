@@ -32,6 +32,14 @@ def test_the_summary_has_mean_deviation_and_n(tmp_path):
     assert (namsg["n"], namsg["diverged"]) == (1, 1)
 
 
+@pytest.mark.parametrize(("losses", "cell"), [
+    ([0.3, 0.3], "0.3000 ± 0.0000"), ([0.1 + 0.2, 0.3], "0.3000 ± 0.0000"), ([0.9901, 0.9903], "0.9902 ± 0.0001"),
+    ([0.00060, 0.00064], "0.00062 ± 0.00003")])
+def test_a_deviation_has_a_digit_that_is_not_0(tmp_path, losses, cell):
+    results = results_of(tmp_path, {("adam", seed): [loss] for seed, loss in enumerate(losses)})
+    assert tables.summary(results).cells["train loss"].item() == cell
+
+
 def test_epochs_to_a_train_loss_as_a_share_of_adams(tmp_path):
     """By epochs 1, 2 and 4; NAMSG's seed 1 ends above ADAM, so that its own last loss, 0.41, is the one they share."""
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("adam", 1): [1.0, 0.6, 0.5, 0.4],
