@@ -38,29 +38,35 @@ def wait_for_another_epoch(process, results):
 
 
 def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(tmp_path, uninterrupted):
-    """While the processes start, while they train, and, of those that train, the parent alone.
-
-    Its workers end with it, or their runs would be locked for those that follow.
-    """
+    """Half of the kills come while the processes start, half while they train."""
     path, expected = uninterrupted
     moments = random.Random(0)
     kills = 0
-    for when in ("start", "training", "training of an orphan") * 2:
+    for i in range(6):
         process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True,
                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        if when != "start":
+        if i % 2:
             wait_for_another_epoch(process, tmp_path)
         try:
-            process.wait(moments.uniform(0, 3 if when == "start" else 0.3))
+            process.wait(moments.uniform(0, 0.3 if i % 2 else 3))
         except subprocess.TimeoutExpired:
-            if when == "training of an orphan":
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)   # parent and workers at once: nobody has a last word
+            os.killpg(process.pid, signal.SIGKILL)   # parent and workers at once: nobody has a last word
             process.wait()
             kills += 1
     assert kills > 0
     result = experiments("run", path, "--results", tmp_path, "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == expected
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
+    path, expected = uninterrupted
+    process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2",
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    wait_for_another_epoch(process, tmp_path)
+    process.kill()
+    process.wait()
+    result = experiments("run", path, "--results", tmp_path)   # finds no run locked
     assert result.returncode == 0, result.stderr
     assert numbers(tmp_path) == expected
 
