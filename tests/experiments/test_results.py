@@ -30,7 +30,8 @@ def test_means_are_of_complete_runs_or_of_an_epoch_that_all_have(experiment, tmp
 
 @pytest.mark.parametrize(("losses", "low", "high"), [
     ([0.0, 0.4, 0.5, 0.6, 1.0], 0.5 - 0.36056, 0.5 + 0.36056),
-    ([0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.2 + 0.44721)])   # 0.2 - 0.44721 would be no loss
+    ([0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.2 + 0.44721),   # 0.2 - 0.44721 would be no loss,
+    ([1.0, 1.0, 1.0, 1.0, 0.0], 0.8 - 0.44721, 1.0)])  # and 0.8 + 0.44721 no accuracy
 def test_bands_are_of_one_deviation_and_end_where_the_runs_do(experiment, losses, low, high):
     runs = [{"method": "adam", "seed": seed, "epoch": 1, "train_loss": loss} for seed, loss in enumerate(losses)]
     curve = results.Results(experiment, pd.DataFrame(), pd.DataFrame(runs)).curve("adam", "train_loss")
