@@ -107,5 +107,6 @@ def _draw_grid(axes, grid: Grid) -> None:
                   color=COLOURS[method], fillstyle="none")
     axes.set(xscale="log", yscale="log", xlabel="α",
              ylabel=f"train loss at epoch {grid.experiment.tuning.epochs}")
-    axes.set_title(f"{grid.experiment.title} (n = {len(grid.seeds)} a point)")
+    n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
+    axes.set_title(f"{grid.experiment.title} (n = {' to '.join(map(str, n))} a point)")
     axes.legend(fontsize=7)

@@ -106,7 +106,9 @@ def _sensitivities(evidence: Evidence) -> list[Figure]:
             chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.tuning.epochs)
             config = f"configs/{name}.yaml"
             methods = " ".join(grid.runs["method"].unique())
-            figures.append(Figure(f"{name}-sensitivity", "", f"Sensitivity to α: {grid.experiment.title}",
+            made, wanted = len(grid.runs), len(grid.experiment.grid(methods.split()))
+            part = f" ({made} of {wanted} runs)" if made < wanted else ""
+            figures.append(Figure(f"{name}-sensitivity", "", f"Sensitivity to α: {grid.experiment.title}{part}",
                                   [f"python -m experiments grid {config} --method {methods}",
                                    f"python -m experiments figure sensitivity --config {config} --partial"],
                                   [to_json(chart)], legend))
