@@ -9,7 +9,7 @@ prepare_for_mxnet()
 
 # A kvstore server unpickles optimizers while MXNet, and so this package, is still being imported: everything below
 # imports from submodules, of MXNet and of this package, and never from the packages themselves.
-from namsg_mx.averaging import ParameterAverage  # noqa: E402
+from namsg_mx.averaging import ParameterAverage, update_batch_norm  # noqa: E402
 from namsg_mx.optimizers import NAMSB, NAMSG, AMSBound, AMSGrad, AveragedSGD, DozatNadam  # noqa: E402
 from namsg_mx.schedules import (  # noqa: E402
     ExponentialDecay,
@@ -26,5 +26,5 @@ __version__ = "0.1.0"
 __all__ = [
     "NAMSB", "NAMSG", "AMSBound", "AMSGrad", "AveragedSGD", "DozatNadam",
     "ExponentialDecay", "HarmonicDecay", "InverseSquareRoot", "ObservationDistance", "StepDecay", "WarmUp",
-    "ParameterAverage", "exempt_from_decay",
+    "ParameterAverage", "exempt_from_decay", "update_batch_norm",
 ]

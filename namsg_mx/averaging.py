@@ -3,8 +3,9 @@
 import contextlib
 
 import numpy as np
+from mxnet.autograd import grad, record
 from mxnet.ndarray import load as load_arrays
-from mxnet.ndarray import multi_sgd_update
+from mxnet.ndarray import multi_sgd_update, waitall
 from mxnet.ndarray import save as save_arrays
 
 from namsg_mx.optimizers.arguments import DECAY_RATE, check_number
@@ -22,10 +23,8 @@ class ParameterAverage:
     from the parameters as they are when this object is made. Those keep the weight decay**t after t updates: nothing
     corrects for them. Training never sees the average.
 
-    BatchNorm's running mean and variance are averaged like the parameters. No data have passed through the network of
-    the average, so it has no statistics of its own; their average over the same updates stands in for them, closely as
-    long as the weights move little in 1 / (1 - decay) updates. Exact ones would cost a pass over the training set
-    before each evaluation.
+    BatchNorm's running mean and variance are averaged like the parameters: the statistics of other networks, and far
+    from the average's own where the weights move much in 1 / (1 - decay) updates. `update_batch_norm` makes its own.
 
     Parameters
     ----------
@@ -44,20 +43,23 @@ class ParameterAverage:
     ...     ...                        # forward, backward, trainer.step
     ...     average.update()
     >>> with average.in_place():
+    ...     namsg_mx.update_batch_norm(net, some_images)
     ...     evaluate(net)
     """
 
     def __init__(self, params, decay=0.999):
         self.decay = check_number("decay", decay, DECAY_RATE)
         self._params = list(params.values() if hasattr(params, "values") else params)
-        self._average = [_at_least_single(_replicas(parameter)[0]).copy() for parameter in self._params]
+        self._average = [_at_least_single(arrays[0]).copy() for arrays in _replicas(self._params)]
 
     def update(self):
-        """Move the average towards the parameters as they are now; waits for nothing.
+        """Move the average towards the parameters as they are now.
+
+        Waits for all that is pending if there are parameters without gradients among them, as BatchNorm's statistics.
 
         A step of SGD on (average - parameter)**2 / 2 does it, for which MXNet has one engine operation for many arrays.
         """
-        current = [_at_least_single(_replicas(parameter)[0]) for parameter in self._params]
+        current = [_at_least_single(arrays[0]) for arrays in _replicas(self._params)]
         for precision in {array.dtype for array in current}:
             pairs = [pair for pair in zip(self._average, current) if pair[1].dtype == precision]
             for start in range(0, len(pairs), ARRAYS_AT_ONCE):
@@ -73,7 +75,7 @@ class ParameterAverage:
         No update of the network may be made inside: it would be lost.
         """
         # Array by array, as Parameter.set_data would change the weights that a kvstore keeps, too.
-        arrays = [_replicas(parameter) for parameter in self._params]
+        arrays = _replicas(self._params)
         kept = [[array.copy() for array in replicas] for replicas in arrays]
         try:
             for average, replicas in zip(self._average, arrays):
@@ -102,9 +104,40 @@ class ParameterAverage:
             array.copyto(average)
 
 
-def _replicas(parameter):
-    """A parameter's arrays; with npx.set_np() by their legacy views, as operators take no others."""
-    return [array.as_nd_ndarray() for array in parameter.list_data()]
+def update_batch_norm(net, batches):
+    """Move the running mean and variance of BatchNorm as training on these batches does; nothing else changes.
+
+    For a network with parameters that no data have passed through, as an average's or those of stochastic weight
+    averaging (Izmailov et al. 2018, Section 3.2). The statistics that were there keep the weight momentum**n after n
+    batches, Gluon's momentum being 0.9.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+        Takes one array, on the context of which it has its parameters. Dropout acts, as in training.
+    batches : iterable of mxnet.ndarray.NDArray
+        Inputs, as many at a time as in training.
+    """
+    for batch in batches:
+        inputs = batch.detach()   # so that the gradient is attached to no array of the caller's
+        inputs.attach_grad()
+        with record():
+            outputs = net(inputs)
+        # MXNet's BatchNorm moves its statistics in the backward pass. That to the inputs alone costs less, and the
+        # parameters' gradients stay as they are.
+        gradient, = grad([outputs], [inputs])
+        gradient.wait_to_read()   # or all the batches would be in memory at once
+
+
+def _replicas(params):
+    """Each parameter's arrays; with npx.set_np() by their legacy views, as operators take no others.
+
+    MXNet's engine does not know that the backward pass of a network hybridized with static_shape=True writes
+    BatchNorm's statistics, and reads them before it has, unless all that is pending is waited for.
+    """
+    if any(parameter.grad_req == "null" for parameter in params):
+        waitall()
+    return [[array.as_nd_ndarray() for array in parameter.list_data()] for parameter in params]
 
 
 def _at_least_single(array):

@@ -1,4 +1,4 @@
-"""The average of the parameters: its values, its life beside training and evaluation, and its file."""
+"""The average of the parameters: its values, its life beside training and evaluation, its statistics, its file."""
 
 import mxnet as mx
 import numpy as np
@@ -7,7 +7,7 @@ from comparison import assert_equal_bits
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from namsg_mx import ParameterAverage
+from namsg_mx import ParameterAverage, update_batch_norm
 
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
 
@@ -34,7 +34,7 @@ def convolutional_net():
     net.add(nn.Conv2D(16, 3, in_channels=3), nn.BatchNorm(in_channels=16), nn.Activation("relu"),
             nn.Conv2D(32, 3, in_channels=16), nn.BatchNorm(in_channels=32), nn.Flatten(), nn.Dense(10))
     net.initialize()
-    net(mx.nd.zeros((1, 3, 10, 10)))
+    net((mx.np if mx.util.is_np_array() else mx.nd).zeros((1, 3, 10, 10)))
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
@@ -107,6 +107,129 @@ def test_evaluation_in_its_place_is_that_of_a_net_with_these_parameters_and_leav
     moved = [name for name, a, b in zip(averaged.collect_params(), history[0], history[-1]) if np.any(a != b)]
     assert any(name.endswith("running_mean") for name in moved)
     assert any(name.endswith("running_var") for name in moved)
+
+
+def statistics(net):
+    return bits([p for name, p in net.collect_params().items() if "running" in name])
+
+
+def some_batches(count):
+    random = np.random.RandomState(2)
+    return [mx.nd.array(random.standard_normal((8, 3, 10, 10))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_statistics_of_batches_are_those_that_training_on_them_leaves(hybrid):
+    trained, updated = convolutional_net(), convolutional_net()
+    for net in (trained, updated):
+        net.hybridize(hybrid)
+    for x in some_batches(3):
+        with autograd.record():
+            loss = LOSS(trained(x), mx.nd.zeros(8))
+        loss.backward()
+    update_batch_norm(updated, iter(some_batches(3)))
+    assert_equal_bits(statistics(updated), statistics(trained))
+
+
+def test_statistics_of_one_batch_by_numpy():
+    net = convolutional_net()
+    x, = some_batches(1)
+    channels = net[0](x).asnumpy().astype(np.float64).transpose(1, 0, 2, 3).reshape(16, -1)
+    update_batch_norm(net, [x])
+    mean, variance = statistics(net)[:2]   # they were 0 and 1; the momentum is 0.9
+    np.testing.assert_allclose(mean, 0.1 * channels.mean(axis=1), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(variance, 0.9 + 0.1 * channels.var(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+def test_statistics_change_neither_parameters_nor_gradients_nor_inputs(grad_req):
+    net, (x, y) = convolutional_net(), some_batches(2)
+    net.collect_params().setattr("grad_req", grad_req)
+    trainable = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    with autograd.record():
+        loss = LOSS(net(x), mx.nd.zeros(8))
+    loss.backward()
+    before = bits(trainable), [p.grad().asnumpy() for p in trainable]
+    update_batch_norm(net, [y])
+    assert_equal_bits(bits(trainable), before[0])
+    assert_equal_bits([p.grad().asnumpy() for p in trainable], before[1])
+    assert y.grad is None
+
+
+def test_training_does_not_notice_the_statistics_of_the_average():
+    plain, averaged = convolutional_net(), convolutional_net()
+    train(plain, gluon.Trainer(plain.collect_params(), "namsg"), 6, lambda _: None)
+    average = ParameterAverage(averaged.collect_params(), decay=0.7)
+
+    def evaluate(x):
+        average.update()
+        with average.in_place():
+            before = statistics(averaged)
+            update_batch_norm(averaged, [x])
+            assert all(np.any(a != b) for a, b in zip(statistics(averaged), before))
+
+    train(averaged, gluon.Trainer(averaged.collect_params(), "namsg"), 6, evaluate)
+    assert_equal_bits(bits(averaged.collect_params().values()), bits(plain.collect_params().values()))
+
+
+def deep_net():
+    """Its running means and variances, and a backward pass on it that takes some milliseconds."""
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    for _ in range(10):
+        net.add(nn.Conv2D(16, 3, padding=1), nn.BatchNorm())
+    net.initialize()
+    net.hybridize(static_alloc=True, static_shape=True)
+    x = mx.nd.array(np.random.RandomState(0).standard_normal((64, 3, 32, 32)))
+
+    def backward():
+        with autograd.record():
+            outputs = net(x)
+        outputs.backward()
+
+    backward()   # compiles
+    mx.nd.waitall()
+    return [p for name, p in net.collect_params().items() if "running" in name], backward
+
+
+def test_an_update_waits_for_statistics_that_a_backward_pass_is_still_to_write():
+    """MXNet's engine, with static_shape=True, does not."""
+    running, backward = deep_net()
+    average, before = ParameterAverage(running, decay=0.5), bits(running)
+    backward()
+    average.update()
+    mx.nd.waitall()
+    for found, a, b in zip(in_place(average, running), before, bits(running)):
+        np.testing.assert_allclose(found, (a + b) / 2, rtol=1e-6, atol=1e-8)
+
+
+def test_statistics_that_a_backward_pass_is_still_to_write_come_back():
+    running, backward = deep_net()
+    backward()
+    mx.nd.waitall()
+    expected = bits(running)
+    running, backward = deep_net()
+    average = ParameterAverage(running)
+    backward()
+    with average.in_place():
+        pass
+    mx.nd.waitall()
+    assert_equal_bits(bits(running), expected)
+
+
+def test_statistics_with_mxnets_numpy_arrays():
+    expected = convolutional_net()
+    update_batch_norm(expected, some_batches(2))
+    mx.npx.set_np()
+    try:
+        net = convolutional_net()
+        for p, q in zip(net.collect_params().values(), expected.collect_params().values()):
+            if "running" not in p.name:
+                p.set_data(q.data().as_np_ndarray())
+        update_batch_norm(net, [x.as_np_ndarray() for x in some_batches(2)])
+        assert_equal_bits(statistics(net), statistics(expected))
+    finally:
+        mx.npx.reset_np()
 
 
 def test_what_was_there_comes_back_after_an_error():
