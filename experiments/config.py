@@ -38,23 +38,24 @@ AUGMENTATIONS = {"random_crops": ("size",)}
 
 EXPERIMENT_KEYS = ("title", "data", "augmentation", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning",
                    "train_loss_full_every", "methods")
-METHOD_KEYS = ("optimizer", "parameters", "averaging_decay", "source", "grid", "by_default")
+METHOD_KEYS = ("optimizer", "parameters", "averaging", "source", "grid", "by_default")
 
 
 @dataclass(frozen=True)
 class Method:
     """One method of an experiment.
 
-    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``averaging_decay`` is that of
-    the average of the network's parameters that evaluation takes in their place, None for the parameters themselves;
-    ``source`` says where these values come from; ``grid`` holds those that the protocol searches; ``by_default`` is
-    False for a method that runs and is shown on request only.
+    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``averaging`` is None
+    where evaluation takes the network's parameters as they are, else the ``decay`` of their average, which it takes
+    then, and the number of batches that give it BatchNorm statistics of its own; ``source`` says where these values
+    come from; ``grid`` holds those that the protocol searches; ``by_default`` is False for a method that runs and is
+    shown on request only.
     """
 
     name: str
     optimizer: str
     parameters: Mapping[str, Any]
-    averaging_decay: float | None
+    averaging: Mapping[str, float] | None
     source: str
     grid: Mapping[str, Sequence[float]]
     by_default: bool
@@ -194,7 +195,7 @@ class Experiment:
         }
         # Only where they are used, so that the ids of runs without them stay what they are.
         optional = {"augmentation": self.augmentation, "train_loss_full_every": self.train_loss_full_every,
-                    "averaging_decay": method.averaging_decay}
+                    "averaging": method.averaging}
         settings.update({name: value for name, value in optional.items() if value is not None})
         return Run(self.name, method.name, settings, seed, source)
 
@@ -271,8 +272,13 @@ def _method(name: str, block: _Block) -> Method:
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
     return Method(name, optimizer, {key: _parameter(parameters, key) for key in parameters.content},
-                  block.optional("averaging_decay", block.number), block.text("source"),
+                  block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
                   {key: grid.numbers(key) for key in grid.content}, block.flag("by_default", default=True))
+
+
+def _averaging(method: _Block) -> dict[str, float]:
+    block = method.block("averaging", ("decay", "batch_norm_batches"))
+    return {"decay": block.number("decay"), "batch_norm_batches": block.integer("batch_norm_batches", at_least=0)}
 
 
 def _parameter(parameters: _Block, key: str) -> float | dict:

@@ -6,9 +6,10 @@ crops), so a run is the same whether it was interrupted or not.
 
 from __future__ import annotations
 
-from namsg_mx import ParameterAverage, schedules  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+from namsg_mx import ParameterAverage, schedules, update_batch_norm  # isort: skip  (MXNet on newer versions of NumPy)
 
 import contextlib
+import itertools
 import math
 import tempfile
 import time
@@ -79,11 +80,12 @@ class Training:
         try:
             arguments = optimizer_arguments(run.settings["parameters"], self._updates_per_epoch)
             self._trainer = workers.trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
-            decay = run.settings.get("averaging_decay")
-            if decay is not None and workers.count > 1:
-                raise ValueError(f"averaging_decay={decay}: not with --kvstore, as each worker's average would have "
-                                 "BatchNorm statistics of its own")
-            self._average = None if decay is None else ParameterAverage(self._net.collect_params(), decay)
+            averaging = run.settings.get("averaging")
+            if averaging and workers.count > 1:
+                raise ValueError("averaging: not with --kvstore, as each worker's average would have BatchNorm "
+                                 "statistics of its own")
+            self._average = averaging and ParameterAverage(self._net.collect_params(), averaging["decay"])
+            self._batch_norm_batches = averaging and averaging["batch_norm_batches"]
         except ValueError as error:   # out of range: the message names argument, value and range
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
 
@@ -97,7 +99,7 @@ class Training:
         # BatchNorm's: each worker has statistics of its own examples.
         self._workers.average([p.data() for p in self._net.collect_params().values() if p.grad_req == "null"])
         trained = time.perf_counter()
-        with self._average.in_place() if self._average else contextlib.nullcontext():
+        with self._averaged(epoch) if self._average else contextlib.nullcontext():
             full = epoch % self._train_loss_full_every == 0
             train_loss_full = self._evaluate(self._data.train)[0] if full else None
             test_loss, test_accuracy = self._evaluate(self._data.test)
@@ -137,12 +139,8 @@ class Training:
     def _train(self, epoch: int) -> float:
         """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
         examples = len(self._data.train.labels)
-        order, size = self._workers.part(epoch_order(self._seed, epoch, examples), self._batch_size)
-        crops = None
-        if self._augmentation:
-            crops = RandomCrops(self._data.train.images, self._augmentation["size"], self._seed, epoch)
         losses = []
-        for k, (images, labels) in enumerate(self._batches(self._data.train, order, size, crops)):
+        for k, (images, labels) in enumerate(self._training_batches(epoch)):
             with autograd.record():
                 loss = self._loss(self._net(images), labels)
             in_batch = min(self._batch_size, examples - k * self._batch_size)   # of all workers
@@ -151,7 +149,16 @@ class Training:
                 self._average.update()
             losses.append(loss)
             _wait_for_earlier(losses)
-        return self._mean(losses)   # waits for all the updates
+        mx.nd.waitall()   # for the last update, and for BatchNorm's statistics, whose readers MXNet lets go ahead
+        return self._mean(losses)
+
+    @contextlib.contextmanager
+    def _averaged(self, epoch: int) -> Iterator[None]:
+        """Inside, the network is that of the average, with BatchNorm statistics of batches that the epoch has seen."""
+        with self._average.in_place():
+            seen = itertools.islice(self._training_batches(epoch), self._batch_norm_batches)
+            update_batch_norm(self._net, (images for images, _ in seen))
+            yield
 
     def _evaluate(self, part: data.Part) -> tuple[float, float]:
         """Mean loss and accuracy in inference mode."""
@@ -163,6 +170,15 @@ class Training:
             hits.append(logits.argmax(axis=1) == labels)
             _wait_for_earlier(losses)
         return self._mean(losses), self._mean(hits)
+
+    def _training_batches(self, epoch: int) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        """This worker's, in the epoch's order and from its crops."""
+        train = self._data.train
+        order, size = self._workers.part(epoch_order(self._seed, epoch, len(train.labels)), self._batch_size)
+        crops = None
+        if self._augmentation:
+            crops = RandomCrops(train.images, self._augmentation["size"], self._seed, epoch)
+        return self._batches(train, order, size, crops)
 
     def _batches(self, part: data.Part, order: np.ndarray, size: int, crops: RandomCrops | None = None
                  ) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:

@@ -108,7 +108,7 @@ def test_strategies_on_cifar10_are_the_supplements():
         if bounded:
             expected.update(sgd_learning_rate=step_decay(expected.pop("alpha_sgd")), gamma=0.001)
         assert (methods[name].optimizer, methods[name].parameters) == (optimizer, expected)
-        assert methods[name].averaging_decay == (0.999 if name == "swnts1" else None)
+        assert methods[name].averaging == ({"decay": 0.999, "batch_norm_batches": 40} if name == "swnts1" else None)
     assert [name for name, method in methods.items() if not method.by_default] == ["nadam_mxnet"]
 
 
@@ -133,10 +133,10 @@ def test_ids_of_runs_with_a_schedule_begin_with_its_first_step_size():
 
 
 def test_settings_are_there_only_where_they_are_used():
-    later = {"augmentation", "train_loss_full_every", "averaging_decay"}
+    later = {"augmentation", "train_loss_full_every", "averaging"}
     settings = {run.method: set(run.settings) & later for run in load("cifar10_resnet20").runs(seeds=[0])}
     assert settings["swnts1"] == later
-    assert settings["swnts"] == later - {"averaging_decay"}
+    assert settings["swnts"] == later - {"averaging"}
     assert not any(set(run.settings) & later for run in load("mnist_cnn").runs(seeds=[0]))
 
 
@@ -147,7 +147,9 @@ def test_settings_are_there_only_where_they_are_used():
      "swnts: parameters: switch_to_sgd: 3000.5 is not an integer"),
     ("at: 12000", "at: 0", "learning_rate: at: 0 is below 1"),
     ("factor: 0.1", "by: 0.1", "learning_rate: unknown key 'by'; allowed: schedule, initial, at, factor"),
-    ("averaging_decay: 0.999", "averaging_decay: most", "averaging_decay: 'most' is not a number"),
+    ("{decay: 0.999, batch_norm_batches: 40}", "0.999", "averaging: must be a mapping of keys to values, not 0.999"),
+    ("decay: 0.999", "decay: most", "averaging: decay: 'most' is not a number"),
+    ("batch_norm_batches: 40", "batch_norm_batches: -1", "averaging: batch_norm_batches: -1 is below 0"),
     ("train_loss_full_every: 75", "train_loss_full_every: 0", "train_loss_full_every: 0 is below 1"),
 ])
 def test_what_is_wrong_is_named(tmp_path, right, wrong, message):

@@ -32,7 +32,7 @@ methods:
       learning_rate: &step_decay {schedule: StepDecay, initial: 0.005, at: 12, factor: 0.1}
       eta: {schedule: ObservationDistance, start: 0.9, end: 3.0, epochs: 1}
       switch_to_sgd: 7
-    averaging_decay: 0.8
+    averaging: {decay: 0.8, batch_norm_batches: 0}
     source: a test
   adam:
     optimizer: adam
@@ -105,6 +105,29 @@ def test_evaluation_is_with_the_average_and_training_without(tmp_path):
     row = record.epochs.rows()[-1]
     assert row["test_loss"] == pytest.approx(mean_loss(test.images, test.labels, *average), rel=1e-5)
     assert row["test_loss"] != pytest.approx(mean_loss(test.images, test.labels, net["weight"], net["bias"]), rel=1e-3)
+
+
+def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
+    """Those that the epoch's first batches leave in a network of its parameters."""
+    text = CONFIG.replace("logistic_regression", "mnist_cnn")
+    text = text.replace("batch_norm_batches: 0", "batch_norm_batches: 3")
+    run, record = make(tmp_path, "swnts1", 1, text)
+    (tmp_path / "average.params").write_bytes(record.begin({})[1]["average.params"])
+    net = models.build(run.settings["model"], 0, mx.cpu())
+    for p, average in zip(net.collect_params().values(), mx.nd.load(str(tmp_path / "average.params"))):
+        p.set_data(average)
+    train, test = data.load(run.settings["data"], None)
+    images, labels = mx.nd.array(test.images), mx.nd.array(test.labels)
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    with_averaged_statistics = loss(net(images), labels).mean().asscalar()
+    order, crops = training.epoch_order(0, 1, 300), RandomCrops(train.images, 28, 0, 1)
+    for k in range(3):
+        with autograd.record():
+            outputs = net(mx.nd.array(crops[order[64 * k:64 * (k + 1)]]))
+        outputs.backward()
+    found = record.epochs.rows()[-1]["test_loss"]
+    assert found == pytest.approx(loss(net(images), labels).mean().asscalar(), rel=1e-5)
+    assert found != pytest.approx(with_averaged_statistics, rel=1e-3)
 
 
 def test_training_sees_the_crops_of_its_epoch_and_evaluation_the_images(tmp_path):
