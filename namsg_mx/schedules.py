@@ -58,7 +58,8 @@ class ExponentialDecay:
         _require(0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
 
     def __call__(self, k: int) -> float:
-        return self.initial * self.factor**k
+        # Not to 0, where the observation distance has no meaning, nor to what MXNet's operators refuse as too small.
+        return self.initial * max(self.factor**k, 1e-300)
 
 
 @dataclass(frozen=True)

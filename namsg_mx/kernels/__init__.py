@@ -42,12 +42,15 @@ class Scalars(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """What belongs to each array of a step: a sequence of numbers, or one float for all the arrays."""
+    """What belongs to each array of a step: a sequence of numbers, or one float for all the arrays.
+
+    ``m_factor`` and ``g_factor`` make the step from the m before this update and from g.
+    """
 
     lr: Sequence[float]
     wd: Sequence[float]
-    m_factor: Union[float, Sequence[float]] = 1.0
-    g_factor: Union[float, Sequence[float]] = 0.0
+    m_factor: Union[float, Sequence[float]]
+    g_factor: Union[float, Sequence[float]]
     v_scale: Union[float, Sequence[float]] = 1.0
 
 

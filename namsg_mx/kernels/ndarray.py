@@ -60,8 +60,8 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
     if scalars.clip_gradient is not None:
         clip(g, -scalars.clip_gradient, scalars.clip_gradient, out=g)
     assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
-    assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
     update, divisor = m_factor * m + g_factor * g, None
+    assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
     step = update
     if scalars.division != "none":
         assign(v, scalars.beta2 * v + (1 - scalars.beta2) * g * g)

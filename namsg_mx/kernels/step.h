@@ -2,17 +2,19 @@
  *
  * All the methods of this package are one formula with other coefficients:
  *
- *     g     = clip(rescale_grad * grad + wd * w)
- *     m     = beta1 * m + (1 - beta1) * g                       Algorithm 1, line 4
- *     v     = beta2 * v + (1 - beta2) * g^2                     line 5
- *     v_hat = max(v_hat, v)                                     line 6
- *     w     = project(w - (lr * (m_factor * m + g_factor * g) / clip(sqrt(v_scale * v_hat) + epsilon)
- *                          + decay * w))                        lines 7 and 8
+ *     g      = clip(rescale_grad * grad + wd * w)
+ *     update = m_factor * m + g_factor * g                      Algorithm 1, line 7
+ *     m      = beta1 * m + (1 - beta1) * g                      line 4
+ *     v      = beta2 * v + (1 - beta2) * g^2                    line 5
+ *     v_hat  = max(v_hat, v)                                    line 6
+ *     w      = project(w - (lr * update / clip(sqrt(v_scale * v_hat) + epsilon) + decay * w))   line 8
  *
- * NAMSG: m_factor = 1 - mu, g_factor = mu, v_scale = 1, epsilon = 0; AMSGRAD: mu = 0; NAMSB and AMSBound: the same, and
- * limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the coefficients; SGD: no v and no
- * division. Decoupled weight decay has decay = lr * wd, and wd = 0. It is added to the step: (1 - decay) * w would round
- * to another rate in float32, or to none.
+ * SGD: m_factor = beta1, g_factor = 1 - beta1, so that the update is the new m, no v and no division; AMSGRAD: the same
+ * update, v_scale = 1, epsilon = 0; NAMSG: eta * (1 - beta1) less of m and more of g. That is line 7's (1 - mu) m + mu g
+ * by the m of before: by the new m, a large mu (a small beta1) would leave nothing but its rounding. NAMSB and AMSBound:
+ * NAMSG's and AMSGRAD's, and limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the
+ * coefficients. Decoupled weight decay has decay = lr * wd, and wd = 0. It is added to the step: (1 - decay) * w would
+ * round to another rate in float32, or to none.
  *
  * Every operation is rounded by itself: compile without contraction to fused multiply-add and without fast-math, and
  * all compilers and machines agree to the bit.
@@ -106,8 +108,8 @@ NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *
   const int nonfinite = (namsg_bits(size) & 0x7f800000u) == 0x7f800000u;
   const int keep = skip && nonfinite;
   g = namsg_clip(g + c->wd * *w, -s->clip_gradient, s->clip_gradient);
+  float update = c->m_factor * *m + c->g_factor * g;
   const float m_new = s->beta1 * *m + s->one_minus_beta1 * g;
-  float update = c->m_factor * m_new + c->g_factor * g;
   if (division != NAMSG_NO_DIVISION) {
     const float v_new = s->beta2 * *v + s->one_minus_beta2 * g * g;
     const float moment = division == NAMSG_BY_V_HAT ? namsg_maximum(*v_hat, v_new) : v_new;

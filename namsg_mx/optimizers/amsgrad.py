@@ -32,3 +32,7 @@ class AMSGrad(NAMSG):
         if learning_rate is None and kwargs.get("lr_scheduler") is None:
             learning_rate = 0.001
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
+
+    def switch_to_sgd(self, at):
+        """ValueError: SWNTS is a strategy of `NAMSG`."""
+        raise ValueError(f"switch_to_sgd={at!r}: AMSGrad has none; use NAMSG")

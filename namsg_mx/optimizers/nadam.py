@@ -57,10 +57,11 @@ class DozatNadam(ElementwiseOptimizer):
         self._last = LastUpdate(binding.kernel, self.num_update - 1, self.learning_rate, self.beta1, None, None, 0)
 
     def _factors(self, t):
-        """The factors of m and of g in m_bar, and 1 / (1 - beta2**t), at a parameter's update t = 1, 2, ..."""
+        """The factors of the m before and of g in m_bar, and 1 / (1 - beta2**t), at a parameter's t-th update."""
         mu, mu_next = (momentum(i, self.beta1, self.schedule_decay) for i in (t, t + 1))
         product = momentum_product(t, self.beta1, self.schedule_decay)
-        return mu_next / (1 - product * mu_next), (1 - mu) / (1 - product), 1 / (1 - self.beta2**t)
+        of_m, of_g = mu_next / (1 - product * mu_next), (1 - mu) / (1 - product)
+        return of_m * self.beta1, of_m * (1 - self.beta1) + of_g, 1 / (1 - self.beta2**t)
 
 
 def momentum(t, beta1, schedule_decay):

@@ -9,6 +9,9 @@ from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number, check_setting, value_at
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate, filled
 
+ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; give the Trainer "
+              "update_on_kvstore=False")
+
 
 @register
 class NAMSG(ElementwiseOptimizer):
@@ -68,6 +71,7 @@ class NAMSG(ElementwiseOptimizer):
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
         self._switch = None              # number of the first update that is SGD
         self._switch_sums = {}           # parameter index: its two sums for alpha_hat, from the update before
+        self._is_on_servers = False      # a copy of this, which makes the updates
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)
 
@@ -81,7 +85,7 @@ class NAMSG(ElementwiseOptimizer):
         The updates no longer divide by sqrt(v_hat), and v and v_hat stay as they are; m and eta go on as before. SGD's
         step size comes from update ``at - 1``, over all the parameters together::
 
-            alpha_hat = ||u||**2 / <m_hat, u>,    u = alpha * m_hat / sqrt(v_hat)
+            alpha_hat = ||u||**2 / <lr_mult * m_hat, u>,    u = alpha * lr_mult * m_hat / sqrt(v_hat)
 
         and follows the learning rate from there: a later decay of the one is a decay of the other. ``lr_mult`` goes on
         to multiply each parameter's step. Parameters that update ``at - 1`` skips have no part in alpha_hat. That
@@ -96,11 +100,13 @@ class NAMSG(ElementwiseOptimizer):
         ------
         ValueError
             If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it; or when
-            the optimizer is sent to the servers of a distributed kvstore, as none of them sees all the parameters:
-            use ``update_on_kvstore=False``.
+            the optimizer is sent to the servers of a distributed kvstore, or was, as none of them sees all the
+            parameters: use ``update_on_kvstore=False``.
         RuntimeError
             At the update: when none was made before it, or when its steps were all 0, or one was not finite.
         """
+        if self._is_on_servers:
+            raise ValueError(f"switch_to_sgd={at!r}: {ON_SERVERS}")
         if isinstance(at, bool) or not isinstance(at, Integral) or at <= self.num_update:
             raise ValueError(f"switch_to_sgd={at!r}: must be an integer above {self.num_update}, "
                              "the number of updates made so far")
@@ -108,10 +114,12 @@ class NAMSG(ElementwiseOptimizer):
         self._switch_sums = {}
 
     def __reduce_ex__(self, protocol):
-        # kvstore.set_optimizer alone pickles with protocol 0. An error on a server would be printed there and ignored.
-        if protocol == 0 and self._switch is not None:
-            raise ValueError(f"switch_to_sgd={self._switch}: the servers of a kvstore do not see all the parameters "
-                             "together; give the Trainer update_on_kvstore=False")
+        # kvstore.set_optimizer alone pickles with protocol 0. An error on a server would be printed there and ignored,
+        # and a switch set here later would not get there.
+        if protocol == 0:
+            if self._switch is not None:
+                raise ValueError(f"switch_to_sgd={self._switch}: {ON_SERVERS}")
+            self._is_on_servers = True
         return super().__reduce_ex__(protocol)
 
     def _kernel_of(self, k):
@@ -121,8 +129,8 @@ class NAMSG(ElementwiseOptimizer):
         k = self.num_update - 1
         alpha = self.learning_rate
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
-        eta, mu = self._observation(k, beta1)
-        coefficients = Coefficients(lrs, wds, m_factor=1 - mu, g_factor=mu)
+        eta, lead = self._observation(k, beta1)
+        coefficients = Coefficients(lrs, wds, m_factor=beta1 - lead, g_factor=1 - beta1 + lead)
         sgd_scale = self._sgd_scale(k)
         if sgd_scale is not None:
             scalars = self._scalars(beta1, self.beta2, "none")
@@ -145,12 +153,12 @@ class NAMSG(ElementwiseOptimizer):
         return sgd_scale and alpha * sgd_scale
 
     def _observation(self, k, beta1):
-        """eta and mu of update k: line 7 of Algorithm 1, in whichever direction."""
+        """eta of update k, and mu * beta1, by which line 7 of Algorithm 1 goes from m on, per g - m of before."""
         if self.mu is not None:
-            mu = value_at("mu", self.mu, k, NONNEGATIVE)
-            return mu * beta1 / (1 - beta1), mu
+            lead = value_at("mu", self.mu, k, NONNEGATIVE) * beta1
+            return lead / (1 - beta1), lead
         eta = value_at("eta", self.eta, k, NONNEGATIVE)
-        return eta, eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
+        return eta, eta * (1 - beta1) if beta1 > 0 else 0.0
 
     def _measures_switch(self, k):
         return self._switch is not None and k == self._switch - 1

@@ -41,5 +41,6 @@ class AveragedSGD(ElementwiseOptimizer):
     def _step(self, indices, lrs, wds, binding):
         k = self.num_update - 1
         beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
-        binding.arrays.step(self._scalars(beta1, 0.0, "none"), Coefficients(lrs, wds), binding.count)
+        binding.arrays.step(self._scalars(beta1, 0.0, "none"), Coefficients(lrs, wds, beta1, 1 - beta1),
+                            binding.count)
         self._last = LastUpdate(binding.kernel, k, self.learning_rate, beta1, None, None, 0)

@@ -107,6 +107,22 @@ def shapes_and_gradients(steps=10):
     return weights, list(zip(*[signed_gradients(s, steps, seed=i) for i, s in enumerate(shapes)]))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("beta1", [0.5, 1e-3, 1e-9, 1e-20, 1e-300])
+def test_the_step_keeps_its_digits_as_beta1_vanishes(beta1, kernel):
+    """mu goes to infinity then, and m to g: line 7 as it is printed would be all rounding."""
+    optimizer = namsg_mx.NAMSG(learning_rate=0.1, beta1=beta1, beta2=0.0, epsilon=1e-30, eta=0.9, kernel=kernel)
+    weight, first, second = array([1.0, 1.0]), np.array([0.5, -2.0]), np.array([0.75, 2.5])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array(first), state)
+    before = weight.asnumpy()
+    optimizer.update(0, weight, array(second), state)
+    m_before = (1 - beta1) * first
+    m = beta1 * m_before + (1 - beta1) * second
+    m_hat = m + 0.9 * (1 - beta1) * (second - m_before)   # line 7, by mu * (g - m) = mu * beta1 * (g - m_before)
+    np.testing.assert_allclose(before - weight.asnumpy(), 0.1 * m_hat / [0.75, 2.5], rtol=1e-5)
+
+
 def test_eta_zero_is_amsgrad_to_the_bit():
     weights, gradients = shapes_and_gradients()
     settings = {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.97, "epsilon": 1e-7, "wd": 0.1}
@@ -240,6 +256,12 @@ def test_arguments_out_of_range(arguments, message):
 def test_amsgrad_and_amsbound_have_no_observation_distance(method, name):
     with pytest.raises(ValueError, match=f"{name}=1: {method} has none"):
         getattr(namsg_mx, method)(**{name: 1})
+
+
+@pytest.mark.parametrize("method", ["AMSGrad", "AMSBound", "NAMSB"])
+def test_the_switch_to_sgd_is_namsgs(method):
+    with pytest.raises(ValueError, match=f"switch_to_sgd=5: {method} has none; use NAMSG"):
+        getattr(namsg_mx, method)().switch_to_sgd(5)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,5 +1,6 @@
 """Real kvstore servers on loopback: scheduler, server and two workers, each its own process."""
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -7,6 +8,8 @@ import textwrap
 import numpy as np
 import pytest
 from loopback import run_cluster
+
+import namsg_mx
 
 SCRIPT = textwrap.dedent("""
     {imports}
@@ -39,6 +42,16 @@ def test_a_server_unpickles_and_applies_the_optimizer(imports):
     expected = subprocess.run([sys.executable, "-c", local], check=True, text=True, stdout=subprocess.PIPE).stdout
     assert [out for out, _ in outputs] == [expected] * 2
     assert not np.allclose([float(w) for w in expected.split()[1:]], [1, 2, 3])
+
+
+def test_the_switch_to_sgd_is_refused_once_the_optimizer_is_on_servers():
+    """kvstore.set_optimizer pickles it with protocol 0, and a later switch would stay with the worker."""
+    optimizer = namsg_mx.NAMSG()
+    optimizer.switch_to_sgd(5)
+    optimizer = namsg_mx.NAMSG()
+    pickle.dumps(optimizer, 0)
+    with pytest.raises(ValueError, match=r"switch_to_sgd=5: the servers .* update_on_kvstore=False"):
+        optimizer.switch_to_sgd(5)
 
 
 def test_the_switch_to_sgd_is_refused_on_servers():
