@@ -3,7 +3,7 @@
 import contextlib
 
 import numpy as np
-from mxnet.autograd import grad, record
+from mxnet.autograd import backward, record
 from mxnet.ndarray import load as load_arrays
 from mxnet.ndarray import multi_sgd_update, waitall
 from mxnet.ndarray import save as save_arrays
@@ -105,7 +105,7 @@ class ParameterAverage:
 
 
 def update_batch_norm(net, batches):
-    """Move the running mean and variance of BatchNorm as training on these batches does; nothing else changes.
+    """Move the running mean and variance of BatchNorm as training on these batches does; the rest of the net stays.
 
     For a network with parameters that no data have passed through, as an average's or those of stochastic weight
     averaging (Izmailov et al. 2018, Section 3.2). The statistics that were there keep the weight momentum**n after n
@@ -114,19 +114,20 @@ def update_batch_norm(net, batches):
     Parameters
     ----------
     net : mxnet.gluon.Block
-        Takes one array, on the context of which it has its parameters. Dropout acts, as in training.
+        Takes one array, on the context of which it has its parameters. Dropout acts, and takes its random numbers, as
+        in training.
     batches : iterable of mxnet.ndarray.NDArray
         Inputs, as many at a time as in training.
     """
+    gradients = [array for p in net.collect_params().values() if p.grad_req != "null" for array in p.list_grad()]
+    kept = [array.copy() for array in gradients]
     for batch in batches:
-        inputs = batch.detach()   # so that the gradient is attached to no array of the caller's
-        inputs.attach_grad()
         with record():
-            outputs = net(inputs)
-        # MXNet's BatchNorm moves its statistics in the backward pass. That to the inputs alone costs less, and the
-        # parameters' gradients stay as they are.
-        gradient, = grad([outputs], [inputs])
-        gradient.wait_to_read()   # or all the batches would be in memory at once
+            outputs = net(batch)
+        backward(outputs)   # MXNet's BatchNorm moves its statistics here
+        waitall()           # or all the batches would be in memory at once
+    for copy, array in zip(kept, gradients):
+        copy.copyto(array)
 
 
 def _replicas(params):

@@ -31,8 +31,8 @@ class DistributedTrainer(gluon.Trainer):
     Raises
     ------
     RuntimeError
-        By the first `step`, on each worker: the servers do not apply the optimizer; says which of the two they do, and
-        why that may be. A step size of 0 in the first update shows the second only.
+        By the first `step` and all later ones, on each worker: the servers do not apply the optimizer; says which of
+        the two they do, and why that may be. A step size of 0 in the first update shows the second only.
 
     Example
     -------
@@ -41,29 +41,39 @@ class DistributedTrainer(gluon.Trainer):
     """
 
     _is_checked = False
+    _failure = None   # what the check has found
 
     def _init_kvstore(self):
         self._optimizer.set_lr_mult({i: parameter.lr_mult for i, parameter in enumerate(self._params)})
         self._optimizer.set_wd_mult({i: parameter.wd_mult for i, parameter in enumerate(self._params)})
         super()._init_kvstore()
 
+    def step(self, batch_size, ignore_stale_grad=False):
+        """As that of ``gluon.Trainer``, after the check."""
+        if self._failure:
+            raise RuntimeError(self._failure)
+        super().step(batch_size, ignore_stale_grad)
+
     def _init_params(self):
         super()._init_params()
         if self._distributed:
             nd.waitall()
             if self._update_on_kvstore and not self._is_checked:
-                self._check_servers()
-                self._is_checked = True
+                self._failure, self._is_checked = self._check_servers(), True
+                if self._failure:
+                    raise RuntimeError(self._failure)
 
     def _check_servers(self):
+        """Why training would not work, or None."""
         # From 0, with gradients of both signs: bounds stop one of the elements at most.
         key, probe = len(self._params), nd.zeros((2,), self._contexts[0])
         self._kvstore.broadcast(key, probe, out=probe)
         self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
         first, second = probe.asnumpy()
         if first > 0 > second:
-            raise RuntimeError("the servers of the kvstore take the sum of the gradients for the weights, "
-                               f"and do not apply the optimizer. {REASON}")
+            return ("the servers of the kvstore take the sum of the gradients for the weights, and do not apply the "
+                    f"optimizer. {REASON}")
         if first == second == 0 and self._optimizer.learning_rate > 0:
-            raise RuntimeError("the servers of the kvstore do not move the weights: they do not apply the optimizer. "
-                               f"{REASON}")
+            return ("the servers of the kvstore do not move the weights: they do not apply the optimizer. "
+                    f"{REASON}")
+        return None

@@ -105,8 +105,9 @@ class ElementwiseOptimizer(Optimizer):
     nonfinite : {'propagate', 'skip'}
         What a gradient element does that is infinite or not a number, or whose square is infinite in float32 (from
         1.8e19 on): go on into state and weight, as in MXNet, where the former makes the weight NaN, and the latter
-        makes ``v_hat`` infinite, so that the weight never moves again; or leave weight and state of that element
-        untouched. `last_update` has their number in either case.
+        makes ``v_hat`` infinite, so that the weight never moves again (not with ``clip_gradient``, which comes after
+        this judgement and before the state); or leave weight and state of that element untouched. `last_update` has
+        their number in either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
@@ -150,6 +151,7 @@ class ElementwiseOptimizer(Optimizer):
         self._bound = {}                   # by kernel, context and first index: the latest Binding
         self._nonfinite_counts = {}        # by context: an NDArray that nothing waits for until it is asked for
         self._nonfinite_before_loading = 0
+        self._loaded_update_counts = {}    # by parameter index
 
     def set_learning_rate(self, lr):
         """Set the step size, a number in [0, inf); UserWarning is raised where a schedule or lr_scheduler rules it."""
@@ -210,6 +212,11 @@ class ElementwiseOptimizer(Optimizer):
         return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
                                self.decoupled_wd, self.bounds, self.nonfinite == "skip", divisor_limits)
 
+    def _set_current_context(self, device_id):
+        # MXNet counts updates by device, and would begin again at 0 on one that the states were not saved on.
+        self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
+        super()._set_current_context(device_id)
+
     def _count_nonfinite(self):
         # Replicas of the parameters on several devices see the same gradients: the largest count is that of them all.
         counts = [int(count.asscalar()) for count in self._nonfinite_counts.values()]
@@ -217,8 +224,12 @@ class ElementwiseOptimizer(Optimizer):
 
     def __getstate__(self):
         # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it, and no library.
+        counts = dict(self._loaded_update_counts)
+        for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
+            counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
         return dict(super().__getstate__(), _bound={}, _nonfinite_counts={},
-                    _nonfinite_before_loading=self._count_nonfinite())
+                    _nonfinite_before_loading=self._count_nonfinite(), _loaded_update_counts=counts,
+                    _index_update_count=dict(counts), _all_index_update_counts={})
 
 
 def _objects(weights, grads, states):

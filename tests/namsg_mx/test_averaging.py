@@ -156,6 +156,29 @@ def test_statistics_change_neither_parameters_nor_gradients_nor_inputs(grad_req)
     assert y.grad is None
 
 
+class Embedded(nn.HybridBlock):
+    """Of integers, with two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.embedding, self.norm = nn.Embedding(5, 3), nn.BatchNorm(in_channels=3)
+
+    def hybrid_forward(self, F, x):
+        y = self.norm(self.embedding(x))
+        return y, 2 * y
+
+
+def test_statistics_of_a_net_of_integers_with_two_outputs():
+    net = Embedded()
+    net.initialize()
+    x = mx.nd.array([0, 1, 4, 4])
+    net(x)
+    update_batch_norm(net, [x])
+    rows = net.embedding.weight.data().asnumpy()[[0, 1, 4, 4]]
+    np.testing.assert_allclose(statistics(net)[0], 0.1 * rows.mean(axis=0), rtol=1e-4, atol=1e-8)
+
+
 def test_training_does_not_notice_the_statistics_of_the_average():
     plain, averaged = convolutional_net(), convolutional_net()
     train(plain, gluon.Trainer(plain.collect_params(), "namsg"), 6, lambda _: None)

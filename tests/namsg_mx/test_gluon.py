@@ -66,6 +66,36 @@ def test_saved_states_go_on_in_a_fresh_trainer_to_the_bit(method, tmp_path):
     assert_equal_bits(train(second, resumed, data[11:]), expected)
 
 
+@pytest.mark.parametrize("saved_on", [0, 1])
+@pytest.mark.parametrize("devices", [(1,), (0, 1), (2, 0)], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_states_go_on_on_other_devices_to_the_bit(method, devices, saved_on):
+    """MXNet counts the updates of each device by themselves."""
+    options = {"learning_rate": StepDecay(0.02, at=(3, 8))}
+    if method == "namsg":
+        options.update(eta=ObservationDistance(12), switch_to_sgd=9)
+    gradients = np.random.RandomState(0).standard_normal((12, 5)).astype(np.float32)
+
+    def go_on(updaters, weights, gradients):
+        for g in gradients:
+            for updater, weight in zip(updaters, weights):
+                updater([0], [mx.nd.array(g, weight.context)], [weight])
+
+    whole, weight = mx.optimizer.get_updater(mx.optimizer.create(method, **options)), mx.nd.ones(5)
+    go_on([whole], [weight], gradients)
+    first, part = mx.optimizer.get_updater(mx.optimizer.create(method, **options)), mx.nd.ones(5, mx.cpu(saved_on))
+    go_on([first], [part], gradients[:5])
+    updaters = [mx.optimizer.get_updater(mx.optimizer.create(method)) for _ in devices]
+    for updater in updaters:
+        updater.set_states(first.get_states(dump_optimizer=True))
+        updater.optimizer = updaters[0].optimizer   # as gluon.Trainer has it
+    weights = [part.as_in_context(mx.cpu(i)) for i in devices]
+    go_on(updaters, weights, gradients[5:])
+    for found in weights:
+        assert_equal_bits([found.asnumpy()], [weight.asnumpy()])
+    assert updaters[0].optimizer.last_update().k == 11
+
+
 def test_a_killed_process_leaves_states_that_another_goes_on_with(tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys
