@@ -69,9 +69,9 @@ benchmark: $(INSTALLED) .venv-torch/installed
 	.venv/bin/python benchmarks/optimizer_step.py --torch .venv-torch/bin/python
 
 reproduce-mnist-logistic: $(INSTALLED)
-	$(RUN) run configs/mnist_logistic.yaml
-	$(RUN) figure configs/mnist_logistic.yaml
-	$(RUN) table configs/mnist_logistic.yaml
+	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce
+	$(RUN) figure configs/mnist_logistic.yaml --results build/reproduce
+	$(RUN) table configs/mnist_logistic.yaml --results build/reproduce
 
 test-pythons:
 	set -e; for python in $(PYTHONS); do \

@@ -24,6 +24,7 @@ from experiments.sweep import sweep
 
 CONFIGS = Path("configs")
 CIFAR = CONFIGS / "cifar10_resnet20.yaml"
+COMPUTED = ("1", "theory")   # figures, which need no runs
 EXAMPLES = """examples:
   python -m experiments run configs/demo.yaml --results build/demo
   python -m experiments run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR
@@ -137,7 +138,7 @@ def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: a
 
 def show_list(options: argparse.Namespace) -> int:
     """Print experiments and methods with their sources."""
-    for path in sorted(CONFIGS.glob("*.yaml")):
+    for path in _configs():
         experiment = config.load(path)
         print(f"{path}: {experiment.title}\n  {experiment.epochs} epochs, batch {experiment.batch_size}, "
               f"seeds {config.seed_range(experiment.seeds)}, weight decay {experiment.weight_decay:g}")
@@ -150,7 +151,7 @@ def show_list(options: argparse.Namespace) -> int:
 
 def show_status(options: argparse.Namespace) -> int:
     """Print what is done and what is not."""
-    paths = options.config or sorted(CONFIGS.glob("*.yaml"))
+    paths = options.config or _configs()
     surveys = [survey(config.load(path), Path(options.results)) for path in paths]
     print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
     return 0
@@ -161,8 +162,8 @@ def figure(options: argparse.Namespace) -> int:
     from experiments import figures  # here, as a training process imports this module and needs no matplotlib
 
     folder = Path(options.results, "figures")
-    _check_tuned(options.figure, options)
-    if options.figure in ("1", "theory"):
+    _check_options(options.figure, options)
+    if options.figure in COMPUTED:
         from experiments import theory_figures  # the only ones that need SciPy and MXNet
 
         draw = theory_figures.draw_gain if options.figure == "1" else theory_figures.draw_theory
@@ -188,7 +189,7 @@ def table(options: argparse.Namespace) -> int:
     """Write a table from records."""
     from experiments import tables
 
-    _check_tuned(options.table, options)
+    _check_options(options.table, options)
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_grids(options))}
     elif options.table == "A2":
@@ -199,7 +200,7 @@ def table(options: argparse.Namespace) -> int:
         results = _collect(_load(options.table, options), options)
         name = _name(results.experiment, options)
         made = {name: tables.summary(results)}
-        if "adam" in set(results.epochs["method"]):   # not if all its runs diverged
+        if "adam" in set(results.complete["method"]):
             made[f"{name}_epochs_to_loss"] = tables.epochs_to_loss(results)
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
@@ -252,9 +253,20 @@ def _load(path: str, options: argparse.Namespace) -> Experiment:
     return experiment.tuned(chosen)
 
 
-def _check_tuned(what: str, options: argparse.Namespace) -> None:
+def _configs() -> list[Path]:
+    if not CONFIGS.is_dir():
+        raise UsageError(f"{CONFIGS}: no such folder here; commands are given in the checkout")
+    return sorted(CONFIGS.glob("*.yaml"))
+
+
+def _check_options(what: str, options: argparse.Namespace) -> None:
+    """UsageError for an option of figures or tables that this one would ignore."""
     if options.tuned and not _is_config(what):
         raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
+    if options.config and what not in ("A1", "sensitivity"):
+        raise UsageError(f"--config: only with A1 (the table) and sensitivity, not with {what}")
+    if what in COMPUTED and (options.method or options.seeds or options.partial):
+        raise UsageError(f"--method, --seeds, --partial: not with {what}, which is computed")
 
 
 def _name(experiment: Experiment, options: argparse.Namespace) -> str:
@@ -279,7 +291,7 @@ def _collect_grids(options: argparse.Namespace):
     """The grid searches of --config, or all that select."""
     from experiments.results import collect_grids
 
-    chosen = [config.load(path) for path in options.config or sorted(CONFIGS.glob("*.yaml"))]
+    chosen = [config.load(path) for path in options.config or _configs()]
     if not options.config:
         chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
     return collect_grids(chosen, Path(options.results), options.method, options.seeds, options.partial)

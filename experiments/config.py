@@ -185,8 +185,13 @@ class Experiment:
         reported = self.tuning.selects and sorted(set(seeds) & set(self.seeds))
         if reported:
             raise UsageError(f"seed {reported[0]}: {self.name} keeps seeds {seed_range(self.seeds)} for reported runs")
-        return [GridRun(self._run(method, seed, method.at(point), "grid search"), point)
+        return [GridRun(self._run(method, seed, method.at(point), self._source(method, point)), point)
                 for seed, method in itertools.product(seeds, self.select(methods)) for point in method.points()]
+
+    def _source(self, method: Method, point: Mapping[str, float]) -> str:
+        """That of a run of the grid search, which is a reported one if the two share their seeds."""
+        is_reported = not self.tuning.selects and method.at(point) == method.parameters
+        return method.source if is_reported else "grid search"
 
     def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str) -> Run:
         settings = {

@@ -84,7 +84,8 @@ class Comparison:
                              axis=1, join="inner", keys=["value", "against"])
             found = self._difference(pair)
             diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in dict.fromkeys((method, other))]
-            verdicts.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, seeds, *diverged))
+            verdicts.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, _seeds(curves, method),
+                                    seeds, *diverged))
             ends = [math.expm1(x) if self.measure in RELATIVE else x for x in found[1:]]
             rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
                          "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
@@ -142,7 +143,8 @@ class Level:
         row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
-        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, len(experiment.seeds), row["diverged"])
+        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, len(experiment.seeds),
+                          row["diverged"])
         return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]))
 
 
@@ -186,7 +188,8 @@ class EpochsToLoss:
                          "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
                          "other epochs": pairs["other_epochs"].mean(), "share": share.mean, "low": share.low,
                          "high": share.high, "diverged": sum(diverged),
-                         "verdict": _decide(below(share, self.share), share.n, seeds, *diverged)})
+                         "verdict": _decide(below(share, self.share), share.n, _seeds(curves, self.method), seeds,
+                                            *diverged)})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
             f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"
@@ -199,8 +202,8 @@ class EpochsToLoss:
 class GridCells:
     """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
 
-    A cell is decided by the mean over the seeds that both have, as the paper's are by the means of 2 runs. The loss of
-    a run that diverged is infinite.
+    A cell is decided by the mean over the seeds of the grid, once both have all of them, as the paper's are by the
+    means of 2 runs. The loss of a run that diverged is infinite.
     """
 
     method: str
@@ -214,7 +217,8 @@ class GridCells:
 
     @property
     def rule(self) -> str:
-        return f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the rest bring"
+        return (f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the rest bring; a "
+                "cell counts when all its seeds are run")
 
     @property
     def commands(self) -> list[str]:
@@ -232,18 +236,19 @@ class GridCells:
             if len(pair):
                 ours, others = pair["ours"].mean(), pair["others"].mean()
                 rows.append({"α": alpha, "β2": beta2, "n": len(pair), LABELS[self.method]: ours,
-                             LABELS[self.other]: others, "lower": ours < others,
+                             LABELS[self.other]: others, "lower": bool(ours < others),
                              "lower in the paper": printed[alpha, beta2] < others_printed[alpha, beta2]})
-        lower = sum(row["lower"] for row in rows)
-        if lower >= self.at_least:
+        seeds = evidence.experiment(TABLE_A2_EXPERIMENT).tuning.seeds
+        decided = [row["lower"] for row in rows if row["n"] == len(seeds)]
+        if sum(decided) >= self.at_least:
             verdict = HOLDS
-        elif lower + len(printed) - len(rows) < self.at_least:
+        elif sum(decided) + len(printed) - len(decided) < self.at_least:
             verdict = FAILS
         else:
             verdict = TOO_FEW if rows else NOT_RUN
         published = sum(loss < others_printed[at] for at, loss in printed.items())
-        finding = (f"lower in {lower} of the {len(rows)} cells run here; in {published} of {len(printed)} of the "
-                   "paper's table")
+        finding = (f"lower in {sum(row['lower'] for row in rows)} of the {len(rows)} cells run here, {len(decided)} of "
+                   f"them with {len(seeds)} seeds; in {published} of {len(printed)} of the paper's table")
         return Judgement(verdict, finding, len(rows), pd.DataFrame(rows))
 
 
@@ -334,11 +339,19 @@ def _cell(losses: pd.Series, method: str, alpha: float, beta2: float) -> pd.Seri
     return losses[np.logical_and.reduce(chosen)].droplevel([0, 1, 2])
 
 
-def _decide(verdict: str, pairs: int, seeds: int, diverged: int, others_diverged: int = 0) -> str:
-    """The verdict of an interval of so many pairs, where runs may have diverged or be still to come."""
+def _seeds(curves: pd.DataFrame, method: str) -> int:
+    return curves.loc[curves["method"] == method, "seed"].nunique()
+
+
+def _decide(verdict: str, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> str:
+    """The verdict of an interval of so many pairs, where runs may have diverged or be still to come.
+
+    ``runs`` of the method itself are complete, ``diverged`` of it did not end so; of ``seeds`` that it is to have.
+    """
     if diverged:
         return FAILS
-    if pairs + others_diverged < seeds and verdict in (HOLDS, FAILS) or others_diverged and not pairs:
+    is_complete = runs == seeds and pairs + others_diverged == seeds
+    if not is_complete and verdict in (HOLDS, FAILS) or others_diverged and not pairs:
         return TOO_FEW
     return verdict
 

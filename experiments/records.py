@@ -128,8 +128,10 @@ class RunRecord:
 
         Returns its epoch and its members; 0 and none where nothing has been done yet, or where the run does not go on
         from checkpoints (``goes_on``), as they do not hold all of its state: it begins anew then, unless a complete run
-        would be lost by that, which is a RecordError.
+        would be lost by that, which is a RecordError. Raises what `check` does: another command may have begun the run
+        since that was asked.
         """
+        self.check(config)
         if not goes_on and self.completion():
             raise RecordError(f"{self.folder}: complete, and cannot go on, as its servers did not save their states; "
                               "train it anew in another --results")

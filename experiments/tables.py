@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import pandas as pd
 
@@ -82,24 +82,26 @@ def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]
 def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
     """How many epochs each method needs to a train loss, as a share of those that ``reference`` needs.
 
-    The train loss is the lowest that both runs of a pair with one seed reach (`speed.epochs_to_common_loss`) by a
-    quarter, half and all of the reference's epochs before its step size first drops (all where it does not). Numbers:
-    method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means over the pairs), and share, low and
-    high: the geometric mean of the ratio of these epochs with its 95 % t interval.
+    Of complete runs alone. The train loss is the lowest that both runs of a pair with one seed reach
+    (`speed.epochs_to_common_loss`) by a quarter, half and all of the reference's epochs before its step size first
+    drops (all where it does not). Numbers: method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means
+    over the pairs), and share, low and high: the geometric mean of the ratio of these epochs with its 95 % t interval.
     """
-    last = _last_before_the_drop(results.epochs[results.epochs["method"] == reference])
+    curves = results.complete
+    last = _last_before_the_drop(curves[curves["method"] == reference])
     rows = []
     for method in results.methods:
         for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
-            pairs = epochs_to_common_loss(results.epochs, method, reference, by_epoch)
+            pairs = epochs_to_common_loss(curves, method, reference, by_epoch)
             share = share_of_epochs(pairs)
             rows.append({"method": method, "by_epoch": by_epoch, "n": share.n, "train_loss": pairs["train_loss"].mean(),
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
                          "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
-    cells = [{"method": LABELS[method], "n": f"{of_method['n'].iloc[0]}", **{
-        f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
-        for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
+    cells = [{"method": LABELS[method], "n": _runs({"n": of_method["n"].iloc[0], "seeds": len(results.experiment.seeds),
+                                                   "diverged": results.count(method)["diverged"]}),
+              **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
+             for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
     return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
                  pd.DataFrame(cells))
 
@@ -201,7 +203,7 @@ def table_a3(results: Results) -> Table:
     return Table(f"Table A3: test accuracy, {results.experiment.title}", numbers, pd.DataFrame(cells))
 
 
-def _runs(row: pd.Series) -> str:
+def _runs(row: Mapping[str, int]) -> str:
     """n, marked where runs are missing or left out."""
     n = f"{row['n']}" if row["n"] == row["seeds"] else f"{row['n']} of {row['seeds']}"
     return n + (f", {row['diverged']} diverged" if row["diverged"] else "")

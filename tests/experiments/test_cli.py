@@ -125,6 +125,10 @@ WRONG = [
     (("walk",), "invalid choice: 'walk'"),
     ((), "the following arguments are required: COMMAND"),
     (("figure", "99"), "figure 99: neither a configuration"),
+    (("figure", "1", "--method", "sgd"), "--method, --seeds, --partial: not with 1, which is computed"),
+    (("figure", "3", "--config", "CONFIG"), "--config: only with A1 (the table) and sensitivity, not with 3"),
+    (("table", "A2", "--config", "CONFIG"), "--config: only with A1 (the table) and sensitivity, not with A2"),
+    (("table", "A3", "--tuned"), "--tuned: only with a configuration (.yaml), not with A3"),
 ]
 
 
@@ -139,6 +143,13 @@ def test_a_bad_option_configuration_or_data_file_is_one_line_and_status_2(tmp_pa
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("experiments: ")
+
+
+@pytest.mark.parametrize("name", ["list", "status", "figure sensitivity", "table A1"])
+def test_outside_the_checkout_there_is_nothing_to_show(tmp_path, name):
+    result = experiments(*name.split(), cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "configs: no such folder here; commands are given in the checkout" in result.stderr
 
 
 def test_another_thread_count_is_refused(made):

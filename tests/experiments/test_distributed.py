@@ -167,13 +167,15 @@ def test_records_know_their_workers(tmp_path):
 def test_a_run_whose_states_are_not_saved_begins_anew_but_never_over_a_complete_one(tmp_path):
     record = RunRecord(tmp_path)
     row = dict.fromkeys([*record.epochs.columns, *record.seconds.columns], 1)
+    run = config.load(write_config(tmp_path)).runs(["namsg"], [0])[0]
+    made = run.record(Options(tmp_path, 1, None, "cpu", 1))
     with record.lock():
-        record.begin({}, goes_on=False)
+        record.begin(made, goes_on=False)
         record.add_epoch(row, row, {})
-        assert record.begin({}, goes_on=False) == (0, {})
+        assert record.begin(made, goes_on=False) == (0, {})
         assert record.epochs.rows() == []
         record.add_epoch(row, row, {})
         record.finish(1, "done")
         with pytest.raises(RecordError, match="complete, and cannot go on, as its servers did not save their states"):
-            record.begin({}, goes_on=False)
+            record.begin(made, goes_on=False)
         assert len(record.epochs.rows()) == 1

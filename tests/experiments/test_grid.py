@@ -168,3 +168,13 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     points = selection.averages(grid)
     of_adam = points[(points["method"] == "adam") & (points["learning_rate"] == 0.005)]
     assert table.loc["adam", "train_loss_at_papers"] == pytest.approx(of_adam["mean"].iloc[0])
+
+
+def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):
+    """Whichever command begins it."""
+    shared = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-0, selects: false}")
+    experiment = config.load(write_config(tmp_path, shared))
+    sources = {run.id: run.source for run, _ in experiment.grid(["adam"])}
+    reported, = experiment.runs(["adam"], [0])
+    assert sorted(sources.values()) == ["a test", "grid search"]
+    assert sources[reported.id] == reported.source == "a test"

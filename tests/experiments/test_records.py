@@ -176,3 +176,14 @@ def test_a_file_is_replaced_or_left(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(path, "not bytes")
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("other", "message"), [
+    ({"threads": 2}, "recorded with threads 1, which fixes its numbers; asked for 2"),
+    ({"device": "gpu:0"}, "recorded with device cpu"), ({"settings": {}}, "is not the configuration of this run")])
+def test_a_run_goes_on_only_as_it_was_begun(tmp_path, other, message):
+    """Another command may have begun it after this one was checked."""
+    record = record_of(tmp_path, 2)
+    with pytest.raises((UsageError, RecordError), match=message):
+        record.begin({**CONFIG, **other})
+    assert len(record.epochs.rows()) == 2

@@ -1,6 +1,7 @@
 """What strategies add to a run: step decay, the switch to SGD, the average of the parameters, crops; and resuming."""
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import mxnet as mx
@@ -54,6 +55,11 @@ def make(folder, method, epochs, text=CONFIG):
     return run, RunRecord(folder / run.folder)
 
 
+def write_checkpoint(record, folder):
+    with zipfile.ZipFile(record.folder / "checkpoint.zip") as checkpoint:
+        checkpoint.extractall(folder)
+
+
 def mean_loss(images, labels, weight, bias):
     """Of logistic regression, by NumPy in float64."""
     weight, bias = weight.asnumpy().astype(np.float64), bias.asnumpy()
@@ -97,8 +103,7 @@ def test_the_full_train_loss_is_there_in_its_epochs_only(tmp_path):
 def test_evaluation_is_with_the_average_and_training_without(tmp_path):
     """The recorded losses, by NumPy from the checkpoint: its average for the test, its weights for what comes next."""
     run, record = make(tmp_path, "swnts1", 2)
-    for name, content in record.begin({})[1].items():
-        (tmp_path / name).write_bytes(content)
+    write_checkpoint(record, tmp_path)
     net = mx.nd.load(str(tmp_path / "net.params"))
     average = mx.nd.load(str(tmp_path / "average.params"))
     test = data.load(run.settings["data"], None).test
@@ -112,7 +117,7 @@ def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
     text = CONFIG.replace("logistic_regression", "mnist_cnn")
     text = text.replace("batch_norm_batches: 0", "batch_norm_batches: 3")
     run, record = make(tmp_path, "swnts1", 1, text)
-    (tmp_path / "average.params").write_bytes(record.begin({})[1]["average.params"])
+    write_checkpoint(record, tmp_path)
     net = models.build(run.settings["model"], 0, mx.cpu())
     for p, average in zip(net.collect_params().values(), mx.nd.load(str(tmp_path / "average.params"))):
         p.set_data(average)

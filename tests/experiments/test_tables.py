@@ -57,6 +57,15 @@ def test_epochs_to_a_train_loss_as_a_share_of_adams(tmp_path):
     assert table.cells["by epoch 4"].item().endswith(": 3.5 of 4.0")
 
 
+def test_epochs_to_a_train_loss_are_of_complete_runs(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("namsg", 0): [0.7, 0.5]})
+    short = results.runs["status"].where(results.runs["method"] == "adam", "short")
+    table = tables.epochs_to_loss(results._replace(runs=results.runs.assign(status=short)))
+    assert table.cells.to_dict("records") == [
+        {"method": "NAMSG", "n": "0 of 2", "by epoch 1": "", "by epoch 2": "", "by epoch 4": ""}]
+    assert tables.epochs_to_loss(results).cells["n"].item() == "1 of 2"
+
+
 def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.1], ("namsg", 0): [0.7, 0.5, 0.4, 0.1]})
     results.epochs.loc[results.epochs["epoch"] == 4, "learning_rate"] = 0.01

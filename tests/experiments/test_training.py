@@ -1,6 +1,7 @@
 """One run: it is the protocol's mathematics, and the same to the bit whether it was interrupted or not."""
 
 import math
+import zipfile
 
 import mxnet as mx
 import numpy as np
@@ -67,8 +68,8 @@ def test_the_recorded_losses_are_those_of_the_network(tmp_path):
     run = tiny_run(tmp_path)
     record = make(run, tmp_path, 2)
     net = models.build(run.settings["model"], 5, mx.cpu())
-    (tmp_path / "net.params").write_bytes(record.begin({})[1]["net.params"])
-    net.load_parameters(str(tmp_path / "net.params"))
+    with zipfile.ZipFile(record.folder / "checkpoint.zip") as checkpoint:
+        net.load_parameters(checkpoint.extract("net.params", tmp_path))
     weight, bias = (p.data().asnumpy().astype(np.float64) for p in net.collect_params().values())
     train_part, test_part = data.load(run.settings["data"], None)
 
