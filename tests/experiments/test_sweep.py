@@ -15,7 +15,8 @@ from experiments.records import RunRecord
 from experiments.sweep import FAILED, attempt
 
 # Long enough to be killed in any part of it.
-SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0").replace("epochs: 3", "epochs: 6")
+SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
+SLOW = SLOW.replace("epochs: 3", "epochs: 30")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupt
     assert [runner.returncode for runner in runners] == [0, 0], outputs
     assert numbers(tmp_path) == expected
     for folder in tmp_path.glob("*/*/*"):
-        assert len(RunRecord(folder).seconds.rows()) == 6
+        assert len(RunRecord(folder).seconds.rows()) == 30
 
 
 def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
