@@ -55,7 +55,7 @@ lint: $(INSTALLED)
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
 sanitize: $(INSTALLED)
 	rm -rf build/sanitize
-	CFLAGS="$(SANITIZE)" .venv/bin/python setup.py --quiet build --build-base build/sanitize/temp --build-lib build/sanitize/lib
+	CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" .venv/bin/python setup.py --quiet build --build-base build/sanitize/temp --build-lib build/sanitize/lib
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONPATH=build/sanitize/lib .venv/bin/pytest tests/namsg_mx
 

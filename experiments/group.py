@@ -23,7 +23,7 @@ from experiments.progress import Progress
 from experiments.records import Busy, RunRecord
 from experiments.sweep import FAILED, UNUSABLE, Outcome, Words, attempt, outcome
 from experiments.workers import Alone
-from namsg_mx.distributed import DistributedTrainer
+from namsg_mx.distributed import DistributedTrainer, count_servers
 
 SET_OPTIMIZER = 0       # the only command that MXNet's servers leave to Python
 FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are weights
@@ -131,7 +131,7 @@ class Group(Alone):
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
         keys = _KeysFrom(self._weights, self._kvstore)
-        self._weights += len(params.keys()) + 1   # DistributedTrainer takes one more
+        self._weights += len(params.keys()) + count_servers()   # DistributedTrainer takes one more for each
         return DistributedTrainer(params, optimizer, arguments, kvstore=keys,
                                   update_on_kvstore=self.updates_on_servers)
 

@@ -43,7 +43,7 @@ class ParameterAverage:
     ...     ...                        # forward, backward, trainer.step
     ...     average.update()
     >>> with average.in_place():
-    ...     namsg_mx.update_batch_norm(net, some_images)
+    ...     namsg_mx.update_batch_norm(net, some_batches)
     ...     evaluate(net)
     """
 
@@ -118,16 +118,28 @@ def update_batch_norm(net, batches):
         in training.
     batches : iterable of mxnet.ndarray.NDArray
         Inputs, as many at a time as in training.
+
+    Raises
+    ------
+    ValueError
+        If no parameter of the net has a gradient: MXNet moves the statistics in the backward pass, and there is none.
     """
-    gradients = [array for p in net.collect_params().values() if p.grad_req != "null" for array in p.list_grad()]
-    kept = [array.copy() for array in gradients]
-    for batch in batches:
-        with record():
-            outputs = net(batch)
-        backward(outputs)   # MXNet's BatchNorm moves its statistics here
-        waitall()           # or all the batches would be in memory at once
-    for copy, array in zip(kept, gradients):
-        copy.copyto(array)
+    trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    if not trained:
+        raise ValueError("net: has grad_req='null' in all its parameters, and MXNet moves no statistics then")
+    weights = [array for p in trained for array in p.list_data()]
+    gradients = [array for p in trained for array in p.list_grad()]
+    kept = [(gradient.copy(), weight._fresh_grad) for weight, gradient in zip(weights, gradients)]
+    try:
+        for batch in batches:
+            with record():
+                outputs = net(batch)
+            backward(outputs)   # MXNet's BatchNorm moves its statistics here
+            waitall()           # or all the batches would be in memory at once
+    finally:
+        for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):
+            copy.copyto(gradient)
+            weight._fresh_grad = is_fresh   # a Trainer's mark of a gradient that it has not used yet
 
 
 def _replicas(params):

@@ -3,6 +3,8 @@
 Not imported by the package itself: a server imports that while it is still inside ``import mxnet``, without its gluon.
 """
 
+import os
+
 from mxnet import gluon, nd
 
 REASON = (
@@ -20,9 +22,9 @@ class DistributedTrainer(gluon.Trainer):
 
     - waits until the initial weights are there: MXNet does not, and with ``update_on_kvstore=False`` the weights of a
       worker can then begin as another worker's gradients;
-    - with updates on the servers, has them update an array of two elements that no network knows. Where the optimizer
-      raises an error on a server, MXNet keeps the weights as they are; where the server could not unpickle it, MXNet
-      takes the sum of the gradients for the weights. Both are silent on the workers;
+    - with updates on the servers, has each of them update an array of two elements that no network knows. Where the
+      optimizer raises an error on a server, MXNet keeps the weights as they are; where the server could not unpickle
+      it, MXNet takes the sum of the gradients for the weights. Both are silent on the workers;
     - with updates on the servers, sends them each parameter's ``lr_mult`` and ``wd_mult`` as they are then. MXNet does
       not: frozen layers would train, and what `exempt_from_decay` leaves out would decay.
 
@@ -31,8 +33,9 @@ class DistributedTrainer(gluon.Trainer):
     Raises
     ------
     RuntimeError
-        By the first `step` and all later ones, on each worker: the servers do not apply the optimizer; says which of
-        the two they do, and why that may be. A step size of 0 in the first update shows the second only.
+        By the first `step` and all later ones, on each worker: a server does not apply the optimizer; says which of
+        the two it does, and why that may be. A step size of 0 in the first update shows the second only. By
+        `set_learning_rate`, once the servers have the optimizer.
 
     Example
     -------
@@ -54,6 +57,14 @@ class DistributedTrainer(gluon.Trainer):
             raise RuntimeError(self._failure)
         super().step(batch_size, ignore_stale_grad)
 
+    def set_learning_rate(self, lr):
+        """As that of ``gluon.Trainer``, but RuntimeError once the servers have the optimizer: MXNet tells them nothing.
+        """
+        if self._kv_initialized and self._distributed and self._update_on_kvstore:
+            raise RuntimeError(f"learning_rate={lr!r}: the servers have the optimizer already, and a change would not "
+                               "reach them: give a schedule, or take update_on_kvstore=False")
+        super().set_learning_rate(lr)
+
     def _init_params(self):
         super()._init_params()
         if self._distributed:
@@ -65,15 +76,23 @@ class DistributedTrainer(gluon.Trainer):
 
     def _check_servers(self):
         """Why training would not work, or None."""
-        # From 0, with gradients of both signs: bounds stop one of the elements at most.
-        key, probe = len(self._params), nd.zeros((2,), self._contexts[0])
-        self._kvstore.broadcast(key, probe, out=probe)
-        self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
-        first, second = probe.asnumpy()
-        if first > 0 > second:
-            return ("the servers of the kvstore take the sum of the gradients for the weights, and do not apply the "
-                    f"optimizer. {REASON}")
-        if first == second == 0 and self._optimizer.learning_rate > 0:
-            return ("the servers of the kvstore do not move the weights: they do not apply the optimizer. "
-                    f"{REASON}")
+        for key in range(len(self._params), len(self._params) + count_servers()):
+            # From 0, with gradients of both signs: bounds stop one of the elements at most.
+            probe = nd.zeros((2,), self._contexts[0])
+            self._kvstore.broadcast(key, probe, out=probe)
+            self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
+            first, second = probe.asnumpy()
+            if first > 0 > second:
+                return ("a server of the kvstore takes the sum of the gradients for the weights, and does not apply "
+                        f"the optimizer. {REASON}")
+            if first == second == 0 and self._optimizer.learning_rate > 0:
+                return f"a server of the kvstore does not move the weights: it does not apply the optimizer. {REASON}"
         return None
+
+
+def count_servers():
+    """The number of servers, which is that of the keys that a `DistributedTrainer` takes beyond its parameters'.
+
+    MXNet puts a small array on the server (9973 * key) % servers: so many successive keys are one on each.
+    """
+    return int(os.environ["DMLC_NUM_SERVER"])

@@ -31,8 +31,8 @@ def cluster(arguments, workers=2, servers=1, **environment):
             process.wait()
 
 
-def run_cluster(script, workers=2, **environment):
+def run_cluster(script, workers=2, servers=1, **environment):
     """Standard output and error of each worker, as text, and the workers' exit statuses."""
-    with cluster(["-c", script], workers, **environment) as processes:
+    with cluster(["-c", script], workers, servers, **environment) as processes:
         outputs = [process.communicate(timeout=60) for process in processes["worker"]]
         return outputs, [process.returncode for process in processes["worker"]]

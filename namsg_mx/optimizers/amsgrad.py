@@ -18,19 +18,19 @@ class AMSGrad(NAMSG):
     beta2 : float
         In [0, 1).
     epsilon : float
-        Initial v_hat, in (0, inf).
+        Initial v_hat, in [1.2e-38, inf), as float32 has no smaller normal number.
     **kwargs
         See `ElementwiseOptimizer`.
 
     State, order of the operations and all else are those of `NAMSG` with ``eta=0``, to the bit.
     """
 
+    DEFAULT_LEARNING_RATE = 0.001
+
     def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, **kwargs):
         for name in ("eta", "mu", "switch_to_sgd"):
             if name in kwargs:
                 raise ValueError(f"{name}={kwargs[name]!r}: AMSGrad has none; use NAMSG")
-        if learning_rate is None and kwargs.get("lr_scheduler") is None:
-            learning_rate = 0.001
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
     def switch_to_sgd(self, at):

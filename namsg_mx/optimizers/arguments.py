@@ -5,26 +5,27 @@ import numbers
 import pickle
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Interval(NamedTuple):
-    """The numbers from ``low`` to ``high``, each end included or not."""
+    """The numbers from ``low``, included or not, to below ``high``."""
 
     low: float
     high: float
     includes_low: bool = True
-    includes_high: bool = False
 
     def __contains__(self, value):
-        above = self.low <= value if self.includes_low else self.low < value
-        return above and (value <= self.high if self.includes_high else value < self.high)
+        return (self.low <= value if self.includes_low else self.low < value) and value < self.high
 
     def __str__(self):
-        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g}{']' if self.includes_high else ')'}"
+        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g})"
 
 
 NONNEGATIVE = Interval(0, math.inf)
 POSITIVE = Interval(0, math.inf, includes_low=False)
 DECAY_RATE = Interval(0, 1)
+EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # below, float32 may hold 0, and 0 / 0 comes of it
 
 
 def check_number(name, value, interval):

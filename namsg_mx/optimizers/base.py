@@ -124,15 +124,21 @@ class ElementwiseOptimizer(Optimizer):
     """
 
     STATE = ()
+    DEFAULT_LEARNING_RATE = 0.001
 
-    def __init__(self, learning_rate, default_learning_rate, beta1, *, bounds=None, decoupled_wd=False,
-                 lazy_update=False, nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0,
-                 clip_gradient=None, **kwargs):
+    def __init__(self, learning_rate, beta1, *, bounds=None, decoupled_wd=False, lazy_update=False,
+                 nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0, clip_gradient=None, **kwargs):
+        # Either would be called with another number than it takes: an update's from 0 here, and MXNet's from 1.
+        if isinstance(learning_rate, LRScheduler):
+            raise ValueError(f"learning_rate={learning_rate!r}: MXNet's schedulers are given as lr_scheduler")
+        if lr_scheduler is not None and not isinstance(lr_scheduler, LRScheduler):
+            raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler; other "
+                             "schedules are given as learning_rate")
         if lr_scheduler is not None and learning_rate is not None:
             raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one of the two; "
                              "the scheduler's base_lr is its learning rate")
         if lr_scheduler is None:
-            learning_rate = default_learning_rate if learning_rate is None else learning_rate
+            learning_rate = self.DEFAULT_LEARNING_RATE if learning_rate is None else learning_rate
             learning_rate = check_setting("learning_rate", learning_rate, NONNEGATIVE)
             if callable(learning_rate):
                 learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
@@ -250,6 +256,12 @@ def _check_arrays(optimizer, weight, grad, state):
     if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1):
         raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
                         "the float32 master copy); these states were saved by another optimizer")
+    if grad.stype not in ("default", "row_sparse"):
+        raise TypeError(f"{name}: gradients of storage type {grad.stype!r} are not supported")
+    # cpu(0), cpu(1), cpu_pinned(0) are one memory, and a kvstore mixes them.
+    devices = [str(c) if c.device_type == "gpu" else "cpu" for c in (array.context for array in (weight, grad, *state))]
+    if len(set(devices)) > 1:
+        raise ValueError(f"{name}: weight, gradient and state must be on one device, not {', '.join(devices)}")
     shapes = [array.shape for array in (weight, grad, *state)]
     if len(set(shapes)) > 1:
         raise ValueError(f"{name}: weight, gradient and state must have one shape, not {', '.join(map(str, shapes))}")

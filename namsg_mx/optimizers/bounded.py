@@ -41,10 +41,10 @@ class NAMSB(NAMSG):
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
     """
 
+    DEFAULT_LEARNING_RATE = 0.001
+
     def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None,
                  sgd_learning_rate=0.1, gamma=0.001, **kwargs):
-        if learning_rate is None and kwargs.get("lr_scheduler") is None:
-            learning_rate = 0.001
         super().__init__(learning_rate, beta1, beta2, epsilon, eta, mu, **kwargs)
         self.sgd_learning_rate = check_setting("sgd_learning_rate", sgd_learning_rate, POSITIVE)
         self.gamma = check_number("gamma", gamma, POSITIVE)

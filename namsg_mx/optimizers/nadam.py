@@ -5,7 +5,7 @@ from functools import lru_cache
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number
+from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
 
 
@@ -33,7 +33,7 @@ class DozatNadam(ElementwiseOptimizer):
     beta1, beta2 : float
         Decay rates of the moments, in [0, 1).
     epsilon : float
-        Added to the square root, in (0, inf).
+        Added to the square root, in [1.2e-38, inf), as float32 has no smaller normal number.
     schedule_decay : float
         Rate of the momentum schedule, in [0, inf).
     **kwargs
@@ -45,9 +45,9 @@ class DozatNadam(ElementwiseOptimizer):
     STATE = ("m", "v")
 
     def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, schedule_decay=0.004, **kwargs):
-        super().__init__(learning_rate, 0.001, check_number("beta1", beta1, DECAY_RATE), **kwargs)
+        super().__init__(learning_rate, check_number("beta1", beta1, DECAY_RATE), **kwargs)
         self.beta2 = check_number("beta2", beta2, DECAY_RATE)
-        self.epsilon = check_number("epsilon", epsilon, POSITIVE)
+        self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
     def _step(self, indices, lrs, wds, binding):

@@ -6,7 +6,7 @@ from numbers import Integral
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import DECAY_RATE, NONNEGATIVE, POSITIVE, check_number, check_setting, value_at
+from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, check_number, check_setting, value_at
 from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate, filled
 
 ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; give the Trainer "
@@ -40,7 +40,7 @@ class NAMSG(ElementwiseOptimizer):
     beta2 : float
         Decay rate of the second moment, in [0, 1).
     epsilon : float
-        Initial v_hat, in (0, inf).
+        Initial v_hat, in [1.2e-38, inf), as float32 has no smaller normal number.
     eta : float or schedule
         Observation distance in units of the last step, in [0, inf); 0.9 unless ``mu`` is given. The paper's experiments
         take ``ObservationDistance(updates_per_epoch)``.
@@ -59,14 +59,15 @@ class NAMSG(ElementwiseOptimizer):
     """
 
     STATE = ("m", "v", "v_hat")
+    DEFAULT_LEARNING_RATE = 0.002
 
     def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None, switch_to_sgd=None,
                  **kwargs):
-        super().__init__(learning_rate, 0.002, beta1, **kwargs)
+        super().__init__(learning_rate, beta1, **kwargs)
         if eta is not None and mu is not None:
             raise ValueError(f"eta={eta!r} and mu={mu!r}: give at most one of the two")
         self.beta2 = check_number("beta2", beta2, DECAY_RATE)
-        self.epsilon = check_number("epsilon", epsilon, POSITIVE)
+        self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.mu = None if mu is None else check_setting("mu", mu, NONNEGATIVE)
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
         self._switch = None              # number of the first update that is SGD

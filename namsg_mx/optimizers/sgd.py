@@ -34,9 +34,10 @@ class AveragedSGD(ElementwiseOptimizer):
     """
 
     STATE = ("m",)
+    DEFAULT_LEARNING_RATE = 0.1
 
     def __init__(self, learning_rate=None, beta1=0.9, **kwargs):
-        super().__init__(learning_rate, 0.1, beta1, **kwargs)
+        super().__init__(learning_rate, beta1, **kwargs)
 
     def _step(self, indices, lrs, wds, binding):
         k = self.num_update - 1

@@ -149,11 +149,27 @@ def test_statistics_change_neither_parameters_nor_gradients_nor_inputs(grad_req)
     with autograd.record():
         loss = LOSS(net(x), mx.nd.zeros(8))
     loss.backward()
+    trainable[0].data()._fresh_grad = False   # as if a Trainer had used it
     before = bits(trainable), [p.grad().asnumpy() for p in trainable]
+
+    def batches_that_end_in_an_error():
+        yield y
+        raise OSError("no more data")
+
     update_batch_norm(net, [y])
+    with pytest.raises(OSError, match="no more data"):
+        update_batch_norm(net, batches_that_end_in_an_error())
     assert_equal_bits(bits(trainable), before[0])
     assert_equal_bits([p.grad().asnumpy() for p in trainable], before[1])
+    assert [p.data()._fresh_grad for p in trainable] == [False] + [True] * (len(trainable) - 1)
     assert y.grad is None
+
+
+def test_a_net_of_which_all_is_frozen_has_no_statistics_to_move():
+    net = convolutional_net()
+    net.collect_params().setattr("grad_req", "null")
+    with pytest.raises(ValueError, match="^net: has grad_req='null' in all its parameters"):
+        update_batch_norm(net, some_batches(1))
 
 
 class Embedded(nn.HybridBlock):

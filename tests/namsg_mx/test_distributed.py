@@ -25,6 +25,9 @@ FAILING = """
         def update_multi_precision(self, *arguments):
             if ON_SERVER and os.environ['FAILS'] == 'in updates':
                 raise AttributeError('no nd')
+            (index, *_), *_ = arguments
+            if ON_SERVER and os.environ['FAILS'] == f'on server {index % 2}':   # of two, which have every other key
+                raise AttributeError('no nd')
             super().update_multi_precision(*arguments)
 """
 SCRIPT = textwrap.dedent("""
@@ -51,15 +54,18 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("fails, says", [
-    ("in unpickling", "RuntimeError the servers of the kvstore take the sum of the gradients for the weights"),
-    ("in updates", "RuntimeError the servers of the kvstore do not move the weights"),
+@pytest.mark.parametrize("fails, servers, says", [
+    ("in unpickling", 1, "RuntimeError a server of the kvstore takes the sum of the gradients for the weights"),
+    ("in updates", 1, "RuntimeError a server of the kvstore does not move the weights"),
+    ("on server 0", 2, "RuntimeError a server of the kvstore does not move the weights"),
+    ("on server 1", 2, "RuntimeError a server of the kvstore does not move the weights"),
 ])
-def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_each_step(tmp_path, fails, says):
+def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_each_step(tmp_path, fails, servers, says):
     (tmp_path / "failing.py").write_text(textwrap.dedent(FAILING))
     script = SCRIPT.format(optimizer="import failing",
                            arguments="failing.Optimizer(learning_rate=0.1)", kvstore="'dist_sync'", on_servers=True)
-    outputs, _ = run_cluster(script, workers=1, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]), FAILS=fails)
+    outputs, _ = run_cluster(script, workers=1, servers=servers, FAILS=fails,
+                             PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
     for out, _ in outputs:
         *errors, last = out.splitlines()
         assert len(errors) == 5, outputs
@@ -92,6 +98,37 @@ def test_servers_keep_to_the_multipliers_of_the_parameters(on_servers):
     outputs, statuses = run_cluster(MULTIPLIERS.format(kvstore="'dist_sync'", on_servers=on_servers), workers=1)
     assert statuses == [0], outputs
     assert [out.split() for out, _ in outputs] == [["1.0", "1.0"]]
+
+
+LEARNING_RATES = textwrap.dedent("""
+    import namsg_mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    p = gluon.Parameter('w', shape=(1,))
+    p.initialize('one')
+    trainer = DistributedTrainer([p], 'namsg', kvstore='dist_sync', update_on_kvstore={on_servers})
+    for lr in (0.0, 1.0):
+        try:
+            trainer.set_learning_rate(lr)
+        except RuntimeError as error:
+            print(error)
+        with autograd.record():
+            loss = p.data().sum()
+        loss.backward()
+        trainer.step(1)
+        print(trainer.learning_rate, p.data().asscalar() == 1, flush=True)
+""")
+
+
+def test_a_learning_rate_that_would_not_reach_the_servers_is_refused():
+    outputs, statuses = run_cluster(LEARNING_RATES.format(on_servers=True), workers=1)
+    assert statuses == [0], outputs
+    first, refused, second = outputs[0][0].splitlines()
+    assert (first, second) == ("0.0 True", "0.0 True")
+    assert refused.startswith("learning_rate=1.0: the servers have the optimizer already")
+    outputs, statuses = run_cluster(LEARNING_RATES.format(on_servers=False), workers=1)
+    assert statuses == [0], outputs
+    assert outputs[0][0].splitlines() == ["0.0 True", "1.0 False"]
 
 
 def test_where_servers_update_it_is_a_trainer():

@@ -223,7 +223,8 @@ INVALID = [
     ({"beta1": 1.0}, r"beta1=1\.0: must be a number in \[0, 1\)"),
     ({"beta1": -0.1}, r"beta1=-0\.1"),
     ({"beta2": 1.5}, r"beta2=1\.5: must be a number in \[0, 1\)"),
-    ({"epsilon": 0}, r"epsilon=0: must be a number in \(0, inf\)"),
+    ({"epsilon": 0}, r"epsilon=0: must be a number in \[1.17549e-38, inf\)"),
+    ({"epsilon": 1e-50}, "epsilon=1e-50: must be"),
     ({"eta": -1}, r"eta=-1: must be a number in \[0, inf\)"),
     ({"eta": float("inf")}, r"eta=inf"),
     ({"mu": -1}, r"mu=-1"),
@@ -240,6 +241,8 @@ INVALID = [
     ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
     ({"eta": lambda k: 1.0}, r"eta=.*picklable"),
     ({"learning_rate": 0.1, "lr_scheduler": FactorScheduler(10)}, r"learning_rate=0\.1 and lr_scheduler"),
+    ({"learning_rate": FactorScheduler(10)}, "learning_rate=.*: MXNet's schedulers are given as lr_scheduler"),
+    ({"lr_scheduler": InverseSquareRoot(1.0)}, "lr_scheduler=.*: must be an mxnet.lr_scheduler.LRScheduler"),
     ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one of the"),
 ]
 

@@ -59,6 +59,12 @@ def test_row_sparse_weights_are_refused():
         optimizer.update(0, weight, weight, optimizer.create_state(0, mx.nd.ones((6, 3))))
 
 
+def test_csr_gradients_are_refused():
+    optimizer, weight = mx.optimizer.create("namsg"), mx.nd.ones((6, 3))
+    with pytest.raises(TypeError, match="gradients of storage type 'csr' are not supported"):
+        optimizer.update(0, weight, weight.tostype("csr"), optimizer.create_state(0, weight))
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_an_embedding_with_sparse_gradients_trains(lazy):
     mx.random.seed(0)
