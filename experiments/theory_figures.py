@@ -1,6 +1,6 @@
 """Figure 1, and the figure of theory beside optimizer: drawn from the equations and from seeded simulations.
 
-Neither reads records. Both take seconds.
+Neither reads records. The first takes seconds, the second half a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from experiments.dynamics import measured_rate
 from experiments.figures import COLOURS, STYLE, save
 from experiments.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
 from namsg_mx.schedules import HarmonicDecay
-from namsg_mx.theory.gain import convergence_region, eigenvalues, growth_rate, max_gain_expectation
+from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
 from namsg_mx.theory.regret import (
     amsgrad_bound,
     amsgrad_coefficients,
@@ -30,7 +30,9 @@ BETA, BETA2 = 0.9, 0.99
 # Figure 1's panels, and for each the noise levels at which the sign or the order of its curves changes.
 PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
-NOISE = np.geomspace(0.1, 30, 11)
+NOISE = np.geomspace(0.1, 1000, 17)   # to where noise alone drives (11) apart, along all of these directions
+# What of growth is drawn, by alpha * lambda: about the sign's changes.
+GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.025)}
 ROUNDS = 2000   # of the online problems
 PROBLEMS = {"online logistic regression": Logistic, "random convex quadratics": Quadratics}
 METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
@@ -76,8 +78,8 @@ def draw_theory(folder: Path) -> list[Path]:
         figure = Figure(figsize=(17, 7.6), layout="constrained")
         panels = figure.subplots(2, 4)
         _draw_rates(panels[0, 0])
-        for panel, tau in zip(panels[0, 1:], (0.4, 0.001, -0.0005)):
-            _draw_growth(panel, tau, growth)
+        for panel, (tau, limits) in zip(panels[0, 1:], GROWTH_PANELS.items()):
+            _draw_growth(panel, tau, limits, growth)
         for panel, problem in zip(panels[1], PROBLEMS):
             _draw_regret(panel, problem, [row for row in regrets if row["problem"] == problem])
         _draw_coefficients(panels[1, 2])
@@ -99,15 +101,17 @@ def _write(rows: list[dict], path: Path) -> Path:
 def growth_table() -> list[dict]:
     """Psi beside the simulated growth rate of (11), over Figure 1's ranges: a row per point.
 
-    Columns: tau, beta, eta, noise; psi; growth and its standard_error.
+    Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, growth less that at eta = 0 with
+    the same noise, and its standard error, difference_error.
     """
-    tau, eta, noise = (grid.ravel() for grid in np.meshgrid([*PANELS, 0.1, 0.01, 0.0001], [*DISTANCES], NOISE,
-                                                            indexing="ij"))
-    growth = growth_rate(tau, BETA, eta, noise, updates=3000)
+    tau, eta, noise = np.meshgrid([*PANELS, 0.1, 0.01, 0.0001], [*DISTANCES], NOISE, indexing="ij")
+    growth = growth_rate(tau, BETA, eta, noise, updates=3000, chains=512)
+    difference = GrowthRate(growth.chains - growth.chains[:, :1])   # DISTANCES begin with 0
     columns = {"tau": tau, "beta": np.full_like(tau, BETA), "eta": eta, "noise": noise,
                "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
-               "standard_error": growth.standard_error}
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+               "standard_error": growth.standard_error, "difference": difference.mean,
+               "difference_error": difference.standard_error}
+    return [dict(zip(columns, row)) for row in zip(*(column.ravel() for column in columns.values()))]
 
 
 def regret_table() -> list[dict]:
@@ -149,7 +153,7 @@ def _draw_rates(panel) -> None:
     panel.legend(fontsize=8.5)
 
 
-def _draw_growth(panel, tau: float, growth: list[dict]) -> None:
+def _draw_growth(panel, tau: float, limits: tuple[float, float], growth: list[dict]) -> None:
     smooth = np.geomspace(NOISE[0], NOISE[-1], 200)
     for eta, colour in DISTANCES.items():
         rows = [row for row in growth if (row["tau"], row["eta"]) == (tau, eta)]
@@ -158,8 +162,8 @@ def _draw_growth(panel, tau: float, growth: list[dict]) -> None:
                        color=colour, markersize=4, fillstyle="none")
     panel.axhline(0, color="#888888", linewidth=0.8)
     panel.set(title=f"αλ = {_number(tau)}: Ψ; ○ growth of (11)", xlabel="σ/|λ|", ylabel="per update",
-              xscale="log")
-    panel.legend(fontsize=8.5)
+              xscale="log", ylim=limits)
+    panel.legend(fontsize=8.5, loc="upper left")
 
 
 def _draw_regret(panel, problem: str, regrets: list[dict]) -> None:

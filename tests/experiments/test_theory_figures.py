@@ -28,3 +28,7 @@ def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch):
     point, = (row for row in rows if (row["tau"], row["eta"], row["noise"]) == (-0.0005, 3.0, 10.0))
     assert point["psi"] == pytest.approx(-0.00064, abs=1e-5)
     assert point["growth"] == pytest.approx(0.00371, abs=5 * point["standard_error"])
+    zero, = (row for row in rows if (row["tau"], row["eta"], row["noise"]) == (-0.0005, 0.0, 10.0))
+    assert point["difference"] == pytest.approx(point["growth"] - zero["growth"], rel=0.01)
+    assert 0 < point["difference_error"] < point["standard_error"] / 10
+    assert zero["difference"] == 0

@@ -161,6 +161,13 @@ def test_growth_without_noise_is_the_larger_modulus():
         assert growth.mean == pytest.approx(np.log(largest_modulus(tau, 0.9, 0.9, 0, 0)), abs=1e-6)
 
 
+def test_chains_have_the_same_noise_at_every_point():
+    alone = growth_rate(0.001, 0.9, 3, 10, updates=100, chains=4)
+    among = growth_rate([[0.4, 0.001]], 0.9, [[0], [3]], 10, updates=100, chains=4)
+    assert among.mean.shape == among.standard_error.shape == (2, 2)
+    np.testing.assert_allclose(among.chains[1, 1], alone.chains)
+
+
 @pytest.mark.parametrize(("parameters", "bounds"), [
     ((0.4, 0.9, 0.9, 0.1), False),       # complex for nearly every delta: Psi is below
     ((-0.0005, 0.9, 3, 10), False),      # a saddle point that Psi < 0 calls convergent, and the system leaves
