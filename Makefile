@@ -76,6 +76,6 @@ reproduce-mnist-logistic: $(INSTALLED)
 test-pythons:
 	set -e; for python in $(PYTHONS); do \
 		$$python -m venv .venv-$$python; \
-		.venv-$$python/bin/python -m pip install --quiet '.[theory]' pytest hypothesis setuptools wheel; \
+		.venv-$$python/bin/python -m pip install --quiet '.[theory]' pytest pytest-timeout hypothesis setuptools wheel; \
 		.venv-$$python/bin/pytest tests/namsg_mx; \
 	done

@@ -45,7 +45,7 @@ setup(
         "experiments": EXPERIMENTS,
         "cluster": CLUSTER,
         "tensorboard": TENSORBOARD,
-        "test": [*EXPERIMENTS, *CLUSTER, *TENSORBOARD, "pytest>=7", "pytest-xdist>=3", "hypothesis>=6",
-                 "playwright>=1.40", "ruff>=0.6", "wheel"],
+        "test": [*EXPERIMENTS, *CLUSTER, *TENSORBOARD, "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3",
+                 "hypothesis>=6", "playwright>=1.40", "ruff>=0.6", "wheel"],
     },
 )

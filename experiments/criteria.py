@@ -115,17 +115,19 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Level:
-    """A method's best test accuracy of each run beside a number, by the interval of its mean over the seeds."""
+    """A measure of a method beside a number, by the interval of its mean over the seeds; as in `Comparison`."""
 
     experiment: str
     method: str
+    measure: str
+    epochs: tuple[int, int]
     relation: str
     level: float
     limit: float = 0.0
 
     @property
     def quantity(self) -> str:
-        return f"{MEASURES['best_test_accuracy']} of {LABELS[self.method]}, less {self.level:g}"
+        return f"{MEASURES[self.measure]} of {LABELS[self.method]}, {_stretch(self.epochs)}, less {self.level:g}"
 
     @property
     def rule(self) -> str:
@@ -137,14 +139,13 @@ class Level:
         return _runs(self.experiment, [self.method])
 
     def judge(self, evidence: Evidence) -> Judgement:
-        experiment = evidence.experiment(self.experiment)
-        values = by_seed(evidence.curves(self.experiment), self.method, "best_test_accuracy", (1, experiment.epochs))
+        values = by_seed(evidence.curves(self.experiment), self.method, self.measure, self.epochs)
         found = interval(values - self.level)
         row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
-        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, len(experiment.seeds),
-                          row["diverged"])
+        seeds = len(evidence.experiment(self.experiment).seeds)
+        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
         return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]))
 
 

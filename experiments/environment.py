@@ -26,14 +26,18 @@ def code() -> dict[str, Any]:
             "dirty": None if changes is None else bool(changes)}
 
 
-def describe(device: str, threads: int, kernel: str) -> dict[str, Any]:
-    """The rest of the environment; ``kernel`` is the implementation that made the optimizer's steps."""
+def describe(device: str, kernel: str) -> dict[str, Any]:
+    """The rest of the environment; ``kernel`` is the implementation that made the optimizer's steps.
+
+    'threads' are those that MXNet was told of when this process loaded it; None: its own choice.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "system": platform.platform(),
         "processor": _cpu() if device == "cpu" else _gpu(int(device.partition(":")[2])),
         "cores": os.cpu_count(),
-        "threads": threads,
+        "threads": int(threads) if threads else None,
         "kernel": kernel,
     }
 

@@ -59,7 +59,8 @@ def mnist_cnn(context: mx.Context) -> nn.HybridBlock:
 def cifar_resnet20_v1(context: mx.Context) -> nn.HybridBlock:
     """Section 5.2's ResNet-20: gluoncv's, on RGB images of any size, weights by He et al. 2015 (MSRAPrelu) on fan-in.
 
-    Its global average pooling is taken by `mean_over_image`, which changes no number but for rounding.
+    It has no ReLU before the first block, where He et al. 2016 have one, and projections on two shortcuts. Its global
+    average pooling is taken by `mean_over_image`, which changes no number but for rounding.
     """
     net = _gluoncv_resnet20()
     features = net.features[:-1]   # without GlobalAvgPool2D

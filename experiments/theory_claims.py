@@ -2,7 +2,7 @@
 
 'Growth' is the simulated growth rate of the dynamic system (11) along one eigenvector, per update; differences count
 from three standard errors on. What the paper reads off Psi is judged by growth, as Psi is the paper's estimate of it,
-but for the regions of convergence.
+but for the regions of convergence. Growth at two eta is that of the same noise, step by step.
 """
 
 from __future__ import annotations
@@ -47,34 +47,35 @@ def _beside_no_distance(growth: pd.DataFrame, tau: float, etas: tuple[float, ...
     rows = []
     for eta in etas:
         remote = at[at["eta"] == eta].set_index("noise")
-        error = np.hypot(remote["standard_error"], zero["standard_error"])
         rows.append(pd.DataFrame({
             "τ": tau, "r": zero.index, "η": eta, "growth at η": remote["growth"], "growth at 0": zero["growth"],
-            "Ψ at η": remote["psi"], "Ψ at 0": zero["psi"],
-            "difference / error": (remote["growth"] - zero["growth"]) / error}))
-    return pd.concat(rows)
+            "Ψ at η": remote["psi"], "Ψ at 0": zero["psi"], "difference": remote["difference"],
+            "difference / error": remote["difference"] / remote["difference_error"]}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _converging(growth: pd.DataFrame, tau: float) -> pd.DataFrame:
+    """Growth beside that at eta = 0 at the noise levels where the better of eta = 0.9 and 3, or eta = 0, converges."""
+    rows = _beside_no_distance(growth, tau, (0.9, 3.0))
+    lowest = rows[["growth at η", "growth at 0"]].min(axis=1).groupby(rows["r"]).transform("min")
+    return rows[lowest < 0]
 
 
 def _high_curvature(growth):
-    rows = _beside_no_distance(growth, 0.4, (0.9, 3.0))
-    best = rows.groupby("r")["difference / error"].min()
-    lower = best < -ERRORS
-    return _verdict(lower.all()), f"lower growth than at η = 0 at {lower.sum()} of {len(best)} noise levels", rows
+    rows = _converging(growth, 0.4)
+    lower = rows.groupby("r")["difference / error"].min() < -ERRORS
+    return (_verdict(lower.all()), f"lower growth than at η = 0 at {lower.sum()} of {len(lower)} noise levels, up to "
+            f"r = {lower.index.max():.2g}", rows)
 
 
 def _low_curvature_with_noise(growth):
-    rows = _beside_no_distance(growth, 0.001, (0.9, 3.0))
-    rows = rows[rows["r"] >= 3]
-    best = rows.groupby("r")["difference / error"].min()
-    # The largest acceleration that three errors leave open, as a share of the rate.
-    error = (rows["growth at η"] - rows["growth at 0"]) / rows["difference / error"]
-    possible = (rows["growth at 0"] - rows["growth at η"] + ERRORS * error) / rows["growth at 0"].abs()
-    possible = possible.groupby(rows["r"]).max()
-    lower = best < -ERRORS
-    verdict = HOLDS if lower.all() else FAILS if (possible < 0.05).any() else TOO_FEW
-    return verdict, (f"lower growth than at η = 0 at {lower.sum()} of {len(best)} noise levels from 3 on; at "
-                     f"r = {possible.idxmin():.2g} by {possible.min():.1%} at most; Ψ is lower at "
-                     f"{(rows['Ψ at η'] < rows['Ψ at 0']).sum()} of {len(rows)} points"), rows
+    rows = _converging(growth, 0.001)
+    best = rows.loc[rows.groupby("r")["difference / error"].idxmin()].set_index("r")
+    lower, last = best["difference / error"] < -ERRORS, best.iloc[-1]
+    levels = ", ".join(f"{r:.2g}" for r in lower.index[lower])
+    return _signs([-last["difference / error"]]), (
+        f"lower growth than at η = 0 at r = {levels or 'none'} of {', '.join(f'{r:.2g}' for r in lower.index)}; at "
+        f"{last.name:.2g} {last['growth at η']:.5f} with η = {last['η']:g}, {last['growth at 0']:.5f} with 0"), rows
 
 
 def _trapped(growth):
@@ -87,23 +88,30 @@ def _trapped(growth):
 
 def _leaves_saddles(growth):
     rows = pd.concat([_beside_no_distance(growth, tau, (3.0,)) for tau in (-0.0002, -0.0005)])
-    faster, trapped = rows["difference / error"] > ERRORS, rows["growth at 0"] < 0
-    gain = (rows["growth at η"] / rows["growth at 0"] - 1)[faster]
-    sizes = f", by {gain.min():.1%} to {gain.max():.1%}, up to r = {rows['r'][faster].max():.2g}"
-    return (_verdict(faster.any()), f"faster at {faster.sum()} of {len(rows)} points{sizes if faster.any() else ''}; "
-            f"where η = 0 is trapped, at {(faster & trapped).sum()} of {trapped.sum()}", rows)
+    rows = rows[rows["growth at 0"] < 0]
+    higher, lower = rows["difference / error"] > ERRORS, rows["difference / error"] < -ERRORS
+    verdict = HOLDS if higher.mean() >= 0.5 else FAILS if lower.mean() > 0.5 else TOO_FEW
+    texts = [f"αλ = {tau:g}: " + ", ".join(
+        f"{row['difference']:+.5f} of {row['growth at 0']:.5f} at r = {row['r']:.2g}" for _, row in of_tau.iterrows())
+        for tau, of_tau in rows.groupby("τ")]
+    return verdict, (f"higher at {higher.sum()} and lower at {lower.sum()} of {len(rows)} points where it is trapped; "
+                     + "; ".join(texts)), rows
 
 
 def _noise_helps(growth):
     rows = growth[(growth["tau"] < 0) & (growth["eta"] == 0)]
     found, texts = [], []
     for tau, of_tau in rows.groupby("tau"):
-        first, last = (of_tau.loc[of_tau["noise"].agg(which)] for which in ("idxmin", "idxmax"))
-        error = np.hypot(first["standard_error"], last["standard_error"])
-        found.append((last["growth"] - first["growth"]) / error)
-        texts.append(f"αλ = {tau:g}: growth {first['growth']:+.4f} at r = {first['noise']:g}, {last['growth']:+.4f} at "
-                     f"r = {last['noise']:g} ({found[-1]:+.1f} errors)")
-    return _signs(found), "; ".join(texts), rows
+        of_tau = of_tau.set_index("noise").sort_index()
+        first, lowest, last = of_tau.iloc[0], of_tau.loc[of_tau["growth"].idxmin()], of_tau.iloc[-1]
+        # With common noise the error of a difference is not known here, but at most the sum of both.
+        errors = (of_tau["growth"] - first["growth"]) / (of_tau["standard_error"] + first["standard_error"])
+        found.append(errors.iloc[1:].max())
+        above = errors.index[errors > ERRORS]
+        texts.append(f"αλ = {tau:g}: growth {first['growth']:+.4f} at r = {first.name:g}, "
+                     f"{lowest['growth']:+.4f} at {lowest.name:.2g}, {last['growth']:+.4f} at {last.name:g}"
+                     + (f"; above the first from {above.min():.2g} on" if len(above) else ""))
+    return _verdict(min(found) > ERRORS), "; ".join(texts), rows
 
 
 def _low_curvature(growth):
@@ -190,26 +198,29 @@ CLAIMS = [
     Claim("a-accelerates", GAIN, "Figure 1 (a)",
           "... a proper observation distance η accelerates the convergence for high curvature eigen-directions, ...",
           Computed("growth at αλ = 0.4, β = 0.9, the better of η = 0.9 and 3 less η = 0",
-                   f"below 0 {DISTINCTLY} at every noise level of theory_growth.csv",
+                   f"below 0 {DISTINCTLY} at every noise level of theory_growth.csv at which one of these converges",
                    _judged_by_growth(_high_curvature), FIGURE_THEORY)),
     Claim("a-diverges", GAIN, "Figure 1 (a)", "... while a large η may cause divergence.",
           Computed("the largest αλ for which (11) converges without noise", "below 0.4 at η = 5", _diverges)),
     Claim("b", GAIN, "Figure 1 (b)",
           "... a positive η accelerates the convergence of low curvature eigen-directions for relatively high noise "
           "level ...",
-          Computed("growth at αλ = 0.001, β = 0.9, the better of η = 0.9 and 3 less η = 0, at r of 3 and more",
-                   f"below 0 {DISTINCTLY} at each; does not hold where one level rules out 5 % of the rate as far",
+          Computed("growth at αλ = 0.001, β = 0.9, the better of η = 0.9 and 3 less η = 0, at the highest noise level "
+                   "of theory_growth.csv at which one of these converges",
+                   f"below 0 {DISTINCTLY}; does not hold where it is as far above",
                    _judged_by_growth(_low_curvature_with_noise), FIGURE_THEORY)),
     Claim("c-trapped", GAIN, "Figure 1 (c), (d)",
           "... momentum methods may be trapped by saddle points with small negative eigenvalues, ...",
           Computed("growth at αλ = −0.0002 and −0.0005, η = 0", f"below 0 {DISTINCTLY} at some noise level",
                    _judged_by_growth(_trapped), FIGURE_THEORY)),
     Claim("c-mitigates", GAIN, "Figure 1 (c), (d)", "... and a large η can mitigate the problem.",
-          Computed("growth at αλ = −0.0002 and −0.0005, η = 3 less η = 0", f"above 0 {DISTINCTLY} at some noise level",
+          Computed("growth at αλ = −0.0002 and −0.0005, η = 3 less η = 0, where that at η = 0 is below 0",
+                   f"above 0 {DISTINCTLY} at half of these noise levels at least; does not hold where it is as far "
+                   "below at more",
                    _judged_by_growth(_leaves_saddles), FIGURE_THEORY)),
     Claim("c-noise", GAIN, "Figure 1 (c), (d)", "... large gradient noise is helpful to escape saddle points.",
-          Computed("growth at αλ = −0.0002 and −0.0005, η = 0, at the largest noise level less that at the smallest",
-                   f"above 0 {DISTINCTLY} for both; does not hold where one is as far below",
+          Computed("growth at αλ = −0.0002 and −0.0005, η = 0, less that at the smallest noise level",
+                   f"above 0 {DISTINCTLY} at some noise level, for both",
                    _judged_by_growth(_noise_helps), FIGURE_THEORY)),
     Claim("e-domain", GAIN, "Figure 1 (e)",
           "... a moderate observation distance, such as η = 0.9, results in a large convergence domain, allowing the "

@@ -53,7 +53,7 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:
-                made_with = environment.describe(options.device, options.threads, training.kernel())
+                made_with = environment.describe(options.device, training.kernel())
                 record.add_environment(epoch, {**code, **made_with})
             if not all(row[loss] is None or math.isfinite(row[loss]) for loss in LOSSES):
                 record.finish(epoch - 1, "diverged")

@@ -9,6 +9,7 @@ import pytest
 from mxnet import autograd, gluon, nd
 
 from experiments import claims, cli
+from experiments.evidence import Evidence
 from experiments.results import LABELS
 
 CHECKOUT = Path(__file__).parents[1]
@@ -17,12 +18,12 @@ README = DOCUMENTS[0].read_text(encoding="utf-8")
 # The rows of README's table of verdicts that are one claim's, by how they begin.
 ROWS = {
     "NAMSG has the lowest train loss, logistic regression": "mnist_logistic-lowest",
-    "it converges faster than ADAM, NADAM and AMSGRAD there": "mnist_logistic-faster",
+    "it converges faster than ADAM, NADAM (both) and AMSGRAD there": "mnist_logistic-faster",
     "Table A1's values are the best of the grid there": "mnist_logistic-grid",
     "test loss rises after the first epochs there": "mnist_logistic-overfits",
     "NAMSG has the lowest train loss, CNN": "mnist_cnn-lowest",
     "AMSGRAD is close to NAMSG, CNN": "mnist_cnn-amsgrad-close",
-    "NAMSG converges faster than ADAM, NADAM and AMSGRAD, CNN": "mnist_cnn-faster",
+    "NAMSG converges faster than ADAM, NADAM (both) and AMSGRAD, CNN": "mnist_cnn-faster",
     "ADAM and NADAM lead SGD in the first epochs, CNN": "mnist_cnn-initial",
     "NAMSG needs considerably fewer iterations than ADAM, ResNet-20 on CIFAR-10": "cifar10-iterations",
     "the max gain expectation Ψ is an upper bound of the growth rate": "bound-of-growth",
@@ -75,8 +76,20 @@ def test_verdicts_are_those_of_the_table_of_claims():
             assert numbers.endswith(f"n = {recorded['n'][name]}"), name
 
 
-def test_accuracies_are_those_of_table_a3():
+def test_so_many_sentences_on_figure_1_hold():
+    recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv")
+    verdicts = recorded["verdict"][recorded["where"].str.startswith("Figure 1")].value_counts()
+    assert TOLD["the nine sentences on Figure 1"][0] == (
+        f"{verdicts['holds']} hold, {verdicts['does not hold']} does not")
+    assert verdicts.sum() == 9
+
+
+def test_accuracies_are_those_of_table_a3_and_of_the_records():
     table = pd.read_csv(CHECKOUT / "results" / "tables" / "tableA3.csv").set_index("method")
+    evidence = Evidence(CHECKOUT / "results", CHECKOUT / "configs")
+    best = evidence.curves("cifar10_resnet20").groupby(["method", "seed"])["test_accuracy"].max()
+    best, told = best.groupby("method").mean(), table["best_mean"].dropna()
+    pd.testing.assert_series_equal(told.sort_index(), best, check_names=False)
     numbers = TOLD[BEST_ACCURACY][1]
     told = dict(re.findall(r"(\w+) (0\.\d{4})", numbers))
     table = table[[f"{LABELS[method]} 0." in BEST_ACCURACY for method in table.index]]

@@ -152,6 +152,15 @@ def test_outside_the_checkout_there_is_nothing_to_show(tmp_path, name):
     assert "configs: no such folder here; commands are given in the checkout" in result.stderr
 
 
+def test_a_run_has_the_threads_that_it_is_given(made, tmp_path):
+    """Whatever the environment says; recorded by the process that trains."""
+    path, _, _ = made
+    arguments = ("run", path, "--method", "adam", "--seeds", "0", "--epochs", "1", "--threads", "2")
+    assert experiments(*arguments, "--results", tmp_path).returncode == 0
+    environment, = tmp_path.glob("tiny/*/*/environment.json")
+    assert json.loads(environment.read_text())[0]["threads"] == 2
+
+
 def test_another_thread_count_is_refused(made):
     path, results, _ = made
     result = experiments("run", path, "--results", results, "--threads", "2", "--epochs", "4")

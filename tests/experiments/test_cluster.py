@@ -1,5 +1,6 @@
 """A sweep on a real Dask cluster of processes on loopback: a worker is killed in mid-run, another joins late."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 from experiments.records import RunRecord
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
-LONG = CONFIG.replace("train: 300", "train: 3000").replace("epochs: 3", "epochs: 6").replace("seeds: 0-1", "seeds: 0-2")
+EPOCHS = 15
+LONG = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-2").replace(
+    "epochs: 3", f"epochs: {EPOCHS}")
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
         scheduler.wait_for_workers(4, timeout=60)
         sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
                                            scheduler.scheduler.address))
-        while not list(results.glob("tiny/*/*/checkpoint.zip")):
+        while len(list(results.glob("tiny/*/*/checkpoint.zip"))) < 4:   # each worker is in the middle of its run
             assert sweep.poll() is None, sweep.communicate()
             time.sleep(0.05)
         busy = next(address for address, tasks in scheduler.processing().items() if tasks)
@@ -58,7 +61,9 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
         output, error = sweep.communicate(timeout=120)
         assert sweep.returncode == 0, error
         assert output.count(": done") == 6
-        assert all(len(RunRecord(folder).seconds.rows()) == 6 for folder in results.glob("tiny/*/*"))
+        assert all(len(RunRecord(folder).seconds.rows()) == EPOCHS for folder in results.glob("tiny/*/*"))
+        begun = [len(json.loads(path.read_text())) for path in results.glob("tiny/*/*/environment.json")]
+        assert sorted(begun) == [1] * 5 + [2]   # the run of the worker that was killed has gone on elsewhere
         assert experiments("run", path, "--results", tmp_path / "local").returncode == 0
         assert numbers(results) == numbers(tmp_path / "local")
     finally:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tiny_experiment import CONFIG, experiments, write_config
 
-from experiments import config, selection, tables
+from experiments import config, figures, selection, tables
 from experiments.errors import UsageError
 from experiments.records import write_json
 from experiments.results import Grid
@@ -168,6 +168,22 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     points = selection.averages(grid)
     of_adam = points[(points["method"] == "adam") & (points["learning_rate"] == 0.005)]
     assert table.loc["adam", "train_loss_at_papers"] == pytest.approx(of_adam["mean"].iloc[0])
+    best = points[points["method"] == "adam"].sort_values("mean").iloc[0]
+    assert table.loc["adam", "train_loss_ours"] == pytest.approx(best["mean"])
+    assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
+
+
+def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(searched, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
+    grid = grid_of(searched[0], {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
+    figures.draw_sensitivity([grid._replace(runs=grid.runs.assign(beta2=float("nan")))], "sensitivity", tmp_path)
+    axes, = drawn[0].axes
+    line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
+    assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
+    assert list(line.get_ydata()) == pytest.approx([0.6, 0.45, 0.75])
+    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([0.005], pytest.approx([0.45]))
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):

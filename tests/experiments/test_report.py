@@ -115,7 +115,7 @@ def test_a_claim_opens_to_its_evidence(visit):
     assert not claim.locator("dl").is_visible()
     claim.locator("summary").click()
     assert "paired by seed" in claim.inner_text()
-    assert claim.locator("tbody tr").count() == 4
+    assert claim.locator("tbody tr").count() == 5
     linked = visit(fragment="#mnist_logistic-faster")
     assert linked.locator("#mnist_logistic-faster dl").is_visible()
 

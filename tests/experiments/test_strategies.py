@@ -112,6 +112,25 @@ def test_evaluation_is_with_the_average_and_training_without(tmp_path):
     assert row["test_loss"] != pytest.approx(mean_loss(test.images, test.labels, net["weight"], net["bias"]), rel=1e-3)
 
 
+def test_the_average_is_of_the_parameters_after_each_update(tmp_path, monkeypatch):
+    """In float64, with the configuration's decay, from the initial parameters; two epochs of five updates."""
+    step, expected, updates = gluon.Trainer.step, [], []
+
+    def recorded(trainer, *arguments):
+        if not expected:
+            expected.extend(p.data().asnumpy().astype(np.float64) for p in trainer._params)
+        step(trainer, *arguments)
+        updates.append(1)
+        expected[:] = [0.8 * average + 0.2 * p.data().asnumpy() for average, p in zip(expected, trainer._params)]
+
+    monkeypatch.setattr(gluon.Trainer, "step", recorded)
+    _, record = make(tmp_path, "swnts1", 2)
+    write_checkpoint(record, tmp_path)
+    assert len(updates) == 10
+    for average, array in zip(expected, mx.nd.load(str(tmp_path / "average.params"))):
+        np.testing.assert_allclose(array.asnumpy(), average, rtol=1e-5, atol=1e-7)
+
+
 def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
     """Those that the epoch's first batches leave in a network of its parameters."""
     text = CONFIG.replace("logistic_regression", "mnist_cnn")

@@ -23,12 +23,13 @@ def results_of(folder, losses, accuracies=None, statuses=None):
 
 def test_the_summary_has_mean_deviation_and_n(tmp_path):
     results = results_of(tmp_path, {("adam", 0): [0.9, 0.2], ("adam", 1): [0.9, 0.4], ("namsg", 0): [0.9, 0.1]},
-                         statuses=[("namsg", 1)])
+                         accuracies={("adam", 0): [0.9, 0.8], ("adam", 1): [0.7, 0.6]}, statuses=[("namsg", 1)])
     table = tables.summary(results)
     adam, namsg = (row for _, row in table.numbers.iterrows())
     assert (adam["train_loss_mean"], adam["train_loss_std"]) == pytest.approx((0.3, 0.1414), abs=1e-4)
     assert list(table.cells["n"]) == ["2", "1 of 2, 1 diverged"]
     assert list(table.cells["train loss"]) == ["0.3000 ± 0.1414", "0.1000"]
+    assert list(table.cells["best test accuracy"]) == ["0.8000 ± 0.1414", "0.5000"]
     assert (namsg["n"], namsg["diverged"]) == (1, 1)
 
 

@@ -49,15 +49,23 @@ def logistic_regression_in_float64(data_set, weight, bias, seed, batch_size, upd
 
 
 def test_an_epoch_is_the_papers_algorithm_in_float64(tmp_path):
-    """Data, order, batches, loss, schedule and update in one: the recorded train loss is that of NumPy alone."""
+    """Data, order, batches, loss, schedule and update in one: train loss and parameters are those of NumPy alone.
+
+    The last batch has 44 examples, by which its gradient is divided.
+    """
     run = tiny_run(tmp_path, text=CONFIG.replace("weight_decay: 0.001", "weight_decay: 0"))
     data_set = data.load(run.settings["data"], None)
     net = models.build(run.settings["model"], run.seed, mx.cpu())
     weight, bias = (p.data().asnumpy().astype(np.float64) for p in net.collect_params().values())
-    expected, *_ = logistic_regression_in_float64(data_set, weight, bias, 0, 64, 5, 0.005, 0.9, 0.99,
-                                                  ObservationDistance(5))
-    row, = make(run, tmp_path, 1).epochs.rows()
+    expected, *parameters = logistic_regression_in_float64(data_set, weight, bias, 0, 64, 5, 0.005, 0.9, 0.99,
+                                                           ObservationDistance(5))
+    record = make(run, tmp_path, 1)
+    row, = record.epochs.rows()
     assert row["train_loss"] == pytest.approx(expected, rel=1e-5)
+    with zipfile.ZipFile(record.folder / "checkpoint.zip") as checkpoint:
+        net.load_parameters(checkpoint.extract("net.params", tmp_path))
+    for p, trained in zip(net.collect_params().values(), parameters):
+        np.testing.assert_allclose(p.data().asnumpy(), trained, atol=1e-5)
     assert row["updates"] == 5
     assert row["eta"] == pytest.approx(ObservationDistance(5)(4))
     assert row["learning_rate"] == 0.005

@@ -59,9 +59,10 @@ with autograd.record():
     loss = net(nd.ones((2, 3))).sum()
 loss.backward()
 trainer.step(2)
-assert trainer.optimizer.last_update().k == 0
-print(namsg_mx.__file__)
+print(trainer.optimizer.last_update().kernel, namsg_mx.__file__)
 """
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
                             env=dict(os.environ, PYTHONPATH=str(tmp_path / "site")))
-    assert result.stdout.startswith(str(tmp_path / "site"))
+    kernel, file = result.stdout.split(maxsplit=1)
+    assert kernel == ("cpu" if shutil.which("g++") or shutil.which("c++") else "ndarray")
+    assert file.startswith(str(tmp_path / "site"))

@@ -1,5 +1,6 @@
 """The reference itself: steps worked by hand, and the paper's identities."""
 
+import mxnet as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -126,6 +127,20 @@ def test_switched_step_size_projects_sgd_on_the_last_adaptive_step():
     u = np.concatenate([0.01 * m / np.sqrt(v) for m, v in zip(m_hats, v_hats)])
     direction = alpha_hat * np.concatenate(m_hats)
     np.testing.assert_allclose((direction @ u) / (u @ u), 1.0, rtol=1e-14)
+
+
+def test_adam_is_mxnets():
+    """The definition beside the one that the experiments run: every argument in its place, over twelve steps."""
+    random = np.random.RandomState(0)
+    optimizer = mx.optimizer.create("adam", learning_rate=0.1, beta1=0.8, beta2=0.95, epsilon=1e-2)
+    x, m, v = random.standard_normal(20), np.zeros(20), np.zeros(20)
+    weight = mx.nd.array(x)
+    state = optimizer.create_state(0, weight)
+    for t in range(1, 13):
+        g = random.standard_normal(20)
+        x, m, v = reference.adam(x, m, v, g, t=t, alpha=0.1, beta1=0.8, beta2=0.95, epsilon=1e-2)
+        optimizer.update(0, weight, mx.nd.array(g), state)
+        np.testing.assert_allclose(weight.asnumpy(), x, atol=2e-6)
 
 
 def test_first_step_of_adam_and_nadam_by_hand():
