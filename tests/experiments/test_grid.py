@@ -173,11 +173,13 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
 
 
-def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(searched, tmp_path, monkeypatch):
+def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
-    grid = grid_of(searched[0], {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
-    figures.draw_sensitivity([grid._replace(runs=grid.runs.assign(beta2=float("nan")))], "sensitivity", tmp_path)
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
+    grid = grid._replace(coordinates=["learning_rate", "beta2"], runs=grid.runs.assign(beta2=float("nan")))
+    figures.draw_sensitivity([grid], "sensitivity", tmp_path)
     axes, = drawn[0].axes
     line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
     assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
