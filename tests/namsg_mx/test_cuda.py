@@ -296,6 +296,14 @@ def test_numbers_travel_only_when_they_have_changed(ring, invoked):
 
 
 @pytest.mark.skipif(RINGS["c-mxnet"] is not None, reason=str(RINGS["c-mxnet"]))
+def test_a_gradient_on_another_device_is_refused():
+    """Ring (c). The kernel would read wild memory."""
+    optimizer, weight = namsg_mx.NAMSG(), mx.nd.ones((2,), mx.gpu(0))
+    with pytest.raises(ValueError, match=r"must be on one device, not gpu\(0\), cpu"):
+        optimizer.update(0, weight, mx.nd.ones((2,)), optimizer.create_state(0, weight))
+
+
+@pytest.mark.skipif(RINGS["c-mxnet"] is not None, reason=str(RINGS["c-mxnet"]))
 def test_a_process_whose_thread_launched_ends_in_peace():
     """Ring (c). At exit MXNet would unload the kernel in the main thread, which has no CUDA context here."""
     script = textwrap.dedent("""
