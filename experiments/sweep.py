@@ -76,14 +76,13 @@ def attempt(run: Run, options: Options, report: Callable[[int], None], *workers)
     try:
         from experiments.training import train  # here, as it loads MXNet
 
-        log = Log(Path(options.tensorboard, run.folder)) if options.tensorboard else None
+        with Log(Path(options.tensorboard, run.folder)) if options.tensorboard else contextlib.nullcontext() as log:
+            def recorded(row):
+                if log is not None:
+                    log.add(row)
+                report(row["epoch"])
 
-        def recorded(row):
-            if log is not None:
-                log.add(row)
-            report(row["epoch"])
-
-        train(run, options, recorded, *workers)
+            train(run, options, recorded, *workers)
         return ENDED, ""
     except Busy:
         return BUSY, "another process is at it"

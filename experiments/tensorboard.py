@@ -26,3 +26,10 @@ class Log:
             if name != "epoch" and value is not None:
                 self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._writer is not None:
+            self._writer.close()   # waits for the thread that writes, as flush does not
