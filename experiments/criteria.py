@@ -141,7 +141,7 @@ class Level:
     def judge(self, evidence: Evidence) -> Judgement:
         values = by_seed(evidence.curves(self.experiment), self.method, self.measure, self.epochs)
         found = interval(values - self.level)
-        row = {"method": LABELS[self.method], "against": f"{self.level:g}", "n": found.n, "value": values.mean(),
+        row = {"method": LABELS[self.method], "against": "level", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
         seeds = len(evidence.experiment(self.experiment).seeds)
