@@ -95,4 +95,4 @@ def test_accuracies_are_those_of_table_a3_and_of_the_records():
     told = dict(re.findall(r"(\w+) (0\.\d{4})", numbers))
     table = table[[f"{LABELS[method]} 0." in BEST_ACCURACY for method in table.index]]
     assert told == {LABELS[method]: f"{row['best_mean']:.4f}" for method, row in table.iterrows()}
-    assert f"n = {table['n'].min()} of {table['seeds'].min()};" in numbers
+    assert f"n = {table['n'].min()} of {table['seeds'].min()} (" in numbers
