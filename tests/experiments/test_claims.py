@@ -147,6 +147,7 @@ def test_a_measure_beside_a_number():
         assert rule.judge(evidence).verdict == verdict
     last = Level(LOGISTIC, "namsg", "test_accuracy", (3, 3), "within", 0.2).judge(evidence)
     assert (last.numbers["value"].item(), last.n) == (pytest.approx(0.2), 10)
+    assert last.finding.startswith("NAMSG 0.2, level 0.2: ")
     evidence.diverged = lambda *_: 1
     assert rule.judge(evidence).verdict == FAILS
 
