@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.figures import COLOURS, PANELS
-from experiments.results import LABELS, Results
+from experiments.results import LABELS, Results, describe_n
 
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
                  "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0"}
@@ -32,9 +32,9 @@ def legend(results: Results) -> list[Entry]:
     for method in results.methods:
         shown = results.epochs[results.epochs["method"] == method]
         count = results.count(method)
-        notes = [f"n = {shown['seed'].nunique()}", *(f"{count[status]} {status}" for status in ("diverged", "short")
-                                                     if count[status])]
-        entries.append(Entry(method, f"{LABELS[method]} ({', '.join(notes)})", ON_ANY_GROUND[method]))
+        n = describe_n(shown["seed"].nunique(), len(results.experiment.seeds), count["diverged"])
+        short = f", {count['short']} short" if count["short"] else ""
+        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", ON_ANY_GROUND[method]))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
 

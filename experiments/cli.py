@@ -199,9 +199,7 @@ def table(options: argparse.Namespace) -> int:
     elif _is_config(options.table):
         results = _collect(_load(options.table, options), options)
         name = _name(results.experiment, options)
-        made = {name: tables.summary(results)}
-        if "adam" in set(results.complete["method"]):
-            made[f"{name}_epochs_to_loss"] = tables.epochs_to_loss(results)
+        made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
     for name, content in made.items():

@@ -240,7 +240,7 @@ def load(path: str | Path) -> Experiment:
     """The experiment that a YAML file describes; UsageError naming the file and the key where it is not right."""
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -296,6 +296,18 @@ def _parameter(parameters: _Block, key: str) -> float | dict:
 
 def _argument(block: _Block, key: str) -> float:
     return block.integer(key, at_least=1) if key in INTEGERS else block.number(key)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+        return node
 
 
 class _Block:

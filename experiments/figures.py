@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import selection
-from experiments.results import LABELS, Grid, Results
+from experiments.results import LABELS, Grid, Results, describe_n
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
 STRATEGIES = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
@@ -89,8 +89,8 @@ def _draw_curve(panel, results: Results, method: str, column: str) -> None:
 
 def _legend(results: Results, method: str) -> str:
     n = results.epochs[results.epochs["method"] == method]["seed"].nunique()
-    diverged = results.count(method)["diverged"]
-    return f"{LABELS[method]} (n = {n}" + (f", {diverged} diverged)" if diverged else ")")
+    seeds, diverged = len(results.experiment.seeds), results.count(method)["diverged"]
+    return f"{LABELS[method]} (n = {describe_n(n, seeds, diverged)})"
 
 
 def _draw_grid(axes, grid: Grid) -> None:

@@ -264,7 +264,7 @@ def read_json(path: Path, keys: Sequence[str] | None) -> Any:
     """A JSON file's content, an object with these keys if any are given; None without the file."""
     try:
         content = json.loads(path.read_bytes())
-        if keys is None or all(key in content for key in keys):
+        if keys is None or isinstance(content, dict) and all(key in content for key in keys):
             return content
     except FileNotFoundError:
         return None

@@ -84,16 +84,18 @@ def _pictures(folder: Path) -> list[Figure]:
 
 
 def _curves(evidence: Evidence) -> list[Figure]:
-    """The rows of the paper's figures, and the methods that were run beside them."""
+    """The rows of the paper's figures, and the methods that were run beside them to the end."""
     figures = []
     drawn = {method for _, _, methods in CURVES.values() for method in methods}
     for part, (name, number, methods) in CURVES.items():
         found = evidence.runs(name)
-        beside = [] if part in (claims.STRATEGIES, claims.BOUNDED) else [m for m in found.methods if m not in drawn]
+        beside = [] if part in (claims.STRATEGIES, claims.BOUNDED) else [
+            method for method in found.complete["method"].unique() if method not in drawn]
         shown = found.only([*methods, *beside])
         if not shown.runs.empty:
-            figures.append(Figure(part, part, f"Figure {number}: {claims.PARTS[part]}",
-                                  [_command("run", shown), f"python -m experiments figure {number} --partial"],
+            title = f"Figure {number}{', and methods beside it' if beside else ''}: {claims.PARTS[part]}"
+            draw = _command("figure", shown) if beside else f"python -m experiments figure {number}"
+            figures.append(Figure(part, part, title, [_command("run", shown), f"{draw} --partial"],
                                   [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown)))
     return figures
 
@@ -128,9 +130,7 @@ def _tables(evidence: Evidence) -> list[Block]:
         if found.epochs.empty:
             continue
         command = _command("table", found) + " --partial" + " --tuned" * tuned
-        blocks.append(_block(tables.summary(found), command))
-        if "adam" in set(found.epochs["method"]) and not tuned:
-            blocks.append(_block(tables.epochs_to_loss(found), command))
+        blocks += [_block(table, command) for table in tables.of_experiment(found).values()]
     found, grid = evidence.runs(claims.CIFAR), evidence.grid(claims.CIFAR)
     if not found.epochs.empty:
         blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "

@@ -15,6 +15,12 @@ LABELS = {"sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nad
           "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
           "namsg1": "NAMSG1", "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2",
           "amsb1": "AMSB1", "amsb2": "AMSB2"}
+HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
+
+
+def describe_n(n: int, seeds: int, diverged: int) -> str:
+    """n, marked where runs are missing or left out: '8 of 10, 2 diverged'."""
+    return (f"{n}" if n == seeds else f"{n} of {seeds}") + (f", {diverged} diverged" if diverged else "")
 
 
 class Results(NamedTuple):
@@ -108,8 +114,9 @@ def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
 class Grid(NamedTuple):
     """The runs of a grid search, up to its last epoch.
 
-    ``runs``: one row per run with columns method, those of ``coordinates`` (NaN where a method lacks one), seed, status
-    ('done' or 'diverged') and train_loss, that of the last epoch.
+    ``coordinates``: the names of HYPERPARAMETERS, and any others that its points have. ``runs``: one row per run with
+    columns method, those of ``coordinates`` (NaN where a method lacks one), seed, status ('done' or 'diverged') and
+    train_loss, that of the last epoch.
     """
 
     experiment: Experiment
@@ -152,7 +159,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
         else:
             loss = rows[-1]["train_loss"] if status == "done" else float("nan")
             runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
-    coordinates = list(dict.fromkeys(name for _, point in chosen for name in point))
+    coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for _, point in chosen for name in point)]))
     return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,
                 pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])), short
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import pandas as pd
 
 from experiments import paper, selection
-from experiments.results import LABELS, Grid, Results
+from experiments.errors import UsageError
+from experiments.results import HYPERPARAMETERS, LABELS, Grid, Results, describe_n
 from experiments.speed import epochs_to_common_loss, share_of_epochs
 
-HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
             "test_accuracy": "test accuracy", "best_test_accuracy": "best test accuracy"}
 LAST_EPOCHS = 5   # of which Table A3 takes the mean test accuracy
@@ -43,6 +43,12 @@ def _markdown(table: Table) -> str:
 
 # One experiment's results
 
+def of_experiment(results: Results) -> dict[str, Table]:
+    """By its name's ending, the `summary`, and `epochs_to_loss` if there are complete runs to compare with ADAM's."""
+    complete = set(results.complete["method"])
+    return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {"adam"} else {})}
+
+
 def summary(results: Results) -> Table:
     """One row per method, at the last epoch of the runs that `Results.epochs` has of it.
 
@@ -54,7 +60,7 @@ def summary(results: Results) -> Table:
     cells = [{
         "method": LABELS[row["method"]],
         **{symbol: _number(row[name]) for name, symbol in HYPERPARAMETERS.items()},
-        "n": _runs(row), "epochs": _number(row["epochs"]),
+        "n": describe_n(row["n"], row["seeds"], row["diverged"]), "epochs": _number(row["epochs"]),
         **{title: _mean_and_deviation(row[f"{measure}_mean"], row[f"{measure}_std"])
            for measure, title in MEASURES.items()},
     } for _, row in numbers.iterrows()]
@@ -98,8 +104,8 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
                          "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
-    cells = [{"method": LABELS[method], "n": _runs({"n": of_method["n"].iloc[0], "seeds": len(results.experiment.seeds),
-                                                   "diverged": results.count(method)["diverged"]}),
+    cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.experiment.seeds),
+                                                        results.count(method)["diverged"]),
               **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
              for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
     return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
@@ -146,8 +152,8 @@ def table_a1(grids: Sequence[Grid]) -> Table:
 def _loss_at(grid: Grid, method: str, parameters: dict[str, float | None]) -> float:
     points = selection.averages(grid)
     points = points[points["method"] == method]
-    for name in grid.coordinates:
-        if parameters[name] is not None:
+    for name in grid.experiment.methods[method].grid:
+        if parameters.get(name) is not None:
             points = points[points[name] == parameters[name]]
     return points["mean"].iloc[0] if len(points) else float("nan")
 
@@ -157,12 +163,18 @@ def _point(row: pd.Series, whose: str) -> str:
 
 
 def table_a2(grid: Grid) -> Table:
-    """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours."""
+    """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours.
+
+    UsageError for methods that the paper's has not.
+    """
     points = selection.averages(grid)
     printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
     points["paper"] = [column.get(point) for column, point in
                        zip(printed, zip(points["learning_rate"], points["beta2"]))]
+    methods = ", ".join(LABELS[method] for method in points["method"].unique())
     points = points[points["paper"].notna()]
+    if points.empty:
+        raise UsageError(f"Table A2 has no {methods}")
     cells = []
     for (alpha, beta2), group in points.sort_values(["beta2", "learning_rate"]).groupby(
             ["learning_rate", "beta2"], sort=False):
@@ -196,17 +208,11 @@ def table_a3(results: Results) -> Table:
                      "best_paper_mean": paper_best, "best_paper_std": paper_best_std,
                      "best_mean": best.mean(), "best_std": best.std()})
     numbers = pd.DataFrame(rows)
-    cells = [{"method": LABELS[row["method"]], "n": _runs(row), **{
+    cells = [{"method": LABELS[row["method"]], "n": describe_n(row["n"], row["seeds"], row["diverged"]), **{
         f"{title}, {whose}": _mean_and_deviation(row[f"{key}_mean"], row[f"{key}_std"])
         for title, name in ((f"mean of last {LAST_EPOCHS} epochs", "last"), ("best of each run", "best"))
         for whose, key in (("paper", f"{name}_paper"), ("ours", name))}} for _, row in numbers.iterrows()]
     return Table(f"Table A3: test accuracy, {results.experiment.title}", numbers, pd.DataFrame(cells))
-
-
-def _runs(row: Mapping[str, int]) -> str:
-    """n, marked where runs are missing or left out."""
-    n = f"{row['n']}" if row["n"] == row["seeds"] else f"{row['n']} of {row['seeds']}"
-    return n + (f", {row['diverged']} diverged" if row["diverged"] else "")
 
 
 def _number(value: float | None, form: str = "g") -> str:

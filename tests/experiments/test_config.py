@@ -45,6 +45,7 @@ WRONG = [
     ("seeds: 0-1", "seeds: 1-0", "'1-0' is not a seed (3) or a range"),
     ("seeds: 100-100", "seeds: 1-2", "must not be among the reported seeds 0-1"),
     ("title: A tiny experiment", "title: [", "not YAML"),
+    ("  namsg:", "  adam:", "not YAML: key 'adam' stands twice"),
     ("source: a test", "source: 5", "source: 5 is not a text"),
 ]
 

@@ -12,13 +12,14 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Three epochs of all the methods, and 30 of two points of ResNet-20's grid, of which one has two seeds."""
+    """Three epochs of all the methods, and 30 of three points of ResNet-20's grid, of which one has two seeds."""
     folder = tmp_path_factory.mktemp("results")
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
     grid = {(run.method, point["learning_rate"], point["beta2"], run.seed): run
             for run, point in experiment.grid(["namsg", "adam"])}
     for (method, seed), loss in {("namsg", 0): 0.3, ("namsg", 1): 0.2, ("adam", 0): 0.4}.items():
         record(folder, grid[method, 0.001, 0.99, seed], [loss] * 30, 30)
+    record(folder, next(run for run, point in experiment.grid(["sgd"]) if point["learning_rate"] == 0.1), [0.5] * 30, 30)
     made = {run.folder for run in grid.values()}
     mnist = [config.load(CHECKOUT / "configs" / f"mnist_{name}.yaml") for name in ("logistic", "cnn")]
     for run in [*experiment.runs(seeds=[0]), *(run for each in mnist for run in each.runs(seeds=[0]))]:
@@ -55,7 +56,8 @@ def test_figures_of_the_paper_have_its_rows_methods_and_numbers(monkeypatch, res
     for (train, test, accuracy), (title, methods) in zip(zip(axes[::3], axes[1::3], axes[2::3]), rows):
         of_two_seeds = "NAMSG" if title == RESNET else None
         assert [text.get_text() for text in train.get_legend().get_texts()] == \
-            [f"{method} (n = {2 if method == of_two_seeds else 1})" for method in methods]
+            [f"{method} (n = {2 if method == of_two_seeds else 1} of {5 if title == RESNET else 10})"
+             for method in methods]
         assert test.get_title() == f"{title} (unfinished)"
         assert [panel.get_yscale() for panel in (train, test, accuracy)] == ["log", "linear", "linear"]
         assert [panel.get_ylabel() for panel in (train, test, accuracy)] == ["train loss", "test loss", "test accuracy"]
@@ -75,6 +77,14 @@ def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):
     cells = dict(zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row))))
     assert cells == {"α": "0.001", "β2": "0.99", "ADAM, paper": "0.3394", "ADAM, ours": "0.4000 (n = 1)",
                      "NAMSG, paper": "0.3152", "NAMSG, ours": "0.2500 ± 0.0707 (n = 2)"}
+
+
+def test_a_grid_of_step_sizes_alone(monkeypatch, results, drawn, capsys):
+    config = str(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    assert make(monkeypatch, results, "figure", "sensitivity", "--method", "sgd", "--config", config) == 0
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == ["SGD"]
+    assert make(monkeypatch, results, "table", "A2", "--method", "sgd") == 2
+    assert capsys.readouterr().err == "experiments: Table A2 has no SGD\n"
 
 
 def test_a_search_of_which_nothing_is_recorded_is_left_out(monkeypatch, results, capsys):

@@ -10,7 +10,7 @@ from tiny_experiment import CONFIG, experiments, write_config
 from experiments import config, figures, selection, tables
 from experiments.errors import UsageError
 from experiments.records import write_json
-from experiments.results import Grid
+from experiments.results import HYPERPARAMETERS, Grid
 
 # ADAM's grid has three step sizes, NAMSG's one.
 GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(
@@ -144,9 +144,10 @@ def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
 
 def grid_of(path, losses):
     """A grid of the method adam, of its step size and two seeds; None is a run that diverged."""
-    runs = [{"method": "adam", "learning_rate": alpha, "seed": seed, "status": "done" if loss else "diverged",
-             "train_loss": loss} for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
-    return Grid(config.load(path), [100, 101], ["learning_rate"], pd.DataFrame(runs))
+    runs = [{"method": "adam", "learning_rate": alpha, "beta1": float("nan"), "beta2": float("nan"), "seed": seed,
+             "status": "done" if loss else "diverged", "train_loss": loss}
+            for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
+    return Grid(config.load(path), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
 
 
 def test_a_point_where_a_run_diverged_is_not_chosen(searched):
@@ -178,7 +179,6 @@ def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monk
     monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
     path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
     grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
-    grid = grid._replace(coordinates=["learning_rate", "beta2"], runs=grid.runs.assign(beta2=float("nan")))
     figures.draw_sensitivity([grid], "sensitivity", tmp_path)
     axes, = drawn[0].axes
     line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)

@@ -127,7 +127,7 @@ def test_a_file_with_another_header_is_not_taken_for_records(tmp_path):
         record.epochs.rows()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{\"epochs\": 3}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", "{\"epochs\": 3}"])
 def test_a_damaged_mark_of_completion_is_named(tmp_path, content):
     record = record_of(tmp_path, 1)
     (record.folder / "done.json").write_text(content)

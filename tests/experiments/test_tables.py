@@ -67,6 +67,14 @@ def test_epochs_to_a_train_loss_are_of_complete_runs(tmp_path):
     assert tables.epochs_to_loss(results).cells["n"].item() == "1 of 2"
 
 
+def test_an_experiments_tables_compare_what_there_is(tmp_path):
+    losses = {("adam", 0): [0.9, 0.2], ("namsg", 0): [0.9, 0.1]}
+    assert list(tables.of_experiment(results_of(tmp_path, losses))) == ["", "_epochs_to_loss"]
+    for method, seed in losses:
+        alone = results_of(tmp_path, {(method, seed): losses[method, seed]})
+        assert list(tables.of_experiment(alone)) == [""]
+
+
 def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.1], ("namsg", 0): [0.7, 0.5, 0.4, 0.1]})
     results.epochs.loc[results.epochs["epoch"] == 4, "learning_rate"] = 0.01
