@@ -1,7 +1,7 @@
 # Every target makes what it needs, .venv first.
 #   make demo                       five methods on rendered digits: a figure and a table, without any download
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
-#   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in results/
+#   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in build/reproduce/
 #   make test-gpu                   the CUDA kernel's tests, on a GPU: with MXNet's CUDA build and CuPy in an environment of
 #                                   their own (about 3 GB), or with the Python in GPU_PYTHON, which has them
 #   make lint                       ruff

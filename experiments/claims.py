@@ -181,6 +181,8 @@ CLAIMS = [
           Comparison(CIFAR, FIVE, None, "test_loss", AFTER_DROP, "above", against_epochs=TEN_BEFORE_DROP)),
     Claim("cifar10-stagnates", CIFAR, "Section 5.2", f"{DROP} [Accuracy changes by 0.005 at most.]",
           Comparison(CIFAR, FIVE, None, "test_accuracy", LAST_FIVE, "within", 0.005, against_epochs=AFTER_DROP)),
+    Claim("cifar10-stagnates-loss", CIFAR, "Section 5.2", f"{DROP} [Loss changes by 5 % at most.]",
+          Comparison(CIFAR, FIVE, None, "test_loss", LAST_FIVE, "within", 0.05, against_epochs=AFTER_DROP)),
     Claim("cifar10-overfitting", CIFAR, "Section 5.2",
           "AMSGRAD and NAMSG suffers the most severely from overfitting, ...",
           Comparison(CIFAR, ("amsgrad", "namsg"), ("sgd", "adam", "nadam"), "overfitting", LAST_FIVE, "above")),

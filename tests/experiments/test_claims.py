@@ -287,6 +287,8 @@ SADDLES = (-0.0002, -0.0005)
     ("b", [0.001], (0, 0.9, 3), {1: (-2, -3, -3), 10: (-2, -1, -1), 100: (1, 0.5, 0.5)}, FAILS),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -3)}, HOLDS),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 2), 10: (-2, -3), 30: (-2, -3)}, FAILS),
+    # -0.02 is not below 0 by three standard errors.
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-0.02, -1), 50: (-0.02, -1)}, HOLDS),
     ("c-noise", SADDLES, [0], {0.1: [1], 10: [-1], 100: [2]}, HOLDS),
     ("c-noise", SADDLES, [0], {0.1: [1], 10: [-1], 100: [0.5]}, FAILS)])
 def test_claims_on_growth(name, taus, etas, growths, verdict):
@@ -352,6 +354,17 @@ def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
                 for v in claims.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), names)}
     assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"e-low", "bound-of-growth"}
     assert {verdict for name, verdict in verdicts.items()} == {HOLDS, FAILS}
+
+
+def test_the_documentation_counts_the_points_of_the_committed_simulation():
+    growth = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_growth.csv")
+    text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
+    psi, found, error = growth["psi"], growth["growth"], 3 * growth["standard_error"]
+    bounds, fails = (psi > found + error).sum(), (psi < found - error).sum()
+    assert (f"Ψ is above the growth at {bounds}, below at {fails}, and not distinct at {len(growth) - bounds - fails}:"
+            in text)
+    assert f"At {((psi < 0) & (found > error)).sum()} points, all of them saddle points" in text
+    assert f"at {((psi > 0) & (found < -error)).sum()} points Ψ > 0 and yet it contracts" in text
 
 
 def test_the_command_prints_and_writes_what_is_judged(tmp_path, monkeypatch, capsys):
