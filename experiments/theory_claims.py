@@ -49,7 +49,8 @@ def _beside_no_distance(growth: pd.DataFrame, tau: float, etas: tuple[float, ...
         remote = at[at["eta"] == eta].set_index("noise")
         rows.append(pd.DataFrame({
             "τ": tau, "r": zero.index, "η": eta, "growth at η": remote["growth"], "growth at 0": zero["growth"],
-            "growth at 0 / error": zero["growth"] / zero["standard_error"], "Ψ at η": remote["psi"], "Ψ at 0": zero["psi"], "difference": remote["difference"],
+            "growth at 0 / error": zero["growth"] / zero["standard_error"], "Ψ at η": remote["psi"],
+            "Ψ at 0": zero["psi"], "difference": remote["difference"],
             "difference / error": remote["difference"] / remote["difference_error"]}))
     return pd.concat(rows, ignore_index=True)
 

@@ -79,8 +79,10 @@ class ParameterAverage:
         kept = [[array.copy() for array in replicas] for replicas in arrays]
         try:
             for average, replicas in zip(self._average, arrays):
+                # In their precision, as MXNet's copies between GPUs do not convert.
+                values = average.astype(replicas[0].dtype, copy=False)
                 for array in replicas:
-                    average.copyto(array)
+                    values.copyto(array)
             yield
         finally:
             for copies, replicas in zip(kept, arrays):

@@ -22,9 +22,9 @@ class DistributedTrainer(gluon.Trainer):
 
     - waits until the initial weights are there: MXNet does not, and with ``update_on_kvstore=False`` the weights of a
       worker can then begin as another worker's gradients;
-    - with updates on the servers, has each of them update an array of two elements that no network knows. Where the
-      optimizer raises an error on a server, MXNet keeps the weights as they are; where the server could not unpickle
-      it, MXNet takes the sum of the gradients for the weights. Both are silent on the workers;
+    - with updates on the servers, has each of them update, once, an array of two elements that no network knows. Where
+      the optimizer raises an error on a server, MXNet keeps the weights as they are; where the server could not
+      unpickle it, MXNet takes the sum of the gradients for the weights. Both are silent on the workers;
     - with updates on the servers, sends them each parameter's ``lr_mult`` and ``wd_mult`` as they are then. MXNet does
       not: frozen layers would train, and what `exempt_from_decay` leaves out would decay.
 
@@ -76,11 +76,19 @@ class DistributedTrainer(gluon.Trainer):
 
     def _check_servers(self):
         """Why training would not work, or None."""
-        for key in range(len(self._params), len(self._params) + count_servers()):
-            # From 0, with gradients of both signs: bounds stop one of the elements at most.
-            probe = nd.zeros((2,), self._contexts[0])
+        probes = {key: nd.zeros((2,), self._contexts[0])
+                  for key in range(len(self._params), len(self._params) + count_servers())}
+        for key, probe in probes.items():
             self._kvstore.broadcast(key, probe, out=probe)
-            self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
+        # With dist_async each worker's gradient is an update, and a second one would count in the schedules.
+        if self._kvstore.type != "dist_async" or self._kvstore.rank == 0:
+            for key, probe in probes.items():
+                # From 0, with gradients of both signs: bounds stop one of the elements at most.
+                self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
+            nd.waitall()
+        self._kvstore._barrier()
+        for key, probe in probes.items():
+            self._kvstore.pull(key, out=probe)
             first, second = probe.asnumpy()
             if first > 0 > second:
                 return ("a server of the kvstore takes the sum of the gradients for the weights, and does not apply "

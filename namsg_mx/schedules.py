@@ -7,7 +7,7 @@ fields are equal. Any picklable callable of k can stand in for these.
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Tuple, Union
+from typing import Callable, Iterable, Tuple, Union
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class HarmonicDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``initial``, multiplied by ``factor`` from each update number in ``at`` on.
+    """``initial``, multiplied by ``factor``, in [0, inf), from each update number in ``at`` on.
 
     The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: the update k = 12000 is the first smaller one.
     """
@@ -84,8 +84,10 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self):
+        _require(isinstance(self.at, Iterable), "at", self.at, "update numbers, increasing")
         object.__setattr__(self, "at", tuple(self.at))   # a list from a configuration file is as good
-        _require(list(self.at) == sorted(set(self.at)), "at", self.at, "increasing")
+        _require(list(self.at) == sorted(set(self.at)), "at", self.at, "update numbers, increasing")
+        _require(0 <= self.factor < math.inf, "factor", self.factor, "in [0, inf)")
 
     def __call__(self, k: int) -> float:
         return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)

@@ -9,7 +9,7 @@ def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
     params : mxnet.gluon.ParameterDict or dict of str to Parameter
         As from ``net.collect_params()``; changed in place. A Trainer looks ``wd_mult`` up at each step. With updates
         on the servers of a kvstore, `namsg_mx.distributed.DistributedTrainer` sends it once; gluon.Trainer does not.
-    suffixes : tuple of str
+    suffixes : str or tuple of str
         Ends of the names of the parameters to exempt.
 
     Returns
@@ -21,7 +21,8 @@ def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
     -------
     >>> exempted = namsg_mx.exempt_from_decay(net.collect_params())
     """
-    exempted = [name for name in params if name.endswith(tuple(suffixes))]
+    suffixes = suffixes if isinstance(suffixes, str) else tuple(suffixes)
+    exempted = [name for name in params if name.endswith(suffixes)]
     for name in exempted:
         params[name].wd_mult = 0.0
     return exempted

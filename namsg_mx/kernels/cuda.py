@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from mxnet.base import MXNetError
-from mxnet.context import gpu, gpu_memory_info
+from mxnet.context import gpu, gpu_memory_info, num_gpus
 from mxnet.ndarray import from_numpy
 from mxnet.rtc import CudaModule
 
@@ -43,7 +43,7 @@ def unsupported(context, dtype):
     """None, or why this kernel does not run on such arrays. RuntimeWarning, once, on a GPU that is newer than MXNet."""
     if context.device_type != "gpu":
         return f"runs on a GPU, and the weights are on {context}"
-    capability = _compute_capability(context.device_id)
+    capability = _compute_capability(context.device_id) if num_gpus() else None   # 0: this MXNet has no CUDA
     if capability is not None and capability >= (9, 0):
         _warn_of_missing_operators(capability)
     if dtype not in (np.float32, np.float16):

@@ -8,7 +8,7 @@ import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
 from mxnet.context import cpu
 from mxnet.libinfo import __version__ as mxnet_version
-from mxnet.ndarray import ones
+from mxnet.ndarray import NDArray, ones
 
 COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
@@ -61,7 +61,8 @@ def unknown_mxnet():
     array.wait_to_read()
     address = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    if ctypes.c_void_p.from_address(chunk(array)).value != address.value:
+    place = chunk(array)
+    if ctypes.c_void_p.from_address(place).value != address.value or _chunk_bytes(place) != 4:
         return "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
     return None
 
@@ -69,11 +70,30 @@ def unknown_mxnet():
 def chunk(array):
     """The address of an array's chunk, the memory that it may share with views of it; None for an empty array.
 
-    It is the first word of an NDArray, and its own first word points to the data. The address of the elements must not
-    be asked for before the engine has made them: MXNet would allocate them twice, and what the engine is making would
-    be lost.
+    It is the first word of an NDArray, and its own first two words point to the data and count its bytes. The address
+    of the elements must not be asked for before the engine has made them: MXNet would allocate them twice, and what the
+    engine is making would be lost.
     """
     return ctypes.c_void_p.from_address(array.handle.value).value
+
+
+def is_same_array(one, other):
+    """Whether two NDArrays are one, or handles of one: npx.set_np() and kvstores make new handles for each update.
+
+    False also where that cannot be told: for parts of a larger memory, and with an MXNet that is not known.
+    """
+    if one is other:
+        return True
+    if not isinstance(one, NDArray) or not isinstance(other, NDArray) or unknown_mxnet() is not None:
+        return False
+    place = chunk(one)
+    return (place is not None and place == chunk(other) and one.shape == other.shape and one.dtype == other.dtype
+            and _chunk_bytes(place) == one.size * np.dtype(one.dtype).itemsize)
+
+
+def _chunk_bytes(place):
+    """The size of a chunk's memory: its second word."""
+    return ctypes.c_size_t.from_address(place + ctypes.sizeof(ctypes.c_void_p)).value
 
 
 def check_own_memory(arrays):

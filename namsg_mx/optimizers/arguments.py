@@ -3,7 +3,7 @@
 import math
 import numbers
 import pickle
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 import numpy as np
 
@@ -68,10 +68,7 @@ def check_bounds(bounds):
     """None, or (low, high) with low < high; either end may be infinite."""
     if bounds is None:
         return None
-    try:
-        low, high = map(float, bounds)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not low < high:
+    pair = tuple(bounds) if isinstance(bounds, Iterable) else ()
+    if len(pair) != 2 or not all(isinstance(bound, numbers.Real) for bound in pair) or not pair[0] < pair[1]:
         raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
-    return low, high
+    return float(pair[0]), float(pair[1])

@@ -1,6 +1,5 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
-from operator import is_
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -10,6 +9,7 @@ from mxnet.ndarray import NDArray, full, zeros
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
+from namsg_mx.kernels.fused import is_same_array
 from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
     NONNEGATIVE,
@@ -30,8 +30,8 @@ class LastUpdate(NamedTuple):
 
     ``kernel`` ran update ``k`` (0 for the first) with step size ``learning_rate`` (before ``lr_mult``), ``beta1`` and
     ``eta``. ``sgd_learning_rate`` is the step size of SGD where `NAMSG` has switched to it, or that `NAMSB` tends to.
-    ``nonfinite`` counts the gradient elements (rescaled) that were not finite, or whose square was not where the method
-    has a v, in all updates so far and in one replica of the parameters.
+    ``nonfinite`` counts the gradient elements (rescaled) that were not finite, or whose square was not where the update
+    divides by v or v_hat, in all updates so far and in one replica of the parameters.
     """
 
     kernel: str
@@ -103,11 +103,11 @@ class ElementwiseOptimizer(Optimizer):
         For row_sparse gradients. False: rows that are not in the gradient have gradient 0. True: they and their state
         stay as they are.
     nonfinite : {'propagate', 'skip'}
-        What a gradient element does that is infinite or not a number, or whose square is infinite in float32 (from
-        1.8e19 on): go on into state and weight, as in MXNet, where the former makes the weight NaN, and the latter
-        makes ``v_hat`` infinite, so that the weight never moves again (not with ``clip_gradient``, which comes after
-        this judgement and before the state); or leave weight and state of that element untouched. `last_update` has
-        their number in either case.
+        What a gradient element does that is infinite or not a number, or, in an update that divides by v or v_hat,
+        whose square is infinite (in float32 from 1.8e19 on): go on into state and weight, as in MXNet, where the former
+        makes the weight NaN, and the latter makes ``v_hat`` infinite, so that the weight never moves again (not with
+        ``clip_gradient``, which comes after this judgement and before the state); or leave weight and state of that
+        element untouched. `last_update` has their number in either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
@@ -164,7 +164,10 @@ class ElementwiseOptimizer(Optimizer):
         super().set_learning_rate(check_number("learning_rate", lr, NONNEGATIVE))
 
     def last_update(self):
-        """`LastUpdate` of the latest update, or None before the first. Its count waits for the updates under way."""
+        """`LastUpdate` of the latest update, or None before the first, and on workers whose servers update.
+
+        Its count waits for the updates under way.
+        """
         return self._last and self._last._replace(nonfinite=self._count_nonfinite())
 
     def create_state(self, index, weight):
@@ -210,8 +213,10 @@ class ElementwiseOptimizer(Optimizer):
                                 "Updater hands them over")
             kernel = kernels.choose(kernel, context, weights[0].dtype)
             arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-            count = self._nonfinite_counts.setdefault(context, zeros((1,), cpu(), np.int64).as_in_context(context))
-            self._bound[key] = Binding(list(indices), _objects(weights, grads, states), arrays, kernel, count)
+            if context not in self._nonfinite_counts:
+                self._nonfinite_counts[context] = zeros((1,), cpu(), np.int64).as_in_context(context)
+            self._bound[key] = Binding(list(indices), _objects(weights, grads, states), arrays, kernel,
+                                       self._nonfinite_counts[context])
         return self._bound[key]
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
@@ -245,7 +250,7 @@ def _objects(weights, grads, states):
 
 def _is_of(binding, indices, objects):
     return (binding.indices == list(indices) and len(binding.objects) == len(objects)
-            and all(map(is_, binding.objects, objects)))
+            and all(map(is_same_array, binding.objects, objects)))
 
 
 def _check_arrays(optimizer, weight, grad, state):

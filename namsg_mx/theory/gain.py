@@ -172,7 +172,7 @@ def suggest_observation_distance(updates, tau=0.0, beta=0.9, noise=0.0, start=0.
         raise ValueError(f"start={start!r}, end={end!r}: must be finite, and 0 <= start <= end")
     if not 0 <= tau < np.inf:
         raise ValueError(f"tau={tau!r}: must be in [0, inf)")
-    distances = np.linspace(0, end, 61)
+    distances = np.union1d(np.linspace(0, end, 61), start)
     converging = distances[convergence_region(beta, distances, noise) > tau]
     if not converging.size:
         raise ValueError(f"tau={tau!r}: no eta in [0, {end:g}] converges at beta={beta:g} and noise={noise:g}; "

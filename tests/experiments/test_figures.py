@@ -19,7 +19,8 @@ def results(tmp_path_factory):
             for run, point in experiment.grid(["namsg", "adam"])}
     for (method, seed), loss in {("namsg", 0): 0.3, ("namsg", 1): 0.2, ("adam", 0): 0.4}.items():
         record(folder, grid[method, 0.001, 0.99, seed], [loss] * 30, 30)
-    record(folder, next(run for run, point in experiment.grid(["sgd"]) if point["learning_rate"] == 0.1), [0.5] * 30, 30)
+    of_sgd = next(run for run, point in experiment.grid(["sgd"]) if point["learning_rate"] == 0.1)
+    record(folder, of_sgd, [0.5] * 30, 30)
     made = {run.folder for run in grid.values()}
     mnist = [config.load(CHECKOUT / "configs" / f"mnist_{name}.yaml") for name in ("logistic", "cnn")]
     for run in [*experiment.runs(seeds=[0]), *(run for each in mnist for run in each.runs(seeds=[0]))]:

@@ -427,9 +427,10 @@ def test_an_mxnet_without_cuda_is_the_reason_given():
     assert cuda.unsupported(mx.gpu(0), np.float32).startswith("did not load: ")
 
 
-@pytest.mark.parametrize(("major", "minor", "expected"), [(8, 9, 0), (9, 0, 1), (12, 0, 1)])
-def test_a_gpu_newer_than_mxnet_is_told_once(tmp_path, monkeypatch, major, minor, expected):
-    """With a driver that knows one GPU of this compute capability."""
+@pytest.mark.parametrize(("major", "minor", "gpus", "expected"), [(8, 9, 1, 0), (9, 0, 1, 1), (12, 0, 1, 1),
+                                                                  (9, 0, 0, 0)])
+def test_a_gpu_newer_than_mxnet_is_told_once(tmp_path, monkeypatch, major, minor, gpus, expected):
+    """With a driver that knows one GPU of this compute capability; an MXNet without CUDA sees none."""
     compiler = shutil.which("cc") or pytest.skip("no C compiler here")
     (tmp_path / "driver.c").write_text(f"""
         int cuInit(unsigned flags) {{ return flags; }}
@@ -442,6 +443,7 @@ def test_a_gpu_newer_than_mxnet_is_told_once(tmp_path, monkeypatch, major, minor
     driver = str(tmp_path / "driver.so")
     subprocess.run([compiler, "-shared", "-fPIC", str(tmp_path / "driver.c"), "-o", driver], check=True)
     monkeypatch.setattr(cuda, "DRIVER", driver)
+    monkeypatch.setattr(cuda, "num_gpus", lambda: gpus)
     cuda._warn_of_missing_operators.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -131,6 +131,32 @@ def test_a_learning_rate_that_would_not_reach_the_servers_is_refused():
     assert outputs[0][0].splitlines() == ["0.0 True", "1.0 False"]
 
 
+ASYNCHRONOUS = textwrap.dedent("""
+    import namsg_mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    p = gluon.Parameter('w', shape=(1,))
+    p.initialize('zeros')
+    trainer = DistributedTrainer([p], 'averagedsgd', {'learning_rate': namsg_mx.InverseSquareRoot(1.0), 'beta1': 0.0},
+                                 kvstore='dist_async')
+    with autograd.record():
+        loss = p.data().sum()
+    loss.backward()
+    trainer.step(1)
+    p.data().wait_to_read()
+    trainer._kvstore._barrier()
+    trainer._kvstore.pull(0, out=p.list_data())
+    print(p.data().asscalar(), flush=True)
+""")
+
+
+def test_the_check_does_not_count_in_the_schedules_of_dist_async():
+    """Two workers' gradients of 1 are the updates 0 and 1."""
+    outputs, statuses = run_cluster(ASYNCHRONOUS)
+    assert statuses == [0, 0], outputs
+    assert [float(out) for out, _ in outputs] == pytest.approx([-1 - 0.5**0.5] * 2)
+
+
 def test_where_servers_update_it_is_a_trainer():
     """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
     arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"

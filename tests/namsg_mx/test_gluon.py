@@ -7,12 +7,12 @@ import textwrap
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import METHODS, assert_close, assert_equal_bits, largest_terms, numpy_state, reference_step
+from comparison import CPU_KERNEL, METHODS, assert_close, assert_equal_bits, largest_terms, numpy_state, reference_step
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import namsg_mx
-from namsg_mx import ObservationDistance, StepDecay
+from namsg_mx import ObservationDistance, StepDecay, kernels
 
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
 
@@ -199,6 +199,19 @@ def test_several_contexts_train_as_one(update_on_kvstore):
     last = trainer.optimizer.last_update()
     assert (last.k, last.eta, last.nonfinite) == (9, 3.0, 0)
     assert last.sgd_learning_rate > 0
+    assert last.kernel == kernels.choose("auto", mx.cpu(), np.float32)
+
+
+@CPU_KERNEL
+def test_weights_that_a_kvstore_keeps_in_pinned_memory_take_the_cpu_kernel():
+    weight = mx.nd.ones((2, 3), mx.cpu_pinned(0))
+    gradient = mx.nd.ones((2, 3), mx.cpu_pinned(0))
+    updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel="cpu"))
+    updater(0, gradient, weight)
+    expected, alone = mx.nd.ones((2, 3)), mx.optimizer.get_updater(namsg_mx.NAMSG(kernel="cpu"))
+    alone(0, mx.nd.ones((2, 3)), expected)
+    assert weight.context.device_type == "cpu_pinned"
+    assert_equal_bits([weight.asnumpy()], [expected.asnumpy()])
 
 
 def test_skipped_parameters_keep_weight_and_state():
@@ -241,6 +254,7 @@ def test_exempt_from_decay():
     """With zero gradients only decay moves a parameter: weights alone, after the helper."""
     net = dense_net()
     exempted = namsg_mx.exempt_from_decay(net.collect_params())
+    assert namsg_mx.exempt_from_decay(net.collect_params(), "bias") == [n for n in exempted if n.endswith("bias")]
     assert [name.split("_", 1)[1] for name in exempted] == ["dense0_bias", "batchnorm0_gamma", "batchnorm0_beta",
                                                             "dense1_bias"]
     for p in net.collect_params().values():

@@ -233,6 +233,7 @@ INVALID = [
     ({"clip_gradient": 0}, r"clip_gradient=0: must be a number in \(0, inf\)"),
     ({"bounds": (1, 1)}, r"bounds=\(1, 1\): .*low < high"),
     ({"bounds": 3}, r"bounds=3"),
+    ({"bounds": "12"}, r"bounds='12'"),
     ({"nonfinite": "ignore"}, r"nonfinite='ignore': must be one of 'propagate', 'skip'"),
     ({"kernel": "fpga"}, r"kernel='fpga': must be one of"),
     ({"lazy_update": 1}, r"lazy_update=1: must be True or False"),
@@ -390,6 +391,39 @@ def test_a_state_that_is_replaced_is_the_one_that_goes_on(kernel):
     updater.states[0][0] = array([100.0])
     updater(0, array([1.0]), weight)
     assert updater.states[0][0].asscalar() == pytest.approx(0.9 * 100 + 0.1)
+
+
+def new_handle(array):
+    """Another NDArray of the same memory, as npx.set_np() and kvstores make for each update."""
+    return array.as_np_ndarray().as_nd_ndarray()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_arrays_by_other_handles_are_bound_once(kernel):
+    weight, gradient = array([1.0, 2.0]), array([3.0, -4.0])
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, gradient, state)
+    bound, = optimizer._bound.values()
+    optimizer.update(0, new_handle(weight), new_handle(gradient), state)
+    assert list(optimizer._bound.values()) == [bound]
+    twice = array([1.0, 2.0])
+    updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel=kernel))
+    for _ in range(2):
+        updater(0, gradient, twice)
+    assert_equal_bits([weight.asnumpy()], [twice.asnumpy()])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_another_part_of_the_same_memory_is_another_array(kernel):
+    """Of the same shape, dtype and memory."""
+    both, gradient = array([[1.0, 2.0], [1.0, 2.0]]), array([3.0, -4.0])
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    state = optimizer.create_state(0, gradient)
+    optimizer.update(0, both[0], gradient, state)
+    optimizer.update(0, both[1], gradient, state)
+    first, second = both.asnumpy()
+    assert (first != [1, 2]).all() and (second != [1, 2]).all()
 
 
 def test_what_is_bound_does_not_grow_with_the_sets_of_parameters_that_are_updated():

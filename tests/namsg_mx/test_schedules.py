@@ -37,7 +37,8 @@ def test_values(schedule, values):
     lambda: ObservationDistance(0), lambda: ObservationDistance(5, start=-0.1),
     lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
     lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5),
-    lambda: StepDecay(1.0, at=(5, 2)), lambda: WarmUp(1.0, updates=0)])
+    lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=5), lambda: StepDecay(1.0, at=(5,), factor=-0.1),
+    lambda: WarmUp(1.0, updates=0)])
 def test_arguments_out_of_range(build):
     with pytest.raises(ValueError, match=r"^(updates|start|end|factor|at)=.*: must be"):
         build()

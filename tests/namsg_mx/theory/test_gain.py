@@ -117,6 +117,7 @@ def test_a_moderate_distance_converges_over_the_widest_range_under_noise():
 
 def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     assert suggest_observation_distance(235) == ObservationDistance(235)
+    assert suggest_observation_distance(235, start=0.93, end=2.5) == ObservationDistance(235, 0.93, 2.5)
     limited = suggest_observation_distance(235, tau=0.6)
     assert limited.start == 0.9
     assert 2.6 < limited.end <= (1 + 0.9) / 0.6 - 0.5 < 3   # of 2 (1 + beta) / (1 + 2 eta) = tau
