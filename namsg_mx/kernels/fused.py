@@ -3,6 +3,7 @@
 import ctypes
 from collections import Counter
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
@@ -87,8 +88,10 @@ def is_same_array(one, other):
     if not isinstance(one, NDArray) or not isinstance(other, NDArray) or unknown_mxnet() is not None:
         return False
     place = chunk(one)
-    return (place is not None and place == chunk(other) and one.shape == other.shape and one.dtype == other.dtype
-            and _chunk_bytes(place) == one.size * np.dtype(one.dtype).itemsize)
+    if place is None or place != chunk(other) or one.dtype != other.dtype:
+        return False
+    shape = one.shape   # each look at it is a call into MXNet
+    return shape == other.shape and _chunk_bytes(place) == prod(shape) * np.dtype(one.dtype).itemsize
 
 
 def _chunk_bytes(place):
