@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 	$(RUN) table configs/demo.yaml --results build/demo
 
 test: $(INSTALLED)
-	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist loadfile
 
 .venv-gpu/installed: tests/requirements-gpu.txt
 	@test -n "$(GPU_BASE)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }
@@ -76,6 +76,6 @@ reproduce-mnist-logistic: $(INSTALLED)
 test-pythons:
 	set -e; for python in $(PYTHONS); do \
 		$$python -m venv .venv-$$python; \
-		.venv-$$python/bin/python -m pip install --quiet '.[theory]' pytest pytest-timeout hypothesis setuptools wheel; \
+		.venv-$$python/bin/python -m pip install --quiet --editable '.[theory]' pytest pytest-timeout hypothesis setuptools wheel; \
 		.venv-$$python/bin/pytest tests/namsg_mx; \
 	done

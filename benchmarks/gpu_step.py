@@ -164,6 +164,7 @@ def main():
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:   # of CuPy or CUDA, whichever is missing
         sys.exit(f"this needs a GPU and CuPy: {error}")
+    environment = describe("gpu:0", "cuda")
     torch = Torch(options.torch_python) if options.torch_python else None
     has_mxnet = mx.context.num_gpus() > 0
     results = []
@@ -172,7 +173,7 @@ def main():
         if has_mxnet:
             results[-1]["mxnet_step_ms"] = measure_engine(elements)
         print(json.dumps(results[-1]), flush=True)
-    report = {"environment": describe("gpu:0", 1, "cuda"), "cupy": cupy.__version__, "torch": torch and torch.version,
+    report = {"environment": environment, "cupy": cupy.__version__, "torch": torch and torch.version,
               "rounds": options.rounds, "steps": results,
               "grouping": measure_grouping(options.rounds) if has_mxnet else None}
     options.out.parent.mkdir(parents=True, exist_ok=True)

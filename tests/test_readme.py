@@ -44,9 +44,9 @@ def test_relative_links_lead_somewhere(document):
 
 def test_commands_parse(monkeypatch):
     monkeypatch.chdir(CHECKOUT)
-    commands = re.findall(r"^python -m experiments ([^#\n]+)", README, re.MULTILINE)
-    commands += re.findall(r"`python -m experiments ([^`]+)`", README)
-    assert len(commands) > 8
+    text = "\n".join(document.read_text(encoding="utf-8") for document in [DOCUMENTS[0], *DOCUMENTS[2:]])
+    commands = re.findall(r"python -m experiments ([^#`'\n]+)", text.replace("\\\n", " "))
+    assert len(commands) > 15
     for command in commands:
         if "--help" not in command:
             cli._parser().parse_args(shlex.split(command))

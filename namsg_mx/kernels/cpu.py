@@ -51,7 +51,8 @@ def _load():
     paths = [Path(__file__).with_name("_cpu" + suffix) for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        return None, "it was not built, as the installation found no C++ compiler with OpenMP"
+        return None, (f"{Path(__file__).parent} has no library of it: the installation found no C++ compiler with "
+                      "OpenMP, or is not the one that is imported here")
     if unknown_mxnet() is not None:
         return None, unknown_mxnet()
     try:

@@ -1,9 +1,14 @@
 """The command line: statuses, one-line errors, and what a new user does first."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import shutil
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -28,6 +33,23 @@ def test_a_run_prints_plain_lines_where_it_is_piped(made):
     assert len([line for line in lines if line.endswith("done") or "done;" in line]) == 4
     assert lines[-1].startswith("records: ")
     assert "\r" not in made[2]
+
+
+def test_a_run_draws_a_bar_on_a_terminal(tmp_path):
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))   # rows and columns
+    arguments = command("run", write_config(tmp_path), "--results", tmp_path, "--seeds", "0")
+    with subprocess.Popen(**dict(arguments, stderr=its_end)) as process:
+        os.close(its_end)
+        shown = b""
+        with contextlib.suppress(OSError):   # how a terminal tells that its other end is closed
+            while part := os.read(terminal, 4096):
+                shown += part
+        output = process.stdout.read()
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    assert b"100%" in shown and b"6/6" in shown
+    assert " left" not in output   # which the bar says
 
 
 def test_the_demo_trains(tmp_path):

@@ -13,7 +13,7 @@ from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 from experiments.records import RunRecord
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
-EPOCHS = 15
+EPOCHS = 30   # long enough that four workers, which do not start at once, are all in the middle of a run
 LONG = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-2").replace(
     "epochs: 3", f"epochs: {EPOCHS}")
 
@@ -43,6 +43,10 @@ def start_worker(client, name):
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
+def under_way(results):
+    return [path.parent for path in results.glob("tiny/*/*/checkpoint.zip") if not (path.parent / "done.json").exists()]
+
+
 def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp_path, scheduler):
     """Four workers and a late fifth make six runs, each once and as one process makes them."""
     path = write_config(tmp_path, LONG)
@@ -52,7 +56,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
         scheduler.wait_for_workers(4, timeout=60)
         sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
                                            scheduler.scheduler.address))
-        while len(list(results.glob("tiny/*/*/checkpoint.zip"))) < 4:   # each worker is in the middle of its run
+        while len(under_way(results)) < 4:   # each worker is in the middle of its run
             assert sweep.poll() is None, sweep.communicate()
             time.sleep(0.05)
         busy = next(address for address, tasks in scheduler.processing().items() if tasks)

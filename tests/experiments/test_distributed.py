@@ -72,6 +72,13 @@ def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_proce
     assert_same_trajectory(tmp_path, expected)
 
 
+def test_an_average_with_batch_norm_of_each_workers_own_is_refused(tmp_path):
+    text = ONE_RUN.replace("    source:", "    averaging: {decay: 0.9, batch_norm_batches: 1}\n    source:")
+    with cluster(run_arguments(write_config(tmp_path, text), tmp_path, "--method", "namsg")) as processes:
+        outputs = [worker.communicate(timeout=60) for worker in processes["worker"]]
+        assert all("averaging: not with --kvstore" in error for _, error in outputs), outputs
+
+
 def test_dist_async_trains(tmp_path, alone):
     """Each worker's part of a batch is an update of its own, so that there are twice as many."""
     path, expected = alone

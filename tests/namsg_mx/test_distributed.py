@@ -157,11 +157,12 @@ def test_the_check_does_not_count_in_the_schedules_of_dist_async():
     assert [float(out) for out, _ in outputs] == pytest.approx([-1 - 0.5**0.5] * 2)
 
 
-def test_where_servers_update_it_is_a_trainer():
+@pytest.mark.parametrize("on_servers", [True, False])
+def test_otherwise_it_is_a_trainer(on_servers):
     """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
     arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"
     outputs, statuses = run_cluster(SCRIPT.format(optimizer="WORKERS = 2", arguments=arguments,
-                                                  kvstore="'dist_sync'", on_servers=True))
+                                                  kvstore="'dist_sync'", on_servers=on_servers))
     assert statuses == [0, 0], outputs
     alone = SCRIPT.format(optimizer="WORKERS = 1", arguments=arguments, kvstore=None, on_servers=None)
     expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout

@@ -15,24 +15,38 @@ for tool in ("setuptools", "wheel"):
 CHECKOUT = Path(__file__).parents[2]
 
 
-def build(kind, source, target):
+def build(kind, source, target, **environment):
     """Build without network: the build requirements are installed already."""
     script = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
     subprocess.run([sys.executable, "-c", script], cwd=source, check=True,
-                   stdout=subprocess.DEVNULL)
+                   stdout=subprocess.DEVNULL, env=dict(os.environ, **environment))
     built, = target.iterdir()
     return built
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packaging")
-    for name in ("sdist", "source", "wheel"):
+    for name in ("sdist", "source"):
         (folder / name).mkdir()
     with tarfile.open(build("sdist", CHECKOUT, folder / "sdist")) as archive:
         archive.extractall(folder / "source")
     source, = (folder / "source").iterdir()
-    return build("wheel", source, folder / "wheel")
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+def test_without_a_compiler_the_wheel_is_built_without_the_library(source, tmp_path):
+    copy = shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("build"))
+    (tmp_path / "wheel").mkdir()
+    with zipfile.ZipFile(build("wheel", copy, tmp_path / "wheel", CC="/bin/false", CXX="/bin/false")) as archive:
+        names = archive.namelist()
+    assert "namsg_mx/kernels/cpu.cc" in names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
