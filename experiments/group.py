@@ -215,13 +215,21 @@ class _KeysFrom(KVStoreBase):
     def __init__(self, first: int, kvstore: KVStore):
         self._first, self._kvstore = first, kvstore
         self.set_optimizer, self.is_capable = kvstore.set_optimizer, kvstore.is_capable
+        self._barrier = kvstore._barrier
 
     @property
     def type(self) -> str:
         return self._kvstore.type
+
+    @property
+    def rank(self) -> int:
+        return self._kvstore.rank
 
     def broadcast(self, key: int, value, out, priority: int = 0) -> None:
         self._kvstore.broadcast(self._first + key, value, out, priority)
 
     def pushpull(self, key: int, value, out=None, priority: int = 0) -> None:
         self._kvstore.pushpull(self._first + key, value, out, priority)
+
+    def pull(self, key: int, out, priority: int = 0) -> None:
+        self._kvstore.pull(self._first + key, out, priority)
