@@ -2,7 +2,8 @@
 
     python benchmarks/optimizer_step.py [--torch PYTHON] [--threads 1 2] [--rounds 15]
 
-Each round times every contender once; reported are medians over the rounds, and their ratios. PyTorch, which gluoncv
+Each round times every contender once; reported are medians over the rounds, of times and of ratios within a round;
+the JSON has all the times. PyTorch, which gluoncv
 does not bear beside it, runs in a process of ``--torch``'s interpreter, and the frameworks take turns. Writes
 optimizer_step.json, .md, .png and .svg into the results folder. On a machine that does anything else the numbers are
 noise.
@@ -49,16 +50,16 @@ def measure(shapes, threads, rounds, torch):
 
 def markdown(report):
     """One table per thread count: milliseconds, and in brackets the ratio of our kernel's time to this one's."""
-    lines = [f"Milliseconds per step, medians of {report['rounds']} rounds (our CPU kernel's time as a share of it); "
-             f"{report['machine']['processor']}, {report['machine']['cores']} cores.\n"]
+    lines = [f"Milliseconds per step (our CPU kernel's time as a share of it, with quartiles), medians of "
+             f"{report['rounds']} rounds; {report['machine']['processor']}, {report['machine']['cores']} cores.\n"]
     for threads in sorted({m["threads"] for m in report["measurements"]}):
         columns = [m for m in report["measurements"] if m["threads"] == threads]
-        names = list(dict.fromkeys(name for m in columns for name in m["median_seconds"]))
+        names = list(dict.fromkeys(name for m in columns for name in m["contenders"]))
         lines += [f"\n{threads} thread{'s' if threads > 1 else ''}:\n", "",
                   f"| | {' | '.join(m['shapes'] for m in columns)} |\n", f"|---|{'---|' * len(columns)}\n"]
         for name in names:
-            times = [(m["median_seconds"][name], m["median_seconds"][OURS]) for m in columns]
-            cells = [f"{1e3 * seconds:.2f} ({ours / seconds:.2f})" for seconds, ours in times]
+            cells = (f"{1e3 * c['seconds'][1]:.2f} " + "({1:.2f}, {0:.2f} to {2:.2f})".format(*c["share"])
+                     for c in (m["contenders"][name] for m in columns))
             lines.append(f"| {name} | {' | '.join(cells)} |\n")
     return "".join(lines)
 
@@ -69,10 +70,10 @@ def draw(report, paths):
     columns = [m for m in report["measurements"] if m["threads"] == max(n["threads"] for n in report["measurements"])]
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
-    names = list(columns[0]["median_seconds"])
+    names = list(columns[0]["contenders"])
     width = 0.8 / len(names)
     for i, name in enumerate(names):
-        ratios = [m["median_seconds"][name] / m["median_seconds"][OURS] for m in columns]
+        ratios = [1 / m["contenders"][name]["share"][1] for m in columns]
         axes.bar([j + i * width for j in range(len(columns))], ratios, width, label=name)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(yscale="log", ylabel="time per step / our CPU kernel's", title=f"{columns[0]['threads']} threads")
@@ -97,7 +98,7 @@ def main():
         for threads in options.threads:
             seconds = measure(shapes, threads, options.rounds, options.torch)
             report["measurements"].append({
-                "shapes": name, "threads": threads, "arrays": len(shapes), **summary(seconds)})
+                "shapes": name, "threads": threads, "arrays": len(shapes), "contenders": summary(seconds, OURS)})
             print(f"{name}, {threads} threads: done", file=sys.stderr)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "optimizer_step.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -58,7 +58,9 @@ def streaming_bound(shapes):
                         str(Path(__file__).with_name("streaming.c")), "-o", str(library)], check=True)
         stream = ctypes.CDLL(str(library)).stream
     sizes = np.array([np.prod(shape) for shape in shapes], np.int64)
-    arrays = [[gradient_and_weight(shape, i)[1] for i, shape in enumerate(shapes)] for _ in range(5)]
+    # Arrays that begin at the same place of a page can get in each other's way.
+    arrays = [[at_offset(gradient_and_weight(shape, i)[1], 832 * group) for i, shape in enumerate(shapes)]
+              for group in range(5)]
     pointers = [(ctypes.c_void_p * len(shapes))(*(a.ctypes.data for a in group)) for group in arrays]
 
     def steps(count):
@@ -68,6 +70,16 @@ def streaming_bound(shapes):
         return (time.perf_counter() - start) / count
     steps.arrays = arrays   # their memory must outlive this call
     return steps
+
+
+def at_offset(array, offset):
+    """A copy that begins so many bytes, a multiple of a cache line's 64, behind the start of a page."""
+    page = 4096
+    memory = np.empty(array.nbytes + 2 * page, np.uint8)
+    start = -memory.ctypes.data % page + offset
+    copy = memory[start:start + array.nbytes].view(array.dtype)
+    copy[:] = array.ravel()
+    return copy
 
 
 def torch_contenders(shapes):

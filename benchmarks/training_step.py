@@ -2,9 +2,10 @@
 
     python benchmarks/training_step.py [--torch PYTHON] [--threads 2] [--rounds 15] [--data DIR]
 
-A step is forward, backward and update of one batch of 256 that is there already. Medians over the rounds and their
-ratios, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch of ResNet-20 adds to its bare
-steps: augmentation, records and checkpoint; the test pass apart. Writes training_step.json and .md.
+A step is forward, backward and update of one batch of 256 that is there already. Reported are medians over the rounds,
+of times and of ratios within a round, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch
+of ResNet-20 adds to its bare steps: augmentation, records and checkpoint; the test pass apart. Writes
+training_step.json and .md.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from turns import Worker, machine, summary, take_turns, torch_version
 
 NETWORKS = ("ResNet-20", "CNN")
+OURS = "ours, namsg"
 SECONDS_PER_TURN = 1.5
 
 
@@ -52,12 +54,13 @@ def measure_epochs(data, threads, epochs):
 
 def markdown(report):
     lines = [f"Milliseconds per training step, batch 256, {report['threads']} threads, medians of {report['rounds']} "
-             f"rounds; {report['machine']['processor']}, {report['machine']['cores']} cores.\n\n",
-             "| | ms | ours / this |\n|---|---|---|\n"]
+             f"rounds (quartiles); {report['machine']['processor']}, {report['machine']['cores']} cores.\n\n",
+             "| network | contender | ms | ours / this |\n|---|---|---|---|\n"]
     for measured in report["measurements"]:
-        medians = measured["median_seconds"]
-        ours = next(iter(medians.values()))
-        lines += [f"| {name} | {1e3 * seconds:.1f} | {ours / seconds:.2f} |\n" for name, seconds in medians.items()]
+        for name, contender in measured["contenders"].items():
+            low, median, high = (1e3 * seconds for seconds in contender["seconds"])
+            share = "{1:.2f} ({0:.2f} to {2:.2f})".format(*contender["share"])
+            lines.append(f"| {measured['network']} | {name} | {median:.1f} ({low:.1f} to {high:.1f}) | {share} |\n")
     if "epochs" in report:
         added = statistics.median(e["training_step"] / e["bare_step"] - 1 for e in report["epochs"])
         tested = statistics.median(e["test_pass"] / e["bare_step"] for e in report["epochs"])
@@ -80,7 +83,7 @@ def main():
               "threads": options.threads, "measurements": []}
     for network in NETWORKS:
         seconds = measure(network, options.threads, options.rounds, options.torch)
-        report["measurements"].append({"network": network, **summary(seconds)})
+        report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
     if options.data:
         report["epochs"] = measure_epochs(os.path.abspath(options.data), options.threads, options.epochs)
     options.results.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,14 @@ def take_turns(workers, rounds, seconds_per_turn):
     return seconds
 
 
-def summary(seconds):
-    """Median and quartiles over the rounds, by contender."""
-    return {"median_seconds": {c: statistics.median(values) for c, values in seconds.items()},
-            "quartiles": {c: statistics.quantiles(values, n=4)[::2] for c, values in seconds.items()}}
+def summary(seconds, ours):
+    """By contender: its seconds in each round, their quartiles, and those of our time as a share of its.
+
+    The share is taken round by round: what slows the machine for some seconds slows both.
+    """
+    return {contender: {"rounds": rounds, "seconds": statistics.quantiles(rounds, n=4),
+                        "share": statistics.quantiles([a / b for a, b in zip(seconds[ours], rounds)], n=4)}
+            for contender, rounds in seconds.items()}
 
 
 def machine():

@@ -85,11 +85,13 @@ def _cost(evidence: Evidence) -> Judgement:
     measured = [m for m in report["measurements"] if m["shapes"] == "ResNet-50"] if report else []
     if not measured:
         return Judgement(NOT_RUN, "", 0, pd.DataFrame())
-    seconds = max(measured, key=lambda m: m["threads"])["median_seconds"]
-    ours, adam = seconds["namsg, cpu kernel"], seconds["MXNet adam"]
-    numbers = pd.DataFrame({"optimizer": list(seconds), "milliseconds": [1e3 * s for s in seconds.values()]})
-    return Judgement(HOLDS if ours <= adam else FAILS, f"{1e3 * ours:.1f} ms a step, MXNet's adam {1e3 * adam:.1f} ms",
-                     report["rounds"], numbers)
+    contenders = max(measured, key=lambda m: m["threads"])["contenders"]
+    numbers = pd.DataFrame([{"optimizer": name, "milliseconds": 1e3 * c["seconds"][1], "namsg's share": c["share"][1]}
+                            for name, c in contenders.items()])
+    low, share, high = contenders["MXNet adam"]["share"]
+    return Judgement(HOLDS if share <= 1 else FAILS,
+                     f"{share:.2f} of the time of MXNet's adam (quartiles {low:.2f} to {high:.2f})", report["rounds"],
+                     numbers)
 
 
 def _on_mnist(name: str, where: str, sentence: str, criterion) -> list[Claim]:
@@ -238,8 +240,8 @@ CLAIMS = [
 
     Claim("cost", COST, "Abstract",
           "The method is efficient in computation ... [A step of our CPU kernel takes no longer than MXNet's Adam.]",
-          Computed("median time of Trainer.step on ResNet-50's parameters, our CPU kernel and MXNet's adam",
-                   "at most Adam's", _cost, ["make benchmark"])),
+          Computed("time of Trainer.step on ResNet-50's parameters, our CPU kernel's as a share of MXNet's adam's, "
+                   "median of the rounds", "at most 1", _cost, ["make benchmark"])),
 
     # Not the paper's sentences, but what its reproduction rests on, and what came after it
     *(Claim(f"{experiment}-nadam", experiment, "ours",

@@ -151,23 +151,20 @@ def _block(table: tables.Table, command: str) -> Block:
 
 
 def _benchmarks(evidence: Evidence) -> list[Block]:
-    """The reports of ``benchmarks/``: milliseconds per step, with quartiles, and our time as a share of it."""
+    """The reports of ``benchmarks/``: milliseconds per step, and our time as a share of it, each with quartiles."""
     blocks = []
-    for name, title, what, our_name, command in (
-            ("optimizer_step", "Trainer.step", "shapes", "namsg, cpu kernel", "make benchmark"),
-            ("training_step", "Training step", "network", "ours",
+    for name, title, what, command in (
+            ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
+            ("training_step", "Training step", "network",
              "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR")):
         report = evidence.json("benchmarks", f"{name}.json")
         if report is None:
             continue
-        rows = []
-        for measured in report["measurements"]:
-            medians = measured["median_seconds"]
-            ours = next(seconds for contender, seconds in medians.items() if contender.endswith(our_name))
-            rows += [[measured[what], f"{measured.get('threads', report.get('threads'))}", contender,
-                      "{:.2f} ({:.2f} to {:.2f})".format(
-                          *(1e3 * s for s in (seconds, *measured["quartiles"][contender]))),
-                      f"{ours / seconds:.2f}"] for contender, seconds in medians.items()]
+        quartiles = "{1:.2f} ({0:.2f} to {2:.2f})"
+        rows = [[measured[what], f"{measured.get('threads', report.get('threads'))}", name,
+                 quartiles.format(*(1e3 * seconds for seconds in contender["seconds"])),
+                 quartiles.format(*contender["share"])]
+                for measured in report["measurements"] for name, contender in measured["contenders"].items()]
         machine = report["machine"]
         blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
                             f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],
