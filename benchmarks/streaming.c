@@ -1,5 +1,5 @@
 /* About the least that a step of NAMSG can take: its memory traffic, 5 arrays read and 4 of them written, and no
-   arithmetic. */
+   arithmetic. Where the arrays lie in memory counts too, so that a step elsewhere may take a little less. */
 #include <stdint.h>
 
 void stream(int64_t arrays, const int64_t *sizes, float **w, float **g, float **m, float **v, float **v_hat) {

@@ -51,15 +51,18 @@ def serve(frameworks):
 
 
 def take_turns(workers, rounds, seconds_per_turn):
-    """Seconds per step of each contender in each round, after a warm-up; ends the workers."""
+    """Seconds per step of each contender in each round, after a warm-up; ends the workers.
+
+    Every other round goes backwards, so that none is always timed after the same one.
+    """
     turns = [(worker, contender) for worker in workers for contender in worker.contenders]
     steps = {}
     for worker, contender in turns:
         worker.time(contender, 2)
         steps[contender] = max(1, int(seconds_per_turn / worker.time(contender, 2)))
     seconds = {contender: [] for _, contender in turns}
-    for _ in range(rounds):
-        for worker, contender in turns:
+    for i in range(rounds):
+        for worker, contender in turns if i % 2 == 0 else reversed(turns):
             seconds[contender].append(worker.time(contender, steps[contender]))
     for worker in workers:
         worker.end()
@@ -69,7 +72,7 @@ def take_turns(workers, rounds, seconds_per_turn):
 def summary(seconds, ours):
     """By contender: its seconds in each round, their quartiles, and those of our time as a share of its.
 
-    The share is taken round by round: what slows the machine for some seconds slows both.
+    The share is taken round by round: what slows the machine for longer than that slows both.
     """
     return {contender: {"rounds": rounds, "seconds": statistics.quantiles(rounds, n=4),
                         "share": statistics.quantiles([a / b for a, b in zip(seconds[ours], rounds)], n=4)}
