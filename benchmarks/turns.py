@@ -55,6 +55,8 @@ def take_turns(workers, rounds, seconds_per_turn):
 
     Every other round goes backwards, so that none is always timed after the same one.
     """
+    if rounds < 2:
+        raise SystemExit("quartiles need at least two rounds")
     turns = [(worker, contender) for worker in workers for contender in worker.contenders]
     steps = {}
     for worker, contender in turns:

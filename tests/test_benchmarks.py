@@ -1,0 +1,50 @@
+"""Benchmarks end in reports that the claims and the page read. Their times are not judged here."""
+
+import html
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import claims, report
+from experiments.comparison import FAILS, HOLDS
+from experiments.evidence import Evidence
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def run(*arguments, **environment):
+    """A benchmark in a process of its own."""
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=CHECKOUT, check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, **environment))
+
+
+@pytest.mark.parametrize("name, options, ours, contenders", [
+    ("optimizer_step", ["--shapes", "ResNet-50", "--threads", "1"], "namsg, cpu kernel", 6),
+    ("training_step", ["--threads", "1"], "ours, namsg", 2)])
+def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, options, ours, contenders):
+    benchmark = run(f"benchmarks/{name}.py", *options, "--rounds", "2", "--results", tmp_path / "benchmarks")
+    assert benchmark.returncode == 0, benchmark.stderr
+    for measured in json.loads((tmp_path / "benchmarks" / f"{name}.json").read_text())["measurements"]:
+        times = {contender: found["rounds"] for contender, found in measured["contenders"].items()}
+        assert len(times) == contenders
+        for contender, found in measured["contenders"].items():
+            assert found["seconds"][1] == pytest.approx(sum(times[contender]) / 2)
+            assert found["share"][1] == pytest.approx(sum(a / b for a, b in zip(times[ours], times[contender])) / 2)
+    page = report.write(tmp_path, CHECKOUT / "configs").read_text(encoding="utf-8")
+    for contender in times:
+        assert contender in benchmark.stdout
+        assert f"<td>{html.escape(contender)}</td>" in page
+    if name == "optimizer_step":
+        verdict, = claims.judge(Evidence(tmp_path, CHECKOUT / "configs"), ["cost"])
+        share = measured["contenders"]["MXNet adam"]["share"][1]
+        assert (verdict.judgement.verdict, verdict.judgement.n) == (HOLDS if share <= 1 else FAILS, 2)
+
+
+def test_the_gpu_benchmark_says_what_it_needs():
+    benchmark = run("-m", "benchmarks.gpu_step", CUDA_VISIBLE_DEVICES="")
+    assert benchmark.returncode == 1
+    assert benchmark.stderr.startswith("this needs a GPU and CuPy: ")
