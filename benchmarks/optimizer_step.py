@@ -77,7 +77,7 @@ def draw(report, paths):
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(yscale="log", ylabel="time per step / our CPU kernel's", title=f"{columns[0]['threads']} threads")
     axes.set_xticks([j + 0.4 - width / 2 for j in range(len(columns))], [m["shapes"] for m in columns])
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     for path in paths:
         figure.savefig(path, dpi=130)
 
