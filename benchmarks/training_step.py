@@ -1,6 +1,6 @@
 """What a training step of the paper's networks costs: ours, the stock networks in MXNet, and PyTorch, in turn.
 
-    python benchmarks/training_step.py [--torch PYTHON] [--threads 2] [--rounds 15] [--data DIR]
+    python benchmarks/training_step.py [--torch PYTHON] [--threads 2] [--rounds 15] [--networks CNN] [--data DIR]
 
 A step is forward, backward and update of one batch of 256 that is there already. Reported are medians over the rounds,
 of times and of ratios within a round, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch
@@ -75,13 +75,14 @@ def main():
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter of an environment with PyTorch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--data", metavar="DIR", help="folder of the real data sets")
     parser.add_argument("--epochs", type=int, default=3, help="real epochs to measure with --data")
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     report = {"machine": machine(), "torch": torch_version(options.torch), "rounds": options.rounds,
               "threads": options.threads, "measurements": []}
-    for network in NETWORKS:
+    for network in options.networks:
         seconds = measure(network, options.threads, options.rounds, options.torch)
         report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
     if options.data:

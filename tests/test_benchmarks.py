@@ -23,22 +23,25 @@ def run(*arguments, **environment):
 
 
 @pytest.mark.parametrize("name, options, ours, contenders", [
-    ("optimizer_step", ["--shapes", "ResNet-50", "--threads", "1"], "namsg, cpu kernel", 6),
-    ("training_step", ["--threads", "1"], "ours, namsg", 2)])
+    ("optimizer_step", ["--shapes", "ResNet-20", "--threads", "1"], "namsg, cpu kernel", 6),
+    ("training_step", ["--networks", "CNN", "--threads", "1"], "ours, namsg", 2)])
 def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, options, ours, contenders):
     benchmark = run(f"benchmarks/{name}.py", *options, "--rounds", "2", "--results", tmp_path / "benchmarks")
     assert benchmark.returncode == 0, benchmark.stderr
-    for measured in json.loads((tmp_path / "benchmarks" / f"{name}.json").read_text())["measurements"]:
-        times = {contender: found["rounds"] for contender, found in measured["contenders"].items()}
-        assert len(times) == contenders
-        for contender, found in measured["contenders"].items():
-            assert found["seconds"][1] == pytest.approx(sum(times[contender]) / 2)
-            assert found["share"][1] == pytest.approx(sum(a / b for a, b in zip(times[ours], times[contender])) / 2)
+    path = tmp_path / "benchmarks" / f"{name}.json"
+    found = json.loads(path.read_text())
+    measured, = found["measurements"]
+    times = {contender: timed["rounds"] for contender, timed in measured["contenders"].items()}
+    assert len(times) == contenders
+    for contender, timed in measured["contenders"].items():
+        assert timed["seconds"][1] == pytest.approx(sum(times[contender]) / 2)
+        assert timed["share"][1] == pytest.approx(sum(a / b for a, b in zip(times[ours], times[contender])) / 2)
     page = report.write(tmp_path, CHECKOUT / "configs").read_text(encoding="utf-8")
     for contender in times:
         assert contender in benchmark.stdout
         assert f"<td>{html.escape(contender)}</td>" in page
     if name == "optimizer_step":
+        path.write_text(json.dumps(found).replace("ResNet-20", "ResNet-50"))   # of which the claim is; it takes longer
         verdict, = claims.judge(Evidence(tmp_path, CHECKOUT / "configs"), ["cost"])
         share = measured["contenders"]["MXNet adam"]["share"][1]
         assert (verdict.judgement.verdict, verdict.judgement.n) == (HOLDS if share <= 1 else FAILS, 2)
