@@ -15,7 +15,8 @@ from experiments.figures import COLOURS, PANELS
 from experiments.results import LABELS, Results, describe_n
 
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
-                 "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0"}
+                 "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0",
+                 "namsg_decreasing_alpha": "#C44E9B", "namsg_theorem1": "#3FA34D"}
 
 
 class Entry(NamedTuple):

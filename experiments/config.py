@@ -30,7 +30,8 @@ OPTIMIZERS = {
     "amsbound": ("learning_rate", "beta1", "beta2", "epsilon", "sgd_learning_rate", "gamma"),
 }
 # Classes of namsg_mx.schedules and their arguments; `epochs` stands for the class's `updates`, and `at` is one update.
-SCHEDULES = {"ObservationDistance": ("epochs", "start", "end"), "StepDecay": ("initial", "at", "factor")}
+SCHEDULES = {"ObservationDistance": ("epochs", "start", "end"), "StepDecay": ("initial", "at", "factor"),
+             "InverseSquareRoot": ("initial",), "HarmonicDecay": ("initial",)}
 INTEGERS = ("switch_to_sgd", "at")   # among the arguments of optimizers and schedules; both count updates
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}

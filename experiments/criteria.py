@@ -13,6 +13,7 @@ from experiments import paper
 from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, Interval, above, all_of, below, interval, within
 from experiments.evidence import Evidence
 from experiments.results import LABELS
+from experiments.selection import averages
 from experiments.speed import epochs_to_common_loss, share_of_epochs
 
 MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_accuracy": "test accuracy",
@@ -25,7 +26,11 @@ WHEN = "decided when all the configuration's seeds are run"
 
 
 class Judgement(NamedTuple):
-    """A verdict, the finding in a sentence with its numbers, the runs (pairs, cells) behind it, and all the numbers."""
+    """A verdict, the finding in a sentence with its numbers, n, and all the numbers.
+
+    ``n`` is how many runs each mean is of, the fewest of all methods, pairs or cells; for what is computed, its points
+    or rounds.
+    """
 
     verdict: str
     finding: str
@@ -227,8 +232,7 @@ class GridCells:
 
     def judge(self, evidence: Evidence) -> Judgement:
         runs = evidence.grid(TABLE_A2_EXPERIMENT).runs
-        losses = runs.set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"].where(
-            (runs["status"] == "done").to_numpy(), math.inf)
+        losses = runs.set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"]
         printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
         rows = []
         for alpha, beta2 in printed:
@@ -250,7 +254,7 @@ class GridCells:
         published = sum(loss < others_printed[at] for at, loss in printed.items())
         finding = (f"lower in {sum(row['lower'] for row in rows)} of the {len(rows)} cells run here, {len(decided)} of "
                    f"them with {len(seeds)} seeds; in {published} of {len(printed)} of the paper's table")
-        return Judgement(verdict, finding, len(rows), pd.DataFrame(rows))
+        return Judgement(verdict, finding, min((row["n"] for row in rows), default=0), pd.DataFrame(rows))
 
 
 @dataclass(frozen=True)
@@ -281,15 +285,13 @@ class BestOfGrid:
         return [f"python -m experiments grid configs/{self.experiment}.yaml"]
 
     def judge(self, evidence: Evidence) -> Judgement:
-        experiment, runs = evidence.experiment(self.experiment), evidence.grid(self.experiment).runs
+        experiment, grid = evidence.experiment(self.experiment), evidence.grid(self.experiment)
         rows = []
         for name in self.methods:
-            method = experiment.methods[name]
-            of_method = runs[runs["method"] == name]
-            if len(of_method) < len(method.points()) * len(experiment.tuning.seeds):
+            method, of_method = experiment.methods[name], grid.only([name])
+            if len(of_method.runs) < len(method.points()) * len(experiment.tuning.seeds):
                 return Judgement(NOT_RUN, "", 0, pd.DataFrame())
-            losses = of_method["train_loss"].where(of_method["status"] == "done", math.inf)
-            means = losses.groupby([of_method[key] for key in method.grid]).mean()
+            means = averages(of_method).set_index([*method.grid])["mean"]
             point = dict(self.point or {key: method.parameters[key] for key in method.grid})
             loss = means[tuple(point[key] for key in method.grid)]
             rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": loss,

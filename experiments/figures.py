@@ -29,8 +29,9 @@ PANELS = (("train_loss", "train loss", "log"), ("test_loss", "test loss", "linea
           ("test_accuracy", "test accuracy", "linear"))
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"sgd": "#000000", "sgd_mxnet": "#999999", "adam": "#E69F00", "nadam": "#56B4E9", "nadam_mxnet": "#CC79A7",
-           "amsgrad": "#009E73", "namsg": "#D55E00", "namsg_2019": "#7F3C8D", "namsg1": "#882255", "swnts": "#0072B2",
-           "swnts1": "#117733", "namsb1": "#D55E00", "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
+           "amsgrad": "#009E73", "namsg": "#D55E00", "namsg_2019": "#7F3C8D", "namsg_decreasing_alpha": "#882255",
+           "namsg_theorem1": "#117733", "namsg1": "#882255", "swnts": "#0072B2", "swnts1": "#117733",
+           "namsb1": "#D55E00", "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
 STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False}
 

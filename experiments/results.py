@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -13,8 +14,9 @@ from experiments.records import EPOCH_COLUMNS, RunRecord
 
 LABELS = {"sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nadam": "NADAM",
           "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
-          "namsg1": "NAMSG1", "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2",
-          "amsb1": "AMSB1", "amsb2": "AMSB2"}
+          "namsg_decreasing_alpha": "NAMSG (α/√t)", "namsg_theorem1": "NAMSG (Theorem 1)", "namsg1": "NAMSG1",
+          "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1",
+          "amsb2": "AMSB2"}
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 
 
@@ -116,7 +118,7 @@ class Grid(NamedTuple):
 
     ``coordinates``: the names of HYPERPARAMETERS, and any others that its points have. ``runs``: one row per run with
     columns method, those of ``coordinates`` (NaN where a method lacks one), seed, status ('done' or 'diverged') and
-    train_loss, that of the last epoch.
+    train_loss, that of the last epoch, infinite where the run diverged.
     """
 
     experiment: Experiment
@@ -157,7 +159,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
         if status == "short":
             short.append((run, len(rows)))
         else:
-            loss = rows[-1]["train_loss"] if status == "done" else float("nan")
+            loss = rows[-1]["train_loss"] if status == "done" else math.inf
             runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
     coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for _, point in chosen for name in point)]))
     return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ RULE = "lowest mean train loss at the last epoch of the grid search; a point whe
 def averages(grid: Grid) -> pd.DataFrame:
     """One row per method and point: its coordinates, n (runs that did not diverge), diverged, mean and std of loss.
 
-    The mean is of the last epoch of the grid search, and infinite where a run diverged.
+    The mean is of the last epoch of the grid search, and so infinite where a run diverged.
     """
     keys = ["method", *grid.coordinates]
     rows = []
@@ -25,7 +26,7 @@ def averages(grid: Grid) -> pd.DataFrame:
         diverged = int((runs["status"] == "diverged").sum())
         losses = runs["train_loss"]
         rows.append({**dict(zip(keys, values)), "n": len(runs) - diverged, "diverged": diverged,
-                     "mean": float("inf") if diverged else losses.mean(), "std": losses.std()})
+                     "mean": losses.mean(), "std": losses.std() if not diverged else math.nan})
     return pd.DataFrame(rows)
 
 

@@ -136,10 +136,15 @@ def _psi_is_a_bound(growth):
                               f"{(growth['growth'] - growth['psi'])[beyond].max():.3f} per update"), growth
 
 
-def _diverges(evidence):
+def _without_noise() -> tuple[np.ndarray, pd.DataFrame]:
+    """The ends of the regions of convergence without noise at eta = 0, 0.9, 3 and 5; these as a table."""
     etas = np.array([0, 0.9, 3, 5])
     limits = convergence_region(BETA, etas)
-    numbers = pd.DataFrame({"η": etas, "largest αλ that converges": limits})
+    return limits, pd.DataFrame({"η": etas, "largest αλ that converges": limits})
+
+
+def _diverges(evidence):
+    limits, numbers = _without_noise()
     return Judgement(_verdict(limits[-1] < 0.4), f"αλ = 0.4 is outside of the region at η = 5, which ends at "
                      f"{limits[-1]:.3f}", len(numbers), numbers)
 
@@ -154,9 +159,7 @@ def _region(evidence):
 
 
 def _region_shrinks(evidence):
-    etas = np.array([0, 0.9, 3, 5])
-    limits = convergence_region(BETA, etas)
-    numbers = pd.DataFrame({"η": etas, "largest αλ that converges": limits})
+    limits, numbers = _without_noise()
     shrinks = (limits[1:] < limits[:-1]).all() and limits[2] <= limits[1] / 2
     return Judgement(_verdict(shrinks), f"{', '.join(f'{x:.2f}' for x in limits)} at η = 0, 0.9, 3, 5 without noise",
                      len(numbers), numbers)

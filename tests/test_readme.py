@@ -26,6 +26,10 @@ ROWS = {
     "NAMSG converges faster than ADAM, NADAM (both) and AMSGRAD, CNN": "mnist_cnn-faster",
     "ADAM and NADAM lead SGD in the first epochs, CNN": "mnist_cnn-initial",
     "NAMSG needs considerably fewer iterations than ADAM, ResNet-20 on CIFAR-10": "cifar10-iterations",
+    "NAMSG1, with a larger step size, still converges faster than ADAM there": "cifar10-namsg1-faster",
+    "NAMSG has the best test accuracy there before the step size drops": "cifar10-test-before-drop",
+    "NAMSG is efficient in computation": "cost",
+    "it is efficient in memory": "memory",
     "the max gain expectation Ψ is an upper bound of the growth rate": "bound-of-growth",
 }
 # README's rows of three cells, by the first.

@@ -141,11 +141,11 @@ def suggest_observation_distance(updates, tau=0.0, beta=0.9, noise=0.0, start=0.
     """A schedule of eta by Section 3's guideline, for the optimizer's ``eta``.
 
     Along steep directions eta = 0 does not stand noise, and a large eta does not stand the curvature: a moderate one
-    converges over the widest range (`convergence_region`). Along flat directions and at saddle points the paper's Psi
-    is lower for a large eta, or escapes faster. Hence: begin moderately, while curvatures are unknown or large, go up
-    linearly, and stay. The paper's example, 0.9 to 2.0 or 3.0 in some epochs, is the default. If the largest curvature
-    is known, ``tau`` limits both ends to distances that converge there. What simulations say of the gain along flat
-    directions is in docs/theory.md.
+    converges over a wide range with little noise and with more (`convergence_region`). Along flat directions and at
+    saddle points the paper's Psi is lower for a large eta, or escapes faster. Hence: begin moderately, while
+    curvatures are unknown or large, go up linearly, and stay. The paper's example, 0.9 to 2.0 or 3.0 in some
+    epochs, is the default. If the largest curvature is known, ``tau`` limits both ends to distances that converge
+    there. What simulations say of the gain along flat directions is in docs/theory.md.
 
     Parameters
     ----------

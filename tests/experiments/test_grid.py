@@ -1,6 +1,7 @@
 """Grid searches: every point with every tuning seed, the rule of selection, edges, and what the tables say of it."""
 
 import json
+import math
 import shutil
 
 import pandas as pd
@@ -143,9 +144,9 @@ def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
 
 
 def grid_of(path, losses):
-    """A grid of the method adam, of its step size and two seeds; None is a run that diverged."""
+    """A grid of the method adam, of its step size and two seeds; an infinite loss is a run that diverged."""
     runs = [{"method": "adam", "learning_rate": alpha, "beta1": float("nan"), "beta2": float("nan"), "seed": seed,
-             "status": "done" if loss else "diverged", "train_loss": loss}
+             "status": "done" if math.isfinite(loss) else "diverged", "train_loss": loss}
             for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
     return Grid(config.load(path), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
 
@@ -153,7 +154,7 @@ def grid_of(path, losses):
 def test_a_point_where_a_run_diverged_is_not_chosen(searched):
     text = GRID.replace(", beta1: [0.9], beta2: [0.99]", "")
     path = write_config(searched[0].parent, text, "rule")
-    selected = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, None)}))["adam"]
+    selected = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))["adam"]
     assert selected == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3, "diverged": 1,
                         "edges": []}
     edge = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]

@@ -1,6 +1,7 @@
 """The committed configurations beside the paper: Table A1, the protocol, the strategies."""
 
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -20,6 +21,7 @@ TABLE_A1["nadam_mxnet"] = TABLE_A1["nadam"]
 EXPERIMENTS = ["mnist_logistic", "mnist_cnn", "cifar10_resnet20"]
 OPTIMIZERS = {"sgd": "averagedsgd", "adam": "adam", "nadam": "dozatnadam", "nadam_mxnet": "nadam", "amsgrad": "amsgrad",
               "namsg": "namsg"}
+DECREASING = ("namsg_decreasing_alpha", "namsg_theorem1")
 ETA = {"schedule": "ObservationDistance", "start": 0.9, "end": 3.0, "epochs": 1}
 STRATEGIES = {   # optimizer, alpha, what else they add to NAMSG or AMSGRAD
     "namsg1": ("namsg", 0.0015, {}),
@@ -65,6 +67,19 @@ def test_what_stands_beside_the_papers_methods_is_made_on_request_only():
         assert [name for name, method in methods.items() if method.by_default] == FIVE
 
 
+def test_decreasing_hyper_parameters_are_searched_with_as_many_points_as_the_constant_ones():
+    """In the first, all but the step size is NAMSG's; the second's schedules are those that Theorem 1 admits."""
+    methods = load("mnist_logistic").methods
+    root, harmonic = ({"schedule": name, "initial": initial} for name, initial in
+                      (("InverseSquareRoot", ANY), ("HarmonicDecay", 0.9)))
+    for name, others in zip(DECREASING, ({"eta": ETA, "beta1": 0.9}, {"eta": harmonic, "beta1": harmonic})):
+        method = methods[name]
+        assert method.parameters == {"learning_rate": root, "beta2": ANY, "epsilon": 1e-8, **others}
+        chosen = {"learning_rate": method.parameters["learning_rate"]["initial"], "beta1": 0.9,
+                  "beta2": method.parameters["beta2"]}
+        assert chosen in method.points() and len(method.points()) == len(methods["namsg"].points())
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_all_grids_are_the_supplements(name):
     for method, found in load(name).methods.items():
@@ -73,7 +88,7 @@ def test_all_grids_are_the_supplements(name):
         elif method in TABLE_A1:
             assert found.grid == {"learning_rate": [0.0005, 0.001, 0.002, 0.005, 0.01], "beta1": [0.9],
                                   "beta2": [0.99, 0.999]}
-        else:
+        elif method not in DECREASING:
             assert found.grid == {}
 
 

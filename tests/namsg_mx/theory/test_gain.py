@@ -108,7 +108,7 @@ def test_region_with_noise_ends_at_the_first_zero_of_psi():
         assert (max_gain_expectation(limit * share, beta, eta, noise) < 0).all()
 
 
-def test_a_moderate_distance_converges_over_the_widest_range_under_noise():
+def test_a_moderate_distance_converges_over_a_wider_range_than_none_and_a_large_one_under_noise():
     """Section 3 on Figure 1 (e); without noise the widest is eta = 0."""
     none, moderate, large = convergence_region(0.9, np.array([0, 0.9, 3]), noise=1)
     assert moderate > 2 * large > 4 * none
