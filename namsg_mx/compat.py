@@ -12,6 +12,8 @@ def prepare_for_mxnet():
     if sys.version_info >= (3, 13):
         raise ImportError("namsg_mx needs Python 3.8 to 3.12, as MXNet 1.9.1 does not run on newer ones")
     import numpy  # not above: a Python that is too new may have none
+    if int(numpy.__version__.partition(".")[0]) > 1:
+        raise ImportError(f"namsg_mx needs NumPy below 2, as MXNet 1.9.1 does not run on {numpy.__version__}")
     if "mxnet" in sys.modules or "bool" in vars(numpy):
         return
     # Python forgets a package whose import failed, but not the submodules that it had loaded until then.

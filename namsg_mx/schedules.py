@@ -1,8 +1,9 @@
 """Schedules for the step size, beta1 and the observation distance: pure functions of the update number.
 
-A schedule is called with k, the number of updates made before this one (0, 1, 2, ...; the paper's t is k + 1), and
-returns that update's value. It keeps no state, so a resumed run needs none, and two values of one type with equal
-fields are equal. Any picklable callable of k can stand in for these.
+A schedule is called with k, the number of updates made before this one (0, 1, 2, ...; the paper's t is k + 1; where
+steps leave out parameters, that of the one with the most), and returns that update's value. It keeps no state, so a
+resumed run needs none, and two values of one type with equal fields are equal. Any picklable callable of k can stand in
+for these.
 """
 
 import math

@@ -197,7 +197,10 @@ def parameter_list(names, count, element):
 
 @lru_cache(maxsize=None)
 def _kernel(device, is_half, division, skip, count):
-    """The compiled kernel: kept for the process, so that nothing of it is ever on an optimizer."""
+    """The compiled kernel for so many parameters: kept for the process, so that nothing of it is on an optimizer.
+
+    A network that leaves out layers at random compiles one for each number of arrays that a step happens to have.
+    """
     # A launch loads the module in its own thread, which has no CUDA context until it has asked for something.
     gpu_memory_info(device)
     module = CudaModule(cuda_source(is_half, division, skip, count), OPTIONS)

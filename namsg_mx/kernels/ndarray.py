@@ -5,7 +5,7 @@ from mxnet.ndarray import broadcast_maximum, cast, clip, sqrt, where
 
 
 def unsupported(context, dtype):
-    """None: there is nothing that this kernel does not run on."""
+    """None: this kernel runs on all devices and precisions."""
 
 
 def bind(weights, grads, states, lazy_update):

@@ -1,5 +1,6 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
+from collections import Counter
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -68,16 +69,23 @@ def in_precision(values, dtype):
 
 
 class Binding(NamedTuple):
-    """The arrays of an update: their form for a kernel, and that kernel's name.
+    """The arrays of an update on one device: their form for a kernel, that kernel's name, and their count.
 
-    ``indices`` and ``objects`` are what was bound, and ``count`` is their context's count of non-finite gradients.
+    ``count`` is of their non-finite gradients, in all updates of which ``indices[0]`` is the first.
     """
 
     indices: list
-    objects: list
     arrays: object
     kernel: str
     count: NDArray
+
+
+class Call(NamedTuple):
+    """What an update was given, and its `Binding` for each device: more than one in model parallelism alone."""
+
+    indices: list
+    objects: list
+    bindings: list
 
 
 class ElementwiseOptimizer(Optimizer):
@@ -91,7 +99,8 @@ class ElementwiseOptimizer(Optimizer):
     ----------
     learning_rate : float, schedule or None
         Step size alpha, in [0, inf). None: ``lr_scheduler``'s, else the method's default. A schedule is a picklable
-        function of k = 0, 1, ..., the number of updates before this one (`namsg_mx.schedules`).
+        function of k = 0, 1, ..., the number of updates before this one (`namsg_mx.schedules`). Where a step leaves out
+        parameters, that is how many the parameter has had that had the most, as MXNet counts.
     beta1 : float or schedule
         Decay rate of the momentum, in [0, 1).
     bounds : (float, float) or None
@@ -105,9 +114,10 @@ class ElementwiseOptimizer(Optimizer):
     nonfinite : {'propagate', 'skip'}
         What a gradient element does that is infinite or not a number, or, in an update that divides by v or v_hat,
         whose square is infinite (in float32 from 1.8e19 on): go on into state and weight, as in MXNet, where the former
-        makes the weight NaN, and the latter makes ``v_hat`` infinite, so that the weight never moves again (not with
-        ``clip_gradient``, which comes after this judgement and before the state); or leave weight and state of that
-        element untouched. `last_update` has their number in either case.
+        makes the weight NaN, and the latter makes ``v_hat`` infinite, or so large that the weight practically never
+        moves again (not with ``clip_gradient``, which comes after this judgement and before the state, nor with
+        `NAMSB`, whose limits hold); or leave weight and state of that element untouched. `last_update` has their number
+        in either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
@@ -154,8 +164,8 @@ class ElementwiseOptimizer(Optimizer):
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # LastUpdate without its count
-        self._bound = {}                   # by kernel, context and first index: the latest Binding
-        self._nonfinite_counts = {}        # by context: an NDArray that nothing waits for until it is asked for
+        self._bound = {}                   # by kernel, context and first index: the latest Call
+        self._nonfinite_counts = {}        # by context and first index: a Binding's count
         self._nonfinite_before_loading = 0
         self._loaded_update_counts = {}    # by parameter index
 
@@ -171,13 +181,13 @@ class ElementwiseOptimizer(Optimizer):
         return self._last and self._last._replace(nonfinite=self._count_nonfinite())
 
     def create_state(self, index, weight):
+        if weight.dtype == np.float16:
+            raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
         return [filled(weight, 0) for _ in self.STATE]
 
     def create_state_multi_precision(self, index, weight):
-        if weight.dtype != np.float16:
+        if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
-        if not self.multi_precision:
-            raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
         master = in_precision(weight, np.float32)
         return self.create_state(index, master) + [master]
 
@@ -186,8 +196,8 @@ class ElementwiseOptimizer(Optimizer):
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        binding = self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state)
-        self._step(index, self._get_lrs(index), self._get_wds(index), binding)
+        for binding in self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state):
+            self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
 
     update_multi_precision = update
 
@@ -200,10 +210,9 @@ class ElementwiseOptimizer(Optimizer):
         return self.kernel
 
     def _bind(self, kernel, indices, weights, grads, states):
-        """The `Binding` of these arrays: that of the previous update if it had the same ones."""
-        context = weights[0].context
+        """The `Binding` of these arrays on each device: those of the previous update if it had the same arrays."""
         # Not by all the indices: a network that skips layers at random has ever new sets of them.
-        key = (kernel, context, indices[0])
+        key = (kernel, weights[0].context, indices[0])
         if key not in self._bound or not _is_of(self._bound[key], indices, _objects(weights, grads, states)):
             for weight, grad, state in zip(weights, grads, states):
                 _check_arrays(self, weight, grad, state)
@@ -211,13 +220,20 @@ class ElementwiseOptimizer(Optimizer):
             if len({weight.dtype for weight in weights}) > 1:
                 raise TypeError(f"{type(self).__name__}: the weights of one update must have one dtype, as MXNet's "
                                 "Updater hands them over")
-            kernel = kernels.choose(kernel, context, weights[0].dtype)
-            arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-            if context not in self._nonfinite_counts:
-                self._nonfinite_counts[context] = zeros((1,), cpu(), np.int64).as_in_context(context)
-            self._bound[key] = Binding(list(indices), _objects(weights, grads, states), arrays, kernel,
-                                       self._nonfinite_counts[context])
-        return self._bound[key]
+            parts = {}
+            for arrays in zip(indices, weights, grads, states):
+                parts.setdefault(arrays[1].context, []).append(arrays)
+            self._bound[key] = Call(list(indices), _objects(weights, grads, states), [
+                self._bind_on_device(kernel, context, *map(list, zip(*part))) for context, part in parts.items()])
+        return self._bound[key].bindings
+
+    def _bind_on_device(self, kernel, context, indices, weights, grads, states):
+        kernel = kernels.choose(kernel, context, weights[0].dtype)
+        arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
+        place = (context, indices[0])
+        if place not in self._nonfinite_counts:
+            self._nonfinite_counts[place] = zeros((1,), cpu(), np.int64).as_in_context(context)
+        return Binding(indices, arrays, kernel, self._nonfinite_counts[place])
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
         return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
@@ -229,9 +245,11 @@ class ElementwiseOptimizer(Optimizer):
         super()._set_current_context(device_id)
 
     def _count_nonfinite(self):
-        # Replicas of the parameters on several devices see the same gradients: the largest count is that of them all.
-        counts = [int(count.asscalar()) for count in self._nonfinite_counts.values()]
-        return self._nonfinite_before_loading + max(counts, default=0)
+        # Replicas of a parameter on several devices see the same gradients: the largest count is that of them all.
+        counts = Counter()
+        for (_, index), count in self._nonfinite_counts.items():
+            counts[index] = max(counts[index], int(count.asscalar()))
+        return self._nonfinite_before_loading + sum(counts.values())
 
     def __getstate__(self):
         # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it, and no library.
@@ -248,13 +266,15 @@ def _objects(weights, grads, states):
     return [*weights, *grads, *states, *(array for state in states if isinstance(state, list) for array in state)]
 
 
-def _is_of(binding, indices, objects):
-    return (binding.indices == list(indices) and len(binding.objects) == len(objects)
-            and all(map(is_same_array, binding.objects, objects)))
+def _is_of(call, indices, objects):
+    return (call.indices == list(indices) and len(call.objects) == len(objects)
+            and all(map(is_same_array, call.objects, objects)))
 
 
 def _check_arrays(optimizer, weight, grad, state):
     name = type(optimizer).__name__
+    if weight.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
     if weight.stype != "default":
         raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported; "
                         "the gradient may be 'row_sparse' (grad_stype), the weight must be 'default'")

@@ -17,7 +17,7 @@ class NAMSB(NAMSG):
         root = clip(sqrt(v_hat), learning_rate / xi_u, learning_rate / xi_l)
         weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / root, bounds)
 
-    This is the authors' class; Algorithm A1 prints no use of xi. t counts the optimizer's updates, as for schedules.
+    This is the authors' class; Algorithm A1 prints no use of xi. t counts updates as for schedules, from 1.
     The limits are of ``learning_rate / root``: ``lr_mult`` multiplies the step after them.
 
     Parameters

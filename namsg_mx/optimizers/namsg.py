@@ -72,7 +72,7 @@ class NAMSG(ElementwiseOptimizer):
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
         self._switch = None              # number of the first update that is SGD
         self._switch_sums = {}           # parameter index: its two sums for alpha_hat, from the update before
-        self._is_on_servers = False      # a copy of this, which makes the updates
+        self._is_on_servers = False      # a copy of this, which makes the updates, as far as pickling tells
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)
 
@@ -102,7 +102,7 @@ class NAMSG(ElementwiseOptimizer):
         ValueError
             If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it; or when
             the optimizer is sent to the servers of a distributed kvstore, or was, as none of them sees all the
-            parameters: use ``update_on_kvstore=False``.
+            parameters: use ``update_on_kvstore=False``. (Pickling it with protocol 0 counts as that.)
         RuntimeError
             At the update: when none was made before it, or when its steps were all 0, or one was not finite.
         """

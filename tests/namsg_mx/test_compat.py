@@ -46,6 +46,14 @@ import namsg_mx
     assert "import namsg_mx first" in result.stderr.splitlines()[-1]
 
 
+def test_numpy_2_gets_one_sentence():
+    """Said of a NumPy that claims to be one: there can be no real one beside MXNet."""
+    result = python("import numpy; numpy.__version__ = '2.0.2'; import namsg_mx")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == \
+        "ImportError: namsg_mx needs NumPy below 2, as MXNet 1.9.1 does not run on 2.0.2"
+
+
 def test_python_3_13_gets_one_sentence():
     executable = shutil.which("python3.13")
     if executable is None or python("", executable).returncode:

@@ -355,6 +355,32 @@ def test_module_fit():
     assert module.score(iterator, "acc")[0][1] > 0.97
 
 
+def test_layers_on_several_devices():
+    """Model parallelism, which hands over weights of all the devices in one update: each is stepped on its own."""
+    random = np.random.RandomState(0)
+    x, y = random.standard_normal((64, 10)).astype(np.float32), random.randint(0, 2, 64).astype(np.float32)
+    net = mx.sym.Variable("data")
+    for group, units in (("first", 5), ("second", 2)):
+        with mx.AttrScope(ctx_group=group):
+            net = mx.sym.FullyConnected(net, num_hidden=units, name=group)
+    net = mx.sym.SoftmaxOutput(net, name="softmax")
+
+    def trained(second):
+        module = mx.mod.Module(net, context=[mx.cpu(0)],
+                               group2ctxs={"first": [mx.cpu(0)], "second": [mx.cpu(second)]})
+        mx.random.seed(0)
+        optimizer = namsg_mx.NAMSG(0.05, switch_to_sgd=3, param_idx2name={}, rescale_grad=1 / 16)
+        module.fit(mx.io.NDArrayIter(x, y, batch_size=16), num_epoch=2, optimizer=optimizer, kvstore=None)
+        contexts = {binding.count.context for call in optimizer._bound.values() for binding in call.bindings}
+        return {name: values.asnumpy() for name, values in module.get_params()[0].items()}, contexts
+
+    expected, contexts = trained(second=0)
+    assert contexts == {mx.cpu(0)}
+    found, contexts = trained(second=1)
+    assert contexts == {mx.cpu(0), mx.cpu(1)}
+    assert len(found) == 4 and all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
 def test_amp_loss_scaling_beside_the_nonfinite_policy():
     """AMP drops a whole step that overflows; NAMSG never sees it, so its count stays 0."""
     script = """

@@ -346,6 +346,27 @@ def test_what_a_gradient_that_is_not_finite_does_where_it_goes_on_and_that_it_is
     assert optimizer.last_update().nonfinite == 2   # as before: those of the gradient, whatever the weight
 
 
+def test_nonfinite_gradients_are_counted_once_wherever_their_parameters_are():
+    """Parameters 0 and 1 are replicas on two devices; 2 and 3 are updated on one each, as a kvstore on GPUs does it."""
+    optimizer = namsg_mx.NAMSG()
+    for device, alone in ((mx.cpu(0), 2), (mx.cpu(1), 3)):
+        updater = mx.optimizer.get_updater(optimizer)
+        ones, bad = ([mx.nd.array([1.0, value], ctx=device) for _ in range(2)] for value in (1.0, np.inf))
+        updater([0, 1], bad, ones)
+        updater(alone, mx.nd.array([np.nan], ctx=device), mx.nd.array([1.0], ctx=device))
+    assert optimizer.last_update().nonfinite == 4
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_in_which_the_step_has_no_meaning_are_refused(method, dtype):
+    dtype = np.dtype([("bfloat16", np.uint16)]) if dtype == "bfloat16" else dtype   # MXNet's own
+    weight = mx.nd.ones(2).astype(dtype)
+    updater = mx.optimizer.get_updater(mx.optimizer.create(method))
+    with pytest.raises(TypeError, match="weights must have dtype float16, float32 or float64, not "):
+        updater(0, weight, weight)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_sgd_has_no_square_that_could_be_infinite(kernel):
     optimizer = namsg_mx.AveragedSGD(kernel=kernel, nonfinite="skip")
