@@ -145,7 +145,7 @@ def show_list(options: argparse.Namespace) -> int:
         for method in experiment.methods.values():
             parameters = ", ".join(f"{name} {_readable(value)}" for name, value in method.parameters.items())
             on_request = "" if method.by_default else "; on request only"
-            print(f"  {method.name:12}{method.optimizer}: {parameters} ({method.source}{on_request})")
+            print(f"  {method.name:24}{method.optimizer}: {parameters} ({method.source}{on_request})")
     return 0
 
 

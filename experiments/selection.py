@@ -74,6 +74,6 @@ def describe(grid: Grid) -> str:
     for method, selected in select(grid).items():
         point = ", ".join(f"{name} {value:g}" for name, value in selected["chosen"].items())
         edge = f"; on the edge of the grid in {', '.join(selected['edges'])}" if selected["edges"] else ""
-        lines.append(f"  {method:12}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
+        lines.append(f"  {method:24}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
                      f"{selected['points']} points{edge})")
     return "\n".join(lines)

@@ -55,9 +55,9 @@ def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
 def describe(status: dict[str, Any]) -> str:
     """The survey as lines to read."""
     lines = [f"{status['experiment']}, {status['epochs']} epochs, in {status['results']}",
-             "  {:12}".format("method") + "".join(f"{state:>11}" for state in STATES)]
+             "  {:24}".format("method") + "".join(f"{state:>11}" for state in STATES)]
     for method, counts in status["methods"].items():
-        lines.append(f"  {method:12}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
+        lines.append(f"  {method:24}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
     failed = {**status["failed"], **(status["grid"] or {"failed": {}})["failed"]}
     lines += [f"  failed: {folder}: {reason}" for folder, reason in failed.items()]
     lines.append(f"  time left: {_time_left(status['seconds_left'])}")

@@ -52,7 +52,7 @@ def test_the_selection_has_the_lowest_mean_train_loss(searched):
         assert selected["chosen"]["learning_rate"] == best
         assert selected["train_loss"] == pytest.approx(sum(means[best]))
         assert selected["edges"] == (["learning_rate"] if best != 0.005 else [])
-        assert f"  {method:12}learning_rate {best:g}" in output
+        assert f"  {method:24}learning_rate {best:g}" in output
 
 
 def test_sensitivity_and_table_a1(searched):
