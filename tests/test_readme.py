@@ -21,6 +21,7 @@ ROWS = {
     "it converges faster than ADAM, NADAM (both) and AMSGRAD there": "mnist_logistic-faster",
     "Table A1's values are the best of the grid there": "mnist_logistic-grid",
     "test loss rises after the first epochs there": "mnist_logistic-overfits",
+    "constant α and β1 converge faster than decreasing ones there": "mnist_logistic-constant",
     "NAMSG has the lowest train loss, CNN": "mnist_cnn-lowest",
     "AMSGRAD is close to NAMSG, CNN": "mnist_cnn-amsgrad-close",
     "NAMSG converges faster than ADAM, NADAM (both) and AMSGRAD, CNN": "mnist_cnn-faster",
