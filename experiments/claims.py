@@ -59,7 +59,7 @@ def judge(evidence: Evidence, names: Sequence[str] = ()) -> list[Verdict]:
 def describe(verdict: Verdict) -> str:
     """A verdict as lines to read."""
     claim, judgement = verdict
-    return (f"{judgement.verdict.upper()}  {claim.where} ({claim.name}): {claim.sentence}\n"
+    return (f"{judgement.verdict.upper()}  {PARTS[claim.part]}, {claim.where} ({claim.name}): {claim.sentence}\n"
             f"  of: {claim.criterion.quantity}\n  holds if: {claim.criterion.rule}\n"
             f"  found: {judgement.finding or 'nothing recorded yet'}")
 
@@ -75,10 +75,11 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
 def as_table(verdicts: Sequence[Verdict]) -> Table:
     """The verdicts as a table: numbers with columns name, where, verdict, n and finding; cells to read."""
-    numbers = pd.DataFrame([{"name": v.claim.name, "where": v.claim.where, "verdict": v.judgement.verdict,
-                             "n": v.judgement.n, "finding": v.judgement.finding} for v in verdicts])
-    cells = pd.DataFrame([{"where": v.claim.where, "claim": v.claim.sentence, "verdict": v.judgement.verdict,
-                           "n": f"{v.judgement.n or ''}", "numbers": v.judgement.finding} for v in verdicts])
+    numbers = pd.DataFrame([{"name": claim.name, "where": claim.where, "verdict": judgement.verdict, "n": judgement.n,
+                             "finding": judgement.finding} for claim, judgement in verdicts])
+    cells = pd.DataFrame([{"part": PARTS[claim.part], "where": claim.where, "claim": claim.sentence,
+                           "verdict": judgement.verdict, "n": f"{judgement.n or ''}", "numbers": judgement.finding}
+                          for claim, judgement in verdicts])
     return Table("Claims of the paper, and what the records say of them", numbers, cells)
 
 
@@ -249,7 +250,7 @@ CLAIMS = [
       for i, alpha in ((1, 0.1), (2, 0.5))),
 
     *(Claim(f"tableA3-{method}-{column}", PUBLISHED, "Table A3",
-            f"[{LABELS[method]}'s mean test accuracy, {of}: {mean}.]",
+            f"[{LABELS[method]}'s mean test accuracy, {of}: {mean:.4f}.]",
             Level(CIFAR, method, measure, epochs, "within", mean, NEAR))
       for method, (last, best) in paper.TABLE_A3.items()
       for column, of, measure, epochs, (mean, _) in (
