@@ -31,7 +31,8 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{kind}" for kind in ("md", "csv", "tex")]
     paths[0].write_text(_markdown(table), encoding="utf-8")
-    table.numbers.to_csv(paths[1], index=False)
+    # Not all the digits, as the last ones of exp and log are not the same on all processors.
+    table.numbers.to_csv(paths[1], index=False, float_format="%.12g")
     paths[2].write_text(table.cells.to_latex(index=False, escape=True, caption=table.title), encoding="utf-8")
     return paths
 
