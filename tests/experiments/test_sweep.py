@@ -43,7 +43,7 @@ def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(t
     path, expected = uninterrupted
     moments = random.Random(0)
     kills = 0
-    for i in range(6):
+    for i in range(4):
         process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True,
                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         if i % 2:
