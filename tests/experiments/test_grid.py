@@ -11,7 +11,7 @@ from tiny_experiment import CONFIG, experiments, write_config
 from experiments import config, figures, selection, tables
 from experiments.errors import UsageError
 from experiments.records import write_json
-from experiments.results import HYPERPARAMETERS, Grid
+from experiments.results import HYPERPARAMETERS, Grid, read_grid
 
 # ADAM's grid has three step sizes, NAMSG's one.
 GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(
@@ -159,6 +159,16 @@ def test_a_point_where_a_run_diverged_is_not_chosen(searched):
                         "edges": []}
     edge = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]
     assert edge["edges"] == ["learning_rate"]
+
+
+def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
+    """One seed of the best point, whose other seed is there."""
+    experiment, results = config.load(searched[0]), shutil.copytree(searched[1], tmp_path / "results")
+    best = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]["chosen"]
+    run = next(run for run, point in experiment.grid(["adam"]) if point == best)
+    write_json(results / run.folder / "done.json", {"status": "diverged", "epochs": 1})
+    selected = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]
+    assert selected["chosen"] != best and selected["diverged"] == 1
 
 
 def test_table_a1_says_what_the_papers_point_has(searched):
