@@ -1,6 +1,7 @@
 """A run's folder: what is written while it trains, in an order that a kill at any moment cannot spoil, and read back.
 
-    config.json        the run's settings, seed, source, threads and device: all that fixes its numbers
+    config.json        the run's settings, seed, source, threads and device: all that fixes its numbers; and what
+                       the code chooses besides
     environment.json   commit, versions and machine of each process that worked on it
     epochs.csv         one row per epoch; equal to the byte whenever the run is repeated
     seconds.csv        the time that each epoch took

@@ -9,6 +9,8 @@ from __future__ import annotations
 from namsg_mx import ParameterAverage, schedules, update_batch_norm  # isort: skip  (MXNet on newer versions of NumPy)
 
 import contextlib
+import hashlib
+import inspect
 import itertools
 import math
 import tempfile
@@ -46,8 +48,9 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
     with record.lock():
         if record.is_complete(options.epochs):   # made by another process since this one was asked to
             return
-        last, state = record.begin(run.record(options), not workers.updates_on_servers)
         training = Training(run, data.load(run.settings["data"], options.data), find_context(options.device), workers)
+        config = {**run.record(options), "choices": training.choices()}
+        last, state = record.begin(config, not workers.updates_on_servers)
         if state:
             training.restore(state)
         for epoch in range(last + 1, options.epochs + 1):
@@ -88,6 +91,28 @@ class Training:
             self._batch_norm_batches = averaging and averaging["batch_norm_batches"]
         except ValueError as error:   # out of range: the message names argument, value and range
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
+
+    def choices(self) -> dict[str, Any]:
+        """What fixes the numbers besides the configuration, before the first epoch: recorded, and never compared.
+
+        The network layer by layer, a digest of its initial weights, the optimizer's defaults, and the images.
+        """
+        weights = hashlib.sha256()
+        for parameter in self._net.collect_params().values():
+            weights.update(parameter.data().asnumpy().tobytes())
+        defaults = {name: parameter.default for name, parameter
+                    in inspect.signature(type(self._trainer.optimizer)).parameters.items()
+                    if parameter.default is not parameter.empty}
+        images = self._data.train.images
+        return {
+            "layers": [repr(layer) for layer in _leaves(self._net)],
+            "initial_weights": weights.hexdigest(),
+            "optimizer": defaults,
+            "pixels": [float(images.min()), float(images.max())],
+            "train_images": [len(images), *images.shape[1:]],
+            "test_images": list(self._data.test.images.shape),
+            "evaluation_batch": EVALUATION_BATCH,
+        }
 
     def epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv.
@@ -206,6 +231,15 @@ class Training:
         """What ran, as our optimizers tell it; None for MXNet's own."""
         optimizer = self._trainer.optimizer
         return optimizer.last_update() if hasattr(optimizer, "last_update") else None
+
+
+def _leaves(block: gluon.Block) -> Iterator[gluon.Block]:
+    """The layers of a network that have none inside, in order."""
+    children = block._children.values()
+    if not children:
+        yield block
+    for child in children:
+        yield from _leaves(child)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -70,6 +70,13 @@ def test_a_runs_folder_holds_what_design_says(made):
     recorded = json.loads((folder / "config.json").read_text())
     assert recorded["settings"]["parameters"]["wd"] == 0.001
     assert (recorded["seed"], recorded["threads"], recorded["device"]) == (0, 1, "cpu")
+    choices = recorded["choices"]
+    assert choices["layers"] == ["Dense(784 -> 10, linear)"]
+    assert choices["optimizer"]["epsilon"] == 1e-8 and choices["optimizer"]["switch_to_sgd"] is None
+    assert choices["train_images"][1:] == choices["test_images"][1:] == [1, 28, 28]
+    assert choices["pixels"] == [0, 1]
+    beside, = results.glob("tiny/adam/*seed0")
+    assert json.loads((beside / "config.json").read_text())["choices"]["initial_weights"] == choices["initial_weights"]
     environment, = json.loads((folder / "environment.json").read_text())
     assert environment["first_epoch"] == 1
     assert environment["kernel"] in ("cpu", "ndarray")
