@@ -47,7 +47,7 @@ test: $(INSTALLED)
 # Without its three rings this fails. The libraries of the packages nvidia-* are nowhere where a loader would look.
 test-gpu: $(GPU_INSTALLED)
 	LD_LIBRARY_PATH="$$(echo .venv-gpu/lib/python3*/site-packages/nvidia/*/lib | tr ' ' :)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" \
-	NAMSG_GPU_REQUIRED=1 PYTHONPATH=. $(GPU_PYTHON) -m pytest tests/namsg_mx/test_cuda.py
+	NAMSG_GPU_REQUIRED=1 PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -m pytest tests/namsg_mx/test_cuda.py
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

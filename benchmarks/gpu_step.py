@@ -26,6 +26,7 @@ from namsg_mx.kernels import cuda, fused
 
 HERE = Path(__file__).parent
 SIZES = (270_000, 25_000_000, 350_000_000)   # parameters, about those of ResNet-20, ResNet-50 and BERT-large
+BLOCK = 1 << 20   # elements
 BYTES = 9 * 4   # of an element: weight, m, v and v_hat are read and written, the gradient is read
 RESNET20 = [432, *[2304] * 6, 4608, *[9216] * 5, 18432, *[36864] * 5, 512, 2048, *[16] * 14, *[32] * 14, *[64] * 14,
             640, 10]   # elements of its arrays: convolutions, two projections, BatchNorm, the dense layer
@@ -40,8 +41,8 @@ class Kernel:
         places, self.blocks = cuda.place_table([elements])
         source = cuda.cuda_source(is_half=False, division="v_hat", skip=False, count=1)
         self.launch = cupy.RawModule(code=source, options=cuda.OPTIONS).get_function("namsg_step")
-        weight, grad = (cupy.random.standard_normal(elements, cupy.float32) for _ in range(2))
-        moments = [cupy.full(elements, value, cupy.float32) for value in (0, 0, 1e-8)]
+        weight, grad = (normal(cupy, elements, seed) for seed in range(2))
+        moments = [repeated(cupy, np.full(BLOCK, value, np.float32), elements) for value in (0, 0, 1e-8)]
         self.arguments = (cupy.asarray(places), cupy.asarray(cuda.number_table(fused.step_scalars(scalars), rows)),
                           cupy.zeros(1, cupy.int64), weight, grad, *moments)
 
@@ -53,11 +54,26 @@ class Copy:
     """A copy on the device that reads and writes, together, as many bytes as a step of this many elements."""
 
     def __init__(self, cupy, elements):
-        self.source, self.target = (cupy.zeros(elements * BYTES // 2, cupy.uint8) for _ in range(2))
+        words = elements * BYTES // 2 // 4
+        self.source, self.target = (normal(cupy, words, seed) for seed in range(2))   # a GPU may pack zeros
         self.stream = cupy.cuda.get_current_stream()
 
     def step(self):
         self.target.data.copy_from_device_async(self.source.data, self.source.nbytes, self.stream)
+
+
+def normal(cupy, elements, seed):
+    """Normally distributed numbers, which repeat after `BLOCK`."""
+    return repeated(cupy, np.random.RandomState(seed).standard_normal(BLOCK).astype(np.float32), elements)
+
+
+def repeated(cupy, block, elements):
+    """An array on the device of so many elements, by copies alone: that needs neither cuRAND nor a kernel of CuPy's."""
+    array, block = cupy.empty(elements, block.dtype), cupy.asarray(block)
+    for start in range(0, elements, block.size):
+        part = array[start:start + block.size]
+        part[...] = block[:part.size]
+    return array
 
 
 class Torch:
@@ -156,6 +172,7 @@ def measure_grouping(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", metavar="PYTHON", help="a Python that has PyTorch, to compare with")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="numbers of parameters")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu_step.json"))
     options = parser.parse_args()
@@ -164,20 +181,20 @@ def main():
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:   # of CuPy or CUDA, whichever is missing
         sys.exit(f"this needs a GPU and CuPy: {error}")
-    environment = describe("gpu:0", "cuda")
     torch = Torch(options.torch_python) if options.torch_python else None
     has_mxnet = mx.context.num_gpus() > 0
-    results = []
-    for elements in SIZES:
-        results.append(measure_kernel(cupy, torch, elements, options.rounds))
-        if has_mxnet:
-            results[-1]["mxnet_step_ms"] = measure_engine(elements)
-        print(json.dumps(results[-1]), flush=True)
-    report = {"environment": environment, "cupy": cupy.__version__, "torch": torch and torch.version,
-              "rounds": options.rounds, "steps": results,
-              "grouping": measure_grouping(options.rounds) if has_mxnet else None}
+    report = {"environment": describe("gpu:0", "cuda"), "cupy": cupy.__version__, "torch": torch and torch.version,
+              "rounds": options.rounds, "steps": [], "grouping": None}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    for elements in options.sizes:
+        report["steps"].append(measure_kernel(cupy, torch, elements, options.rounds))
+        if has_mxnet:
+            report["steps"][-1]["mxnet_step_ms"] = measure_engine(elements)
+        print(json.dumps(report["steps"][-1]), flush=True)
+        options.out.write_text(json.dumps(report, indent=1) + "\n")   # what is measured outlasts a lost machine
+    if has_mxnet:
+        report["grouping"] = measure_grouping(options.rounds)
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ each launch. The numbers of a step travel in one small array, and only when they
 """
 
 import ctypes
+import threading
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -89,11 +90,13 @@ class Group:
 
     def __init__(self, indices, parameters):
         self.indices = list(indices)
-        self.parameters = parameters
         weights = [parameter["weight"] for parameter in parameters]
         self.context = weights[0].context
         self.is_half = weights[0].dtype == np.float16
-        places, self.blocks = place_table([weight.size for weight in weights])
+        self.size = group_size(len(parameters), self.is_half)
+        empty = range(self.size - len(parameters))
+        self.parameters = [*parameters, *(_empty_place(self.context, self.is_half, i) for i in empty)]
+        places, self.blocks = place_table([weight.size for weight in weights] + [0 for _ in empty])
         self.places = from_numpy(places).copyto(self.context)   # unlike nd.array, waits for nothing
         self.numbers = None
 
@@ -105,11 +108,14 @@ class Group:
 
     def launch(self, division, skip, count):
         """Push one step to the engine."""
-        kernel = _kernel(self.context.device_id, self.is_half, division, skip, len(self.parameters))
+        device = self.context.device_id
         names = member_names(self.is_half, division)
         arrays = [parameter[name] for parameter in self.parameters for name in names]
-        kernel.launch([self.places, self.numbers, count, *arrays], gpu(self.context.device_id), (self.blocks, 1, 1),
-                      (THREADS, 1, 1))
+        with _LOCK:
+            _make_cuda_context(device)
+            kernel = _kernel(device, self.is_half, division, skip, self.size)
+            kernel.launch([self.places, self.numbers, count, *arrays], gpu(device), (self.blocks, 1, 1),
+                          (THREADS, 1, 1))
 
 
 class BoundSparse:
@@ -156,6 +162,15 @@ def group_limit(is_half):
     return (ARGUMENT_BYTES // POINTER_BYTES - SHARED_ARGUMENTS) // len(member_names(is_half, "v_hat"))
 
 
+def group_size(count, is_half):
+    """The number of places in the kernel that takes so many parameters: a power of 2, or the most that a launch takes.
+
+    So a network that leaves out layers at random, and has ever new numbers of parameters, needs few kernels. The places
+    that are left over are empty.
+    """
+    return min(1 << (count - 1).bit_length(), group_limit(is_half))
+
+
 def member_names(is_half, division):
     """The arrays of a parameter that the step touches: names of `MEMBERS`, in that order."""
     return MEMBERS[:3 + DIVISIONS[division]] + (MEMBERS[-1:] if is_half else ())
@@ -195,14 +210,22 @@ def parameter_list(names, count, element):
     return ", ".join(f"{types.get(name, 'float')} *{name}{i}" for i in range(count) for name in names)
 
 
+# mx.rtc loads a module when its kernel first runs, without a guard of its own, and lets go of Python's lock meanwhile.
+_LOCK = threading.Lock()
+_THREAD = threading.local()
+
+
+def _make_cuda_context(device):
+    """Have CUDA's context of a device in this thread: mx.rtc loads a module in it, and does not make it."""
+    devices = _THREAD.__dict__.setdefault("devices", set())
+    if device not in devices:
+        gpu_memory_info(device)   # whatever asks CUDA for something of that device
+        devices.add(device)
+
+
 @lru_cache(maxsize=None)
 def _kernel(device, is_half, division, skip, count):
-    """The compiled kernel for so many parameters: kept for the process, so that nothing of it is on an optimizer.
-
-    A network that leaves out layers at random compiles one for each number of arrays that a step happens to have.
-    """
-    # A launch loads the module in its own thread, which has no CUDA context until it has asked for something.
-    gpu_memory_info(device)
+    """The compiled kernel for so many parameters: kept for the process, so that nothing of it is on an optimizer."""
     module = CudaModule(cuda_source(is_half, division, skip, count), OPTIONS)
     kernel = module.get_kernel("namsg_step", signature(is_half, division, count))
     # Never freed: at exit MXNet would unload it in a thread that may have no context, and end the process for that.
@@ -211,10 +234,20 @@ def _kernel(device, is_half, division, skip, count):
 
 
 @lru_cache(maxsize=None)
+def _empty_place(context, is_half, i):
+    """Arrays for the i-th empty place of a launch: MXNet wants ones that are in no other place."""
+    halves = ("weight", "grad") if is_half else ()
+    return {name: from_numpy(np.zeros(1, np.float16 if name in halves else np.float32)).copyto(context)
+            for name in MEMBERS}
+
+
+@lru_cache(maxsize=None)
 def _compile_error(device, is_half):
     """None, or why the smallest kernel did not compile."""
     try:
-        _kernel(device, is_half, "v_hat", False, 1)
+        with _LOCK:
+            _make_cuda_context(device)
+            _kernel(device, is_half, "v_hat", False, 1)
     except MXNetError as error:
         return str(error).strip().splitlines()[-1]   # above it MXNet prints its own source line
     return None

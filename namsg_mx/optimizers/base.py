@@ -81,8 +81,12 @@ class Binding(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What an update was given, and its `Binding` for each device: more than one in model parallelism alone."""
+    """What an update was given, and its `Binding` for each device: more than one in model parallelism alone.
 
+    ``num_update`` is MXNet's count at the latest update that was given this.
+    """
+
+    num_update: int
     indices: list
     objects: list
     bindings: list
@@ -164,7 +168,7 @@ class ElementwiseOptimizer(Optimizer):
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # LastUpdate without its count
-        self._bound = {}                   # by kernel, context and first index: the latest Call
+        self._bound = {}                   # by kernel, context and first index: the latest Call, the latest used last
         self._nonfinite_counts = {}        # by context and first index: a Binding's count
         self._nonfinite_before_loading = 0
         self._loaded_update_counts = {}    # by parameter index
@@ -213,19 +217,27 @@ class ElementwiseOptimizer(Optimizer):
         """The `Binding` of these arrays on each device: those of the previous update if it had the same arrays."""
         # Not by all the indices: a network that skips layers at random has ever new sets of them.
         key = (kernel, weights[0].context, indices[0])
-        if key not in self._bound or not _is_of(self._bound[key], indices, _objects(weights, grads, states)):
-            for weight, grad, state in zip(weights, grads, states):
-                _check_arrays(self, weight, grad, state)
-                _adapt_precision(state, len(self.STATE), weight)
-            if len({weight.dtype for weight in weights}) > 1:
-                raise TypeError(f"{type(self).__name__}: the weights of one update must have one dtype, as MXNet's "
-                                "Updater hands them over")
-            parts = {}
-            for arrays in zip(indices, weights, grads, states):
-                parts.setdefault(arrays[1].context, []).append(arrays)
-            self._bound[key] = Call(list(indices), _objects(weights, grads, states), [
-                self._bind_on_device(kernel, context, *map(list, zip(*part))) for context, part in parts.items()])
-        return self._bound[key].bindings
+        call = self._bound.pop(key, None)
+        if call is None or not _is_of(call, indices, _objects(weights, grads, states)):
+            call = self._new_call(kernel, indices, weights, grads, states)
+        self._bound[key] = call._replace(num_update=self.num_update)
+        # Let go of what the last two updates did not use: after `reset_ctx`, all the arrays on the device before.
+        while next(iter(self._bound.values())).num_update < self.num_update - 1:
+            del self._bound[next(iter(self._bound))]
+        return call.bindings
+
+    def _new_call(self, kernel, indices, weights, grads, states):
+        for weight, grad, state in zip(weights, grads, states):
+            _check_arrays(self, weight, grad, state)
+            _adapt_precision(state, len(self.STATE), weight)
+        if len({weight.dtype for weight in weights}) > 1:
+            raise TypeError(f"{type(self).__name__}: the weights of one update must have one dtype, as MXNet's "
+                            "Updater hands them over")
+        parts = {}
+        for arrays in zip(indices, weights, grads, states):
+            parts.setdefault(arrays[1].context, []).append(arrays)
+        return Call(self.num_update, list(indices), _objects(weights, grads, states), [
+            self._bind_on_device(kernel, context, *map(list, zip(*part))) for context, part in parts.items()])
 
     def _bind_on_device(self, kernel, context, indices, weights, grads, states):
         kernel = kernels.choose(kernel, context, weights[0].dtype)

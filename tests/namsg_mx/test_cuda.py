@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -143,6 +144,59 @@ def test_many_arrays_are_updated_in_few_launches(ring, dtype):
     if ring.stand_in is not None:
         pointers = 6 if dtype == np.float16 else 5
         assert ring.stand_in.launches == 2 * [3 + pointers * limit, 3 + pointers * limit, 3 + pointers]
+
+
+def test_a_network_that_leaves_out_layers_needs_few_kernels(ring):
+    """Its steps have ever new numbers of arrays, and a kernel is compiled in some 0.2 s."""
+    sizes = [1 + i % 3 for i in range(20)]
+    results = []
+    for context, kernel in ((ring.context, "cuda"), (mx.cpu(), "ndarray")):
+        optimizer = mx.optimizer.create("namsg", kernel=kernel)
+        weights = [mx.nd.array(w, context) for w in weights_and_gradients(sizes, 1)[0]]
+        states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+        for count, grads in zip((20, 19, 17, 18, 3, 4, 20, 1), weights_and_gradients(sizes, 8)[1]):
+            optimizer.update(list(range(count)), weights[:count], [mx.nd.array(g, context) for g in grads[:count]],
+                             states[:count])
+        results.append([a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]])
+    assert_equal_bits(*results)
+    if ring.stand_in is not None:
+        assert sorted(set(ring.stand_in.launches)) == [3 + 5 * places for places in (1, 4, 32)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_kernels_are_for_powers_of_two_or_for_as_many_as_a_launch_takes(dtype):
+    is_half = dtype == np.float16
+    limit = cuda.group_limit(is_half)
+    found = {count: cuda.group_size(count, is_half) for count in range(1, limit + 1)}
+    assert all(size >= count for count, size in found.items())
+    assert sorted(set(found.values())) == [1, 2, 4, 8, 16, 32, 64, limit]
+
+
+def test_threads_may_launch_a_kernel_that_another_compiled(ring):
+    """`mx.rtc` loads it in the thread that launches first, which needs a CUDA context for that."""
+    optimizers = [namsg_mx.NAMSG(kernel="cuda") for _ in range(4)]
+    weights = [ring.array(np.arange(5)) for _ in optimizers]
+    states = [optimizer.create_state(0, weight) for optimizer, weight in zip(optimizers, weights)]
+    grad, errors = ring.array(np.ones(5)), []
+    cuda._kernel.cache_clear()
+    cuda._compile_error.cache_clear()
+    cuda.unsupported(ring.context, np.float32)   # compiles, and launches nothing
+    together = threading.Barrier(len(optimizers))
+
+    def work(*arrays):
+        together.wait()
+        try:
+            arrays[0].update(0, arrays[1], grad, arrays[2])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=each) for each in zip(optimizers, weights, states)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert_equal_bits(*([weight.asnumpy() for weight in some] for some in (weights[1:], weights[:-1])))
 
 
 def test_learning_rate_and_decay_are_each_parameters_own(ring):
@@ -299,7 +353,7 @@ def test_numbers_travel_only_when_they_have_changed(ring, invoked):
 @pytest.mark.skipif(RINGS["c-mxnet"] is not None, reason=str(RINGS["c-mxnet"]))
 def test_a_gradient_on_another_device_is_refused():
     """Ring (c). The kernel would read wild memory."""
-    optimizer, weight = namsg_mx.NAMSG(), mx.nd.ones((2,), mx.gpu(0))
+    optimizer, weight = namsg_mx.NAMSG(), mx.nd.array([1.0, 1.0], mx.gpu(0))   # an operator of MXNet's may not run
     with pytest.raises(ValueError, match=r"must be on one device, not gpu\(0\), cpu"):
         optimizer.update(0, weight, mx.nd.ones((2,)), optimizer.create_state(0, weight))
 
@@ -328,7 +382,7 @@ def test_a_process_whose_thread_launched_ends_in_peace():
 def nvrtc():
     """NVRTC, from the loader's path or a package of NVIDIA's, or None."""
     packaged = (str(path) for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/libnvrtc.so.*"))
-    for name in ["libnvrtc.so", *packaged]:
+    for name in ["libnvrtc.so", "libnvrtc.so.11.2", *packaged]:   # the second is the one that MXNet's CUDA build loads
         try:
             return ctypes.CDLL(name)
         except OSError:

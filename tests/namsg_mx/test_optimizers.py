@@ -1,5 +1,7 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
+import sys
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -425,9 +427,10 @@ def test_arrays_by_other_handles_are_bound_once(kernel):
     optimizer = namsg_mx.NAMSG(kernel=kernel)
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, gradient, state)
-    bound, = optimizer._bound.values()
+    first, = optimizer._bound.values()
     optimizer.update(0, new_handle(weight), new_handle(gradient), state)
-    assert list(optimizer._bound.values()) == [bound]
+    second, = optimizer._bound.values()
+    assert second.bindings is first.bindings
     twice = array([1.0, 2.0])
     updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel=kernel))
     for _ in range(2):
@@ -462,6 +465,25 @@ def test_what_is_bound_does_not_grow_with_the_sets_of_parameters_that_are_update
     for _ in range(optimizer._index_update_count[0]):
         alone.update(0, weight, array([1.0]), state)
     assert weights[0].asscalar() == weight.asscalar()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_arrays_of_a_device_that_parameters_have_left_are_let_go(kernel):
+    """After `reset_ctx` a model's memory on the GPU before would stay taken."""
+    def arrays(context):
+        weight = mx.nd.ones((3,), context)
+        return [weight, weight.copy(), optimizer.create_state(0, weight)]
+
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    left = arrays(mx.cpu(0))
+    held = [sys.getrefcount(each) for each in (*left[:2], *left[2])]
+    for context, updates in ((mx.cpu(0), 2), (mx.cpu(1), 2)):
+        now = left if context == mx.cpu(0) else arrays(context)
+        for _ in range(updates):
+            optimizer.update(0, *now)
+    del now
+    mx.nd.waitall()
+    assert [sys.getrefcount(each) for each in (*left[:2], *left[2])] == held
 
 
 def test_states_of_another_optimizer_are_refused():
