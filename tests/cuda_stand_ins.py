@@ -1,7 +1,6 @@
 """What MXNet's library does with a CUDA kernel, without MXNet's CUDA build: on the CPU, or on a GPU through CuPy.
 
-They stand in for the C functions under `mxnet.rtc`, so that its Python half, which checks and passes the arguments, is
-MXNet's own. Arrays lie on the CPU in either case; that is where they are updated.
+They stand in for the C functions under `mxnet.rtc`, so that its Python half is MXNet's own. Arrays lie on the CPU in either case; that is where they are updated.
 """
 
 import ctypes
@@ -88,7 +87,7 @@ class StandIn:
 
     def MXRtcCudaKernelCall(self, handle, device, arguments, *dimensions):
         kernel = self.objects[handle.value]
-        *grid, block_x, block_y, block_z, shared = (dimension.value for dimension in dimensions)
+        *grid, block_x, block_y, block_z, shared = dimensions
         assert (grid[1:], block_y, block_z, shared) == ([1, 1], 1, 1, 0)
         assert all(kernel.is_array), "numbers travel in an array"
         assert 8 * len(kernel.is_array) <= 4096, "CUDA's limit"

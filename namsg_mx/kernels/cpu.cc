@@ -3,6 +3,7 @@
  * The engine runs it asynchronously and in order with everything else that reads or writes the arrays; OpenMP threads
  * share it out by elements. cpu.py is the other half of this file.
  */
+#include <fenv.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -82,6 +83,20 @@ struct Addresses {
     }
     return moved;
   }
+};
+
+/* While it lives, this thread rounds as IEEE 754 has it. A library linked with -ffast-math has subnormal numbers flushed
+ * to zero in all threads that are made after it is loaded. */
+class DefaultRounding {
+ public:
+  DefaultRounding() {
+    fegetenv(&before_);
+    fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultRounding() { fesetenv(&before_); }
+
+ private:
+  fenv_t before_;
 };
 
 NAMSG_INLINE float load(const float *grad, int64_t i) { return grad[i]; }
@@ -168,6 +183,7 @@ void run(void *, void *argument) {
   int64_t count = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : count) schedule(static, 1)
   for (int thread = 0; thread < threads; ++thread) {
+    const DefaultRounding rounding;
     const int64_t first = size * thread / threads, last = size * (thread + 1) / threads;
     int64_t start = 0;
     for (size_t i = 0; i < parameters.size() && start < last; ++i) {

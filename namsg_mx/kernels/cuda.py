@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from mxnet.base import MXNetError
-from mxnet.context import gpu, gpu_memory_info, num_gpus
+from mxnet.base import _LIB, MXNetError, check_call
+from mxnet.context import gpu_memory_info, num_gpus
 from mxnet.ndarray import from_numpy
 from mxnet.rtc import CudaModule
 
@@ -99,6 +99,7 @@ class Group:
         places, self.blocks = place_table([weight.size for weight in weights] + [0 for _ in empty])
         self.places = from_numpy(places).copyto(self.context)   # unlike nd.array, waits for nothing
         self.numbers = None
+        self.handles = {}   # by division: those of all arguments, in the form in which MXNet takes them
 
     def send(self, scalars, rows):
         """Take the numbers of the next launches: a `StepScalars`, and `step_coefficients` of all the parameters."""
@@ -108,14 +109,18 @@ class Group:
 
     def launch(self, division, skip, count):
         """Push one step to the engine."""
-        device = self.context.device_id
-        names = member_names(self.is_half, division)
-        arrays = [parameter[name] for parameter in self.parameters for name in names]
+        if division not in self.handles:
+            names = member_names(self.is_half, division)
+            arrays = [parameter[name] for parameter in self.parameters for name in names]
+            self.handles[division] = (ctypes.c_void_p * (SHARED_ARGUMENTS + len(arrays)))(
+                *[None] * SHARED_ARGUMENTS, *(array.handle for array in arrays))
+        handles, device = self.handles[division], self.context.device_id
+        handles[:SHARED_ARGUMENTS] = [array.handle.value for array in (self.places, self.numbers, count)]
         with _LOCK:
             _make_cuda_context(device)
             kernel = _kernel(device, self.is_half, division, skip, self.size)
-            kernel.launch([self.places, self.numbers, count, *arrays], gpu(device), (self.blocks, 1, 1),
-                          (THREADS, 1, 1))
+            # Not by kernel.launch, which looks at each of the arrays, hundreds of them, in each step.
+            check_call(_LIB.MXRtcCudaKernelCall(kernel.handle, device, handles, self.blocks, 1, 1, THREADS, 1, 1, 0))
 
 
 class BoundSparse:
@@ -163,12 +168,13 @@ def group_limit(is_half):
 
 
 def group_size(count, is_half):
-    """The number of places in the kernel that takes so many parameters: a power of 2, or the most that a launch takes.
+    """The number of places in the kernel for so many parameters: a power of 2, from 16 on a multiple of 16.
 
     So a network that leaves out layers at random, and has ever new numbers of parameters, needs few kernels. The places
     that are left over are empty.
     """
-    return min(1 << (count - 1).bit_length(), group_limit(is_half))
+    places = 1 << (count - 1).bit_length() if count <= 16 else -(-count // 16) * 16
+    return min(places, group_limit(is_half))
 
 
 def member_names(is_half, division):

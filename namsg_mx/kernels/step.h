@@ -66,11 +66,14 @@ NAMSG_INLINE float namsg_float(uint32_t bits) {
   return x;
 }
 
-/* The value of an IEEE 754 half, exactly. */
+/* The value of an IEEE 754 half, exactly; no number on the way is a subnormal float, which some programs have flushed. */
 NAMSG_INLINE float namsg_from_half(uint16_t half) {
-  const float magnitude = namsg_float((uint32_t)(half & 0x7fff) << 13) * namsg_float(0x77800000u); /* times 2^112 */
-  const uint32_t special = magnitude >= 65536.0f ? 0x7f800000u : 0u;                /* infinity and NaN */
-  return namsg_float(namsg_bits(magnitude) | special | (uint32_t)(half & 0x8000) << 16);
+  const uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
+  const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;                 /* infinity and NaN */
+  const uint32_t normal = (magnitude + 0x38000000u) | special;                          /* another bias */
+  const float subnormal = (float)(int)(half & 0x3ff) * namsg_float(0x33800000u);        /* times 2^-24 */
+  const uint32_t bits = magnitude < 0x00800000u ? namsg_bits(subnormal) : normal;
+  return namsg_float(bits | (uint32_t)(half & 0x8000) << 16);
 }
 
 /* The nearest half, ties to even. */

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from comparison import (
     METHODS,
     array,
     assert_close,
+    assert_equal_bits,
     largest_terms,
     reference_step,
     signed_gradients,
@@ -123,6 +125,45 @@ def test_thread_counts_agree_to_the_bit(tmp_path):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="sets a register of x86-64")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_program_that_flushes_subnormal_numbers_gets_the_same_bits(tmp_path, dtype):
+    """As any does that loads a library linked with -ffast-math; MXNet's threads inherit it."""
+    compiler = shutil.which("cc") or pytest.skip("no C compiler here")
+    (tmp_path / "flush.c").write_text("void flush(void) { __builtin_ia32_ldmxcsr(0x1f80 | 0x8040); }")
+    subprocess.run([compiler, "-shared", "-fPIC", str(tmp_path / "flush.c"), "-o", str(tmp_path / "flush.so")],
+                   check=True)
+    script = textwrap.dedent("""
+        import ctypes, sys
+        library, given, path = sys.argv[1:]
+        if library:
+            ctypes.CDLL(library).flush()
+        import namsg_mx
+        import mxnet as mx, numpy as np
+        gradients = np.load(given)
+        dtype = gradients.dtype
+        optimizer = namsg_mx.NAMSG(kernel='cpu', multi_precision=True, epsilon=1.2e-38)
+        weight = mx.nd.array(np.full(len(gradients), 0.5), dtype=dtype)
+        state = optimizer.create_state_multi_precision(0, weight)
+        for _ in range(2):
+            optimizer.update(0, weight, mx.nd.array(gradients, dtype=dtype), state)
+        np.savez(path, *(each.asnumpy() for each in (weight, *state)))
+    """)
+    bits = np.arange(65536, dtype=np.uint16)
+    halves = bits[(bits & 0x7c00) != 0x7c00].view(np.float16)   # all that are finite
+    given, results = tmp_path / "gradients.npy", []
+    np.save(given, halves if dtype == "float16" else (halves.astype(np.float64) * 2.0**-120).astype(np.float32))
+    for library in ("", str(tmp_path / "flush.so")):
+        path = tmp_path / f"{bool(library)}.npz"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", script, library, str(given), str(path)], check=True)
+        with np.load(path) as saved:
+            results.append([saved[name] for name in saved.files])
+    assert_equal_bits(*results)
+    if dtype == "float32":
+        m = np.abs(results[0][1])
+        assert ((m > 0) & (m < np.finfo(np.float32).tiny)).any()
+
+
 @pytest.fixture(scope="module")
 def scalar_step(tmp_path_factory):
     """step.h as plain C, one element at a time and without optimization: no vector instruction, no thread."""
@@ -143,6 +184,15 @@ def scalar_step(tmp_path_factory):
         void to_halves(long n, const float *x, uint16_t *h) {
           for (long i = 0; i < n; ++i) h[i] = namsg_to_half(x[i]);
         }
+        #ifdef __SSE2__
+        #include <xmmintrin.h>
+        void from_halves_flushed(long n, const uint16_t *h, float *x) {
+          const unsigned before = _mm_getcsr();
+          _mm_setcsr(before | 0x8040);   /* flush to zero, denormals are zeros */
+          from_halves(n, h, x);
+          _mm_setcsr(before);
+        }
+        #endif
     """)
     library = folder / "scalar.so"
     subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O0", "-ffp-contract=off",
@@ -189,6 +239,10 @@ def test_half_precision_conversions_are_numpys(scalar_step):
     floats = np.empty(65536, np.float32)
     scalar_step.from_halves(ctypes.c_long(65536), pointer(halves), pointer(floats))
     np.testing.assert_array_equal(floats, halves.view(np.float16).astype(np.float32))
+    if platform.machine() == "x86_64":
+        flushed = np.empty(65536, np.float32)
+        scalar_step.from_halves_flushed(ctypes.c_long(65536), pointer(halves), pointer(flushed))
+        np.testing.assert_array_equal(flushed.view(np.uint32), floats.view(np.uint32))
 
     edges = halves.view(np.float16)[:0x7c00].astype(np.float64)
     ties = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
