@@ -1,17 +1,15 @@
-"""The speed of NAMSG's step on a GPU, as ratios inside one run: python -m benchmarks.gpu_step --help
+"""What NAMSG's step costs on a GPU: ours, a copy and PyTorch's, in turn in one run.
 
-By CUDA events: the kernel, launched by CuPy, against a copy on the device that moves as many bytes and, with
-``--torch-python``, against PyTorch's fused AMSGrad, which moves as many too; all in turn, round by round. By the clock,
-where MXNet has the GPU: the whole step through MXNet's engine, which waits for the GPU after each launch; and what it
-is worth to update ResNet-20's arrays in one launch.
+    python -m benchmarks.gpu_step [--torch PYTHON] [--sizes N ...] [--rounds 15]
+
+By CUDA events: the kernel, launched by CuPy on one array; a copy on the device that moves as many bytes; and PyTorch's
+fused AMSGrad, which moves as many, too. By the clock: the whole update by MXNet's engine, which waits for the GPU after
+each launch, also of ResNet-20's arrays in one launch and in a launch each. Reported are medians over the rounds, of
+times and of ratios within a round. Writes gpu_step.json, after each size, .md, .png and .svg into the results folder.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,16 +18,19 @@ import namsg_mx  # isort: skip  (before MXNet, see namsg_mx/compat.py)
 import mxnet as mx
 import numpy as np
 
+from benchmarks.turns import Worker, summary, take_turns, torch_version
 from experiments.environment import describe
 from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
 
-HERE = Path(__file__).parent
 SIZES = (270_000, 25_000_000, 350_000_000)   # parameters, about those of ResNet-20, ResNet-50 and BERT-large
-BLOCK = 1 << 20   # elements
 BYTES = 9 * 4   # of an element: weight, m, v and v_hat are read and written, the gradient is read
+BLOCK = 1 << 20   # elements
+SECONDS_PER_TURN = 0.2
 RESNET20 = [432, *[2304] * 6, 4608, *[9216] * 5, 18432, *[36864] * 5, 512, 2048, *[16] * 14, *[32] * 14, *[64] * 14,
             640, 10]   # elements of its arrays: convolutions, two projections, BatchNorm, the dense layer
+OURS, COPY, ENGINE = "namsg, cuda kernel", "copy of as many bytes", "namsg, whole update by MXNet's engine"
+TOGETHER, ONE_BY_ONE = "namsg, all arrays in one launch", "namsg, a launch for each array"
 
 
 class Kernel:
@@ -44,7 +45,7 @@ class Kernel:
         weight, grad = (normal(cupy, elements, seed) for seed in range(2))
         moments = [repeated(cupy, np.full(BLOCK, value, np.float32), elements) for value in (0, 0, 1e-8)]
         self.arguments = (cupy.asarray(places), cupy.asarray(cuda.number_table(fused.step_scalars(scalars), rows)),
-                          cupy.zeros(1, cupy.int64), weight, grad, *moments)
+                          cupy.asarray(np.zeros(1, np.int64)), weight, grad, *moments)
 
     def step(self):
         self.launch((self.blocks,), (cuda.THREADS,), self.arguments)
@@ -76,72 +77,44 @@ def repeated(cupy, block, elements):
     return array
 
 
-class Torch:
-    """The other process."""
+class Here:
+    """What `take_turns` takes for a worker, in this process: functions of the number of steps, seconds per step."""
 
-    def __init__(self, python):
-        self.process = subprocess.Popen([python, str(HERE / "torch_amsgrad.py")], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, universal_newlines=True)
-        self.version = self._answer()
+    def __init__(self, contenders):
+        self.contenders = contenders
 
-    def milliseconds(self, elements, steps):
-        print(elements, steps, file=self.process.stdin, flush=True)
-        return float(self._answer())
+    def time(self, contender, steps):
+        return self.contenders[contender](steps)
 
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("the Python of --torch-python ended; its error stands above")
-        return line.strip()
+    def end(self):
+        pass
 
 
-def by_events(cupy, function, repeats):
-    """The milliseconds of one call on the device."""
-    for _ in range(3):
-        function()
+def by_events(cupy, step, steps):
+    """The seconds of one step on the device."""
     start, end = cupy.cuda.Event(), cupy.cuda.Event()
     start.record()
-    for _ in range(repeats):
-        function()
+    for _ in range(steps):
+        step()
     end.record()
     end.synchronize()
-    return cupy.cuda.get_elapsed_time(start, end) / repeats
+    return cupy.cuda.get_elapsed_time(start, end) / steps / 1e3
 
 
-def measure_kernel(cupy, torch, elements, rounds):
-    """Medians over the rounds, in which copy, kernel and PyTorch take turns."""
-    repeats = max(10, min(1000, 2_500_000_000 // elements))
-    times = {"copy_ms": [], "kernel_ms": [], "torch_ms": []}
-    for _ in range(rounds):
-        times["copy_ms"].append(by_events(cupy, Copy(cupy, elements).step, repeats))
-        times["kernel_ms"].append(by_events(cupy, Kernel(cupy, elements).step, repeats))
-        cupy.get_default_memory_pool().free_all_blocks()
-        if torch is not None:
-            times["torch_ms"].append(torch.milliseconds(elements, repeats))
-    result = {"elements": elements, **{name: statistics.median(values) for name, values in times.items() if values}}
-    result["kernel_gb_per_s"] = elements * BYTES / result["kernel_ms"] / 1e6
-    result["share_of_copy_bandwidth"] = result["copy_ms"] / result["kernel_ms"]
-    if torch is not None:
-        result["kernel_over_torch"] = result["kernel_ms"] / result["torch_ms"]
-    return result
-
-
-def by_clock(function, repeats):
-    """The milliseconds of one call, MXNet's engine being done with all of them."""
-    for _ in range(3):
-        function()
+def by_clock(step, steps):
+    """The seconds of one step, until MXNet's engine is done with all of them."""
     mx.nd.waitall()
     start = time.perf_counter()
-    for _ in range(repeats):
-        function()
+    for _ in range(steps):
+        step()
     mx.nd.waitall()
-    return (time.perf_counter() - start) / repeats * 1e3
+    return (time.perf_counter() - start) / steps
 
 
 def engine_steps(sizes):
     """Two functions that make a step with MXNet on arrays of these sizes: all together, and one after another."""
-    random = np.random.Generator(np.random.PCG64(0))
-    weights, grads = ([mx.nd.array(random.standard_normal(n, dtype=np.float32), mx.gpu(0)) for n in sizes]
+    random = np.random.RandomState(0)
+    weights, grads = ([mx.nd.array(np.resize(random.standard_normal(min(n, BLOCK)), n), mx.gpu(0)) for n in sizes]
                       for _ in range(2))
     optimizer = namsg_mx.NAMSG(kernel="cuda")
     states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
@@ -156,45 +129,101 @@ def engine_steps(sizes):
     return together, one_by_one
 
 
-def measure_engine(elements):
-    together, _ = engine_steps([elements])
-    return by_clock(together, max(10, min(1000, 2_500_000_000 // elements)))
+def measure_step(cupy, torch, elements, rounds):
+    """Each contender's seconds per step in each round, on one array of this many elements."""
+    kernel, copy = Kernel(cupy, elements), Copy(cupy, elements)
+    contenders = {COPY: lambda steps: by_events(cupy, copy.step, steps),
+                  OURS: lambda steps: by_events(cupy, kernel.step, steps)}
+    if mx.context.num_gpus():
+        whole, _ = engine_steps([elements])
+        contenders[ENGINE] = lambda steps: by_clock(whole, steps)
+    workers = [Here(contenders)]
+    if torch:
+        workers.append(Worker(torch, "torch_amsgrad.py", "torch", elements, {}))
+    return take_turns(workers, rounds, SECONDS_PER_TURN)
 
 
 def measure_grouping(rounds):
+    """Seconds per step of ResNet-20's arrays in each round."""
     together, one_by_one = engine_steps(RESNET20)
-    times = [(by_clock(together, 100), by_clock(one_by_one, 10)) for _ in range(rounds)]
-    one_launch, many_launches = map(statistics.median, zip(*times))
-    return {"arrays": len(RESNET20), "elements": sum(RESNET20), "together_ms": one_launch,
-            "one_by_one_ms": many_launches, "one_by_one_over_together": many_launches / one_launch}
+    contenders = {TOGETHER: lambda steps: by_clock(together, steps),
+                  ONE_BY_ONE: lambda steps: by_clock(one_by_one, steps)}
+    return take_turns([Here(contenders)], rounds, SECONDS_PER_TURN)
+
+
+def markdown(report):
+    """A table for each measurement: microseconds, gigabytes per second, and our time as a share of this one's."""
+    lines = [f"Medians (quartiles) of {report['rounds']} rounds; {report['machine']['processor']}.\n"]
+    for measured in report["measurements"]:
+        lines += [f"\n{measured['shapes']}:\n\n", "| | microseconds per step | GB/s | our time as a share of it |\n",
+                  "|---|---|---|---|\n"]
+        for name, timed in measured["contenders"].items():
+            rate = measured["elements"] * BYTES / timed["seconds"][1] / 1e9
+            lines.append(f"| {name} | {1e6 * timed['seconds'][1]:.1f} | {rate:.0f} | "
+                         + "{1:.3f} ({0:.3f} to {2:.3f}) |\n".format(*timed["share"]))
+    return "".join(lines)
+
+
+def draw(report, paths):
+    """Bars by size: the bandwidth that each contender makes of the bytes that a step must move."""
+    from matplotlib.figure import Figure  # here, as the machine that measures may not have it
+    sizes = [m for m in report["measurements"] if OURS in m["contenders"]]
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for m in sizes for name in m["contenders"]))
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        rates = [m["elements"] * BYTES / m["contenders"][name]["seconds"][1] / 1e12 for m in sizes]
+        bars = axes.bar([j + i * width for j in range(len(sizes))], rates, width, label=name)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    axes.set(ylabel="TB/s (36 bytes an element)", title=f"One step on {report['machine']['processor']}")
+    axes.set_xticks([j + 0.4 - width / 2 for j in range(len(sizes))], [m["shapes"] for m in sizes])
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    for path in paths:
+        figure.savefig(path, dpi=130)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch-python", metavar="PYTHON", help="a Python that has PyTorch, to compare with")
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch, to compare with")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="numbers of parameters")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu_step.json"))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--draw", action="store_true", help="measure nothing: make .md, .png and .svg of the .json")
     options = parser.parse_args()
+    path = options.results / "gpu_step.json"
+    if not options.draw:
+        measure(options, path)
+    report = json.loads(path.read_text())
+    path.with_suffix(".md").write_text(markdown(report))
+    draw(report, [path.with_suffix(".png"), path.with_suffix(".svg")])
+    print(markdown(report))
+
+
+def measure(options, path):
+    """Write the report anew after each measurement: what is measured outlasts a machine that is lost."""
     try:
         import cupy
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:   # of CuPy or CUDA, whichever is missing
         sys.exit(f"this needs a GPU and CuPy: {error}")
-    torch = Torch(options.torch_python) if options.torch_python else None
-    has_mxnet = mx.context.num_gpus() > 0
-    report = {"environment": describe("gpu:0", "cuda"), "cupy": cupy.__version__, "torch": torch and torch.version,
-              "rounds": options.rounds, "steps": [], "grouping": None}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    nvrtc = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    report = {"machine": describe("gpu:0", "cuda"), "cupy": cupy.__version__, "nvrtc": nvrtc,
+              "driver": cupy.cuda.runtime.driverGetVersion(), "torch": torch_version(options.torch),
+              "rounds": options.rounds, "measurements": []}
+    options.results.mkdir(parents=True, exist_ok=True)
+
+    def add(shapes, elements, seconds, ours):
+        report["measurements"].append({"shapes": shapes, "elements": elements, "contenders": summary(seconds, ours)})
+        path.write_text(json.dumps(report, indent=1) + "\n")
+        print(f"{shapes}: done", file=sys.stderr, flush=True)
+
     for elements in options.sizes:
-        report["steps"].append(measure_kernel(cupy, torch, elements, options.rounds))
-        if has_mxnet:
-            report["steps"][-1]["mxnet_step_ms"] = measure_engine(elements)
-        print(json.dumps(report["steps"][-1]), flush=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")   # what is measured outlasts a lost machine
-    if has_mxnet:
-        report["grouping"] = measure_grouping(options.rounds)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+        add(f"one array of {elements / 1e6:g} M", elements,
+            measure_step(cupy, options.torch, elements, options.rounds), OURS)
+        cupy.get_default_memory_pool().free_all_blocks()
+    if mx.context.num_gpus():
+        add(f"ResNet-20's {len(RESNET20)} arrays", sum(RESNET20), measure_grouping(options.rounds), TOGETHER)
 
 
 if __name__ == "__main__":

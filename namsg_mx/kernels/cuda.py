@@ -28,7 +28,7 @@ from namsg_mx.kernels.fused import (
 )
 
 THREADS = 256         # of a block
-TILE = 4096           # elements that a block updates: each thread four times four
+TILE = 2048           # elements that a block updates: each thread twice four
 ARGUMENT_BYTES = 4096   # of a kernel: what CUDA allows on every GPU
 SHARED_ARGUMENTS = 3    # places, numbers, nonfinite; all the others are a parameter's arrays
 POINTER_BYTES = 8
