@@ -156,19 +156,22 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
     for name, title, what, command in (
             ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
             ("training_step", "Training step", "network",
-             "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR")):
+             "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR"),
+            ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):
         report = evidence.json("benchmarks", f"{name}.json")
         if report is None:
             continue
-        quartiles = "{1:.2f} ({0:.2f} to {2:.2f})"
-        rows = [[measured[what], f"{measured.get('threads', report.get('threads'))}", name,
+        quartiles = "{1:.3g} ({0:.3g} to {2:.3g})"
+        rows = [[measured[what], f"{measured.get('threads', report.get('threads', ''))}", name,
                  quartiles.format(*(1e3 * seconds for seconds in contender["seconds"])),
                  quartiles.format(*contender["share"])]
                 for measured in report["measurements"] for name, contender in measured["contenders"].items()]
         machine = report["machine"]
+        verdicts = "".join("; {shapes}, {what}: {share:.3f}, wanted at most {at most:.3f}, {0}".format(
+            "holds" if each["holds"] else "does not hold", **each) for each in report.get("verdicts", []))
         blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
-                            f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],
-                            rows))
+                            f"{machine['cores']} cores{verdicts}", command,
+                            [what, "threads", "contender", "ms", "ours / this"], rows))
     return blocks
 
 

@@ -1,5 +1,6 @@
 """README: its commands parse, its links exist, its example runs, and its verdicts are those of the records."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -101,3 +102,13 @@ def test_accuracies_are_those_of_table_a3_and_of_the_records():
     table = table[[f"{LABELS[method]} 0." in BEST_ACCURACY for method in table.index]]
     assert told == {LABELS[method]: f"{row['best_mean']:.4f}" for method, row in table.iterrows()}
     assert f"n = {table['n'].min()} of {table['seeds'].min()} (" in numbers
+
+
+def test_the_gpus_numbers_are_those_of_its_benchmark():
+    report = json.loads((CHECKOUT / "results" / "benchmarks" / "gpu_step.json").read_text())
+    large = next(m for m in report["measurements"] if m["shapes"] == "one array of 350 M")["contenders"]
+    milliseconds = 1e3 * large["namsg, cuda kernel"]["seconds"][1]
+    copy, torch = (large[name]["share"][1] for name in ("copy of as many bytes", "PyTorch Adam, amsgrad, fused"))
+    assert (f"On an {report['machine']['processor']} its bits are the CPU's, and a step of 350 M parameters takes "
+            f"{milliseconds:.2f} ms: {copy:.2f} of a copy of as many bytes, {torch:.2f} of PyTorch's") in README
+    assert all(each["holds"] for each in report["verdicts"])
