@@ -1,6 +1,7 @@
 """What MXNet's library does with a CUDA kernel, without MXNet's CUDA build: on the CPU, or on a GPU through CuPy.
 
-They stand in for the C functions under `mxnet.rtc`, so that its Python half is MXNet's own. Arrays lie on the CPU in either case; that is where they are updated.
+They stand in for the C functions under `mxnet.rtc`, so that its Python half is MXNet's own. Arrays lie on the CPU in
+either case; that is where they are updated.
 """
 
 import ctypes
