@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py")
 
 THEORY = ["scipy>=1.5"]
 EXPERIMENTS = [*THEORY, "gluoncv>=0.10.5", "matplotlib>=3.7", "numpy>=1.20", "pandas>=1.3", "pillow>=8", "PyYAML>=6",
-               "filelock>=3.12", "tqdm>=4.60", "plotly>=5", "Jinja2>=3"]   # pandas writes LaTeX by Jinja2
+               "filelock>=3.12", "pooch>=1.6", "tqdm>=4.60", "plotly>=5", "Jinja2>=3"]   # pandas writes LaTeX by Jinja2
 CLUSTER = ["distributed>=2022.2"]
 TENSORBOARD = ["tensorboardX>=2.5"]
 

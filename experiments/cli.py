@@ -136,6 +136,18 @@ def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: a
     return _fail(1, f"{failed} of {len(chosen)} runs failed") if failed else 0
 
 
+def get_data(options: argparse.Namespace) -> int:
+    """Download what is missing of the data sets, and read all of it."""
+    from experiments import data  # which imports NumPy
+
+    folder = data.find_folder(options.data)
+    for name in data.FILES:
+        data.download_missing(name, folder / name)
+        train, test = data.load({"name": name}, str(folder))
+        print(f"{folder / name}: {len(train.labels)} training and {len(test.labels)} test images, the official ones")
+    return 0
+
+
 def show_list(options: argparse.Namespace) -> int:
     """Print experiments and methods with their sources."""
     for path in _configs():
@@ -363,6 +375,10 @@ def _parser() -> argparse.ArgumentParser:
     add_training(searching)
     searching.add_argument("--at", nargs="+", type=_coordinate, default=[], metavar="NAME=VALUE",
                            help="only these points (learning_rate=0.001), and no selection")
+
+    getting = add("data", get_data, "download MNIST and CIFAR-10, and check them")
+    getting.add_argument("--data", metavar="DIR",
+                         help="folder of the data sets (default: NAMSG_DATA, else MXNet's own)")
 
     add("list", show_list, "show experiments, methods and their sources")
 

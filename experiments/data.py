@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
-
+import gzip
 import hashlib
 import os
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
 import numpy as np
-from filelock import FileLock
-from mxnet.gluon.data import vision
 
-from experiments import rendered_digits
+from experiments import download, rendered_digits
 from experiments.errors import UsageError
 
-# SHA-1 sums of the official files, as mxnet.gluon.data.vision has them.
-MNIST_FILES = {
-    "train-images-idx3-ubyte.gz": "6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d",
-    "train-labels-idx1-ubyte.gz": "2a80914081dc54586dbdf242f9805a6b8d2a15fc",
-    "t10k-images-idx3-ubyte.gz": "c3a25af1f52dad7f726cce8cacb138654b760d48",
-    "t10k-labels-idx1-ubyte.gz": "763e7fa3757d93b0cdec073cef058b2004252c17",
+# SHA-1 sums by where a file may lie in its data set's folder: as it is published, or unpacked.
+UNZIPPED_MNIST = {
+    "train-images-idx3-ubyte": "c3557c10f29b266e19b3eeee1553c85e0ef4a8ea",
+    "train-labels-idx1-ubyte": "adbf52269f5d842899f287c269e2883e40b4f6e2",
+    "t10k-images-idx3-ubyte": "65e11ec1fd220343092a5070b58418b5c2644e26",
+    "t10k-labels-idx1-ubyte": "a6d52cc628797e845885543326e9f10abb8a6f89",
 }
-CIFAR10_FILES = {
-    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
-    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
-    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
-    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
-    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
-    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+FILES = {
+    "mnist": [{name: sha1, name[:-len(".gz")]: UNZIPPED_MNIST[name[:-len(".gz")]]}
+              for name, sha1 in download.MNIST.items()],
+    "cifar10": [{name: sha1, f"{download.CIFAR10_FOLDER}/{name}": sha1} for name, sha1 in download.CIFAR10.items()],
 }
 
 
@@ -58,9 +52,22 @@ def load(data: Mapping[str, Any], folder: str | None) -> DataSet:
     """
     if data["name"] == "rendered_digits":
         return DataSet(*(_part(*rendered_digits.render(data[part], data["seed"], part)) for part in ("train", "test")))
-    folder = folder or os.environ.get("NAMSG_DATA")
-    read = {"mnist": _mnist, "cifar10": _cifar10}[data["name"]]
-    return read(Path(folder or _mxnet_folder(), data["name"]), download=not folder)
+    place = find_folder(folder) / data["name"]
+    if not (folder or os.environ.get("NAMSG_DATA")):
+        download_missing(data["name"], place)
+    return PARSERS[data["name"]]([_read(place, file) for file in FILES[data["name"]]])
+
+
+def download_missing(name: str, place: Path) -> None:
+    """Have the data set's files in its folder ``place``; nothing is done where all are there. UsageError as `load`."""
+    if not all(_find(place, file) for file in FILES[name]):
+        download.download(name, place)
+
+
+def find_folder(folder: str | None) -> Path:
+    """Where data sets lie: ``folder``, else NAMSG_DATA, else MXNet's own place."""
+    mxnets = Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
+    return Path(folder or os.environ.get("NAMSG_DATA") or mxnets)
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:
@@ -68,13 +75,19 @@ def _part(images: np.ndarray, labels: np.ndarray) -> Part:
     return Part(images.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255), labels)
 
 
-def _mnist(folder: Path, download: bool) -> DataSet:
-    return DataSet(*(_part(images, labels) for images, labels in _read(vision.MNIST, folder, MNIST_FILES, download)))
+def _mnist(contents: list[bytes]) -> DataSet:
+    """The format is of http://yann.lecun.com/exdb/mnist: a header of 16 bytes before images, of 8 before labels."""
+    images, labels = contents[0::2], contents[1::2]
+    return DataSet(*(_part(np.frombuffer(pixels, np.uint8, offset=16), np.frombuffer(digits, np.uint8, offset=8)
+                           .astype(np.int32)) for pixels, digits in zip(images, labels)))
 
 
-def _cifar10(folder: Path, download: bool) -> DataSet:
-    parts = [Part(images.transpose(0, 3, 1, 2).astype(np.float32, order="C"), labels)
-             for images, labels in _read(vision.CIFAR10, folder, CIFAR10_FILES, download)]
+def _cifar10(contents: list[bytes]) -> DataSet:
+    """The format is of https://www.cs.toronto.edu/~kriz/cifar.html: of each image a byte for its label, then pixels."""
+    parts = []
+    for batches in (contents[:-1], contents[-1:]):
+        rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        parts.append(Part(rows[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32), rows[:, 0].astype(np.int32)))
     mean = parts[0].images.mean(axis=0, dtype=np.float64).astype(np.float32)
     for part in parts:
         np.subtract(part.images, mean, out=part.images)
@@ -82,43 +95,26 @@ def _cifar10(folder: Path, download: bool) -> DataSet:
     return DataSet(*parts)
 
 
-def _read(data_set: type, folder: Path, files: Mapping[str, str], download: bool) -> list:
-    """Images, uint8 of shape (n, height, width, channels), and labels of both parts of a data set of MXNet's."""
-    _check_files(folder, files, download)
-    if not all((folder / name).exists() for name in files):
-        _download(data_set, folder, len(files))
-    parts = [data_set(root=str(folder), train=train)[:] for train in (True, False)]
-    return [(images.asnumpy(), labels) for images, labels in parts]
+PARSERS = {"mnist": _mnist, "cifar10": _cifar10}
 
 
-def _check_files(folder: Path, sums: Mapping[str, str], download: bool) -> None:
-    for name, expected in sums.items():
-        path = folder / name
-        try:
-            found = hashlib.sha1(path.read_bytes()).hexdigest()
-        except FileNotFoundError:
-            if download:
-                continue
-            raise UsageError(f"{path}: not found; put the official file there, or leave out --data and NAMSG_DATA "
-                             "to have it downloaded") from None
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
-        if found != expected:
-            remedy = "delete it to have it downloaded again" if download else "replace it by the official file"
-            raise UsageError(f"{path}: damaged (its SHA-1 is {found}, not {expected}); {remedy}")
+def _find(folder: Path, file: Mapping[str, str]) -> str | None:
+    """Where a file lies in the folder; None if it does not."""
+    return next((name for name in file if (folder / name).exists()), None)
 
 
-def _download(data_set: type, folder: Path, count: int) -> None:
+def _read(folder: Path, file: Mapping[str, str]) -> bytes:
+    """What the official file holds, unpacked."""
+    name = _find(folder, file)
+    if name is None:
+        raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or have it downloaded: "
+                         f"python -m experiments data --data {folder.parent}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(folder / ".lock")):   # one process downloads, the others wait for its files
-            data_set(root=str(folder), train=True)
-            data_set(root=str(folder), train=False)
-    except Exception as error:   # whatever network and disk can raise
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{folder}: {data_set.__name__} could not be downloaded ({reason}); put its {count} files "
-                         "there, or give their place by --data") from error
-
-
-def _mxnet_folder() -> Path:
-    return Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{folder / name}: {error.strerror}") from error
+    found = hashlib.sha1(content).hexdigest()
+    if found != file[name]:
+        raise UsageError(f"{folder / name}: damaged (its SHA-1 is {found}, not {file[name]}); replace it by the "
+                         "official file, or delete it to have it downloaded again")
+    return gzip.decompress(content) if name.endswith(".gz") else content

@@ -1,13 +1,17 @@
 """The data sets: real MNIST as its files say, files that are missing or damaged, and the rendered digits."""
 
+import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+
+import gzip
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mxnet.gluon.data import vision
 from tiny_experiment import REAL_DATA
 
-from experiments import data, rendered_digits
+from experiments import data, download, rendered_digits
 from experiments.errors import UsageError
 
 DIGITS = {"name": "rendered_digits", "train": 500, "test": 100, "seed": 0}
@@ -26,12 +30,41 @@ def test_real_mnist():
 
 
 @REAL_DATA
-@pytest.mark.parametrize("name", data.MNIST_FILES)
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_the_arrays_are_those_that_mxnet_reads(name):
+    part = data.load({"name": name}, None).test
+    root = str(Path(os.environ["NAMSG_DATA"], name))
+    images, labels = {"mnist": vision.MNIST, "cifar10": vision.CIFAR10}[name](root=root, train=False)[:]
+    np.testing.assert_array_equal(part.labels, labels)
+    pixels = images.asnumpy().transpose(0, 3, 1, 2).astype(np.float32)
+    if name == "cifar10":
+        train, _ = vision.CIFAR10(root=root, train=True)[:]
+        pixels -= train.asnumpy().mean(axis=0, dtype=np.float64).astype(np.float32).transpose(2, 0, 1)
+    np.testing.assert_array_equal(part.images, pixels / np.float32(255))
+
+
+@REAL_DATA
+def test_unpacked_files_are_found_too(tmp_path):
+    """CIFAR-10 as its authors' archive unpacks it, MNIST without gzip."""
+    official = Path(os.environ["NAMSG_DATA"])
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "cifar-10-batches-bin").symlink_to((official / "cifar10").resolve())
+    (tmp_path / "mnist").mkdir()
+    for name in download.MNIST:
+        (tmp_path / "mnist" / name[:-3]).write_bytes(gzip.decompress((official / "mnist" / name).read_bytes()))
+    for name in data.FILES:
+        unpacked, packed = data.load({"name": name}, str(tmp_path)), data.load({"name": name}, None)
+        np.testing.assert_array_equal(unpacked.test.images, packed.test.images)
+        np.testing.assert_array_equal(unpacked.train.labels, packed.train.labels)
+
+
+@REAL_DATA
+@pytest.mark.parametrize("name", download.MNIST)
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name):
     """One byte of one file is changed; the others are the official ones."""
     folder = tmp_path / "mnist"
     folder.mkdir()
-    for other in data.MNIST_FILES:
+    for other in download.MNIST:
         (folder / other).symlink_to(Path(os.environ["NAMSG_DATA"], "mnist", other).resolve())
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -42,7 +75,8 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name):
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: not found; put the official file there, or"):
+    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: not found; put the official file there, or .*"
+                                         f"python -m experiments data --data {tmp_path}"):
         data.load({"name": "mnist"}, str(tmp_path))
 
 
