@@ -118,6 +118,6 @@ def _reason(error: Exception) -> str:
     """An error in one line without what the line says already."""
     if isinstance(error, ValueError) and "hash" in str(error):
         return "not the official file"
-    inner = getattr(error.args[0], "reason", None) if error.args else None   # of urllib3, inside of an error of requests
+    inner = getattr(error.args[0], "reason", None) if error.args else None   # urllib3's, inside of one of requests
     text = " ".join(str(inner or error).split())
     return (text.rpartition(": ")[2] if inner else text) or type(error).__name__
