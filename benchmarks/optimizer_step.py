@@ -64,20 +64,24 @@ def markdown(report):
 
 
 def draw(report, paths):
-    """Bars: each contender's time as a multiple of our CPU kernel's."""
+    """Bars: our CPU kernel's time as a share of each contender's, with quartiles, on the most threads."""
     from matplotlib.figure import Figure
     columns = [m for m in report["measurements"] if m["threads"] == max(n["threads"] for n in report["measurements"])]
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
-    names = list(columns[0]["contenders"])
+    names = [name for name in columns[0]["contenders"] if name != OURS]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
-        ratios = [1 / m["contenders"][name]["share"][1] for m in columns]
-        axes.bar([j + i * width for j in range(len(columns))], ratios, width, label=name)
+        low, share, high = zip(*(m["contenders"][name]["share"] for m in columns))
+        errors = [[b - a for a, b in zip(low, share)], [b - a for a, b in zip(share, high)]]
+        axes.bar([j + i * width for j in range(len(columns))], share, width, yerr=errors, error_kw={"linewidth": 0.8},
+                 label=name.replace("streaming bound", "its memory traffic alone"))
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(yscale="log", ylabel="time per step / our CPU kernel's", title=f"{columns[0]['threads']} threads")
+    axes.set(yscale="log", ylabel="our CPU kernel's time / this one's", title=f"Below 1 ours is faster; "
+             f"{columns[0]['threads']} threads, medians and quartiles of {report['rounds']} rounds")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks([j + 0.4 - width / 2 for j in range(len(columns))], [m["shapes"] for m in columns])
-    figure.legend(loc="outside right upper", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     for path in paths:
         figure.savefig(path, dpi=130)
 
@@ -89,7 +93,20 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--shapes", nargs="+", choices=SHAPE_SETS, default=SHAPE_SETS)
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--draw", action="store_true", help="measure nothing: make .md, .png and .svg of the .json")
     options = parser.parse_args()
+    path = options.results / "optimizer_step.json"
+    if not options.draw:
+        options.results.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(measure_all(options), indent=1) + "\n")
+    report = json.loads(path.read_text())
+    path.with_suffix(".md").write_text(markdown(report))
+    draw(report, [path.with_suffix(".png"), path.with_suffix(".svg")])
+    print(markdown(report))
+
+
+def measure_all(options):
+    """The report: each set of shapes on each number of threads."""
     report = {"machine": machine(), "torch": torch_version(options.torch), "rounds": options.rounds,
               "measurements": []}
     for name in options.shapes:
@@ -99,11 +116,7 @@ def main():
             report["measurements"].append({
                 "shapes": name, "threads": threads, "arrays": len(shapes), "contenders": summary(seconds, OURS)})
             print(f"{name}, {threads} threads: done", file=sys.stderr)
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "optimizer_step.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.results / "optimizer_step.md").write_text(markdown(report))
-    draw(report, [options.results / f"optimizer_step.{kind}" for kind in ("png", "svg")])
-    print(markdown(report))
+    return report
 
 
 if __name__ == "__main__":

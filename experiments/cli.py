@@ -182,14 +182,14 @@ def figure(options: argparse.Namespace) -> int:
         _print_paths(draw(folder))
         return 0
     if options.figure in figures.PAPER:
-        rows = [_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods)
-                for experiment, methods in figures.PAPER[options.figure]]
+        rows = [figures.Row(_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods), part)
+                for experiment, methods, part in figures.PAPER[options.figure]]
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
     elif _is_config(options.figure):
         experiment = _load(options.figure, options)
-        paths = figures.draw([_collect(experiment, options)], _name(experiment, options), folder)
+        paths = figures.draw([figures.Row(_collect(experiment, options))], _name(experiment, options), folder)
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
                          f"1, {', '.join(figures.PAPER)}, sensitivity, theory")

@@ -53,12 +53,13 @@ class Results(NamedTuple):
 
         The band ends where the runs do: of skewed values, it would reach below losses of 0 and above accuracies of 1.
         """
-        by_epoch = self.epochs[self.epochs["method"] == method].groupby("epoch")[column]
-        mean, std = by_epoch.mean(), by_epoch.std()
-        width = std.fillna(0)   # no deviation of a single run
-        return pd.DataFrame({"mean": mean, "std": std, "n": by_epoch.count(),
-                             "low": (mean - width).clip(lower=by_epoch.min()),
-                             "high": (mean + width).clip(upper=by_epoch.max())})
+        return _curve(self.epochs[self.epochs["method"] == method], column)
+
+    def curve_over(self, other: str, method: str, column: str) -> pd.DataFrame:
+        """As `curve`, of a method's values as shares of those that another method has with the same seed."""
+        one, base = (self.epochs[self.epochs["method"] == name].set_index(["seed", "epoch"])[column]
+                     for name in (method, other))
+        return _curve((one / base).dropna().reset_index(), column)
 
     def count(self, method: str) -> dict[str, int]:
         """How many of a method's runs have each status."""
@@ -69,6 +70,15 @@ class Results(NamedTuple):
         """The runs of these methods."""
         return self._replace(runs=self.runs[self.runs["method"].isin(methods)],
                              epochs=self.epochs[self.epochs["method"].isin(methods)])
+
+
+def _curve(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    by_epoch = rows.groupby("epoch")[column]
+    mean, std = by_epoch.mean(), by_epoch.std()
+    width = std.fillna(0)   # no deviation of a single run
+    return pd.DataFrame({"mean": mean, "std": std, "n": by_epoch.count(),
+                         "low": (mean - width).clip(lower=by_epoch.min()),
+                         "high": (mean + width).clip(upper=by_epoch.max())})
 
 
 def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,

@@ -29,7 +29,8 @@ from namsg_mx.theory.regret import (
 BETA, BETA2 = 0.9, 0.99
 # Figure 1's panels, and for each the noise levels at which the sign or the order of its curves changes.
 PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
-DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}
+DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}   # a colour means an observation distance throughout
+WIDTHS = {0.0: 3.2, 0.9: 1.9, 3.0: 0.9}   # of their lines, as some lie on each other
 NOISE = np.geomspace(0.1, 1000, 17)   # to where noise alone drives (11) apart, along all of these directions
 # What of growth is drawn, by alpha * lambda: about the sign's changes.
 GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.025)}
@@ -49,20 +50,25 @@ def draw_gain(folder: Path) -> list[Path]:
         panels = figure.subplot_mosaic([["a", "a", "b", "b", "c", "c"], ["d", "d", "e", "e", "e", "e"]])
         eta = np.linspace(0, 5, 201)
         for name, (tau, levels) in zip("abcd", PANELS.items()):
-            for noise in levels:
-                panels[name].plot(eta, max_gain_expectation(tau, BETA, eta, noise), label=f"σ/|λ| = {noise:g}")
-            panels[name].set(title=f"({name}) αλ = {_number(tau)}", xlabel="η", ylabel="Ψ")
-            panels[name].legend(fontsize=8.5)
+            for noise, grey, style in zip(levels, ("#000000", "#555555", "#888888", "#AAAAAA"), ("-", "--", "-.", ":")):
+                panels[name].plot(eta, max_gain_expectation(tau, BETA, eta, noise), style, color=grey,
+                                  linewidth=1.8, label=f"σ/|λ| = {noise:g}")
+            low, high = panels[name].get_ylim()
+            panels[name].set(title=f"({name}) αλ = {_number(tau)}", xlabel="observation distance η", ylabel="Ψ",
+                             ylim=(low, high + 0.35 * (high - low)))   # room for the legend
+            panels[name].legend(fontsize=8.5, ncols=2, loc="upper center")
         tau = np.geomspace(1e-4, 4, 400)
         for eta, colour in {**DISTANCES, 5.0: "#009E73"}.items():
             for noise, style in ((0.1, "-"), (1, "--")):
                 panels["e"].plot(tau, max_gain_expectation(tau, BETA, eta, noise), style, color=colour,
                                  label=f"η = {eta:g}, σ/|λ| = {noise:g}")
-        panels["e"].set(title="(e) overview", xlabel="αλ", ylabel="Ψ", xscale="log", ylim=(-0.75, 0.35))
-        panels["e"].legend(fontsize=8.5, ncol=2)
+        panels["e"].set(title="(e) against the curvature", xlabel="αλ", ylabel="Ψ", xscale="log", ylim=(-0.75, 0.35))
+        panels["e"].legend(fontsize=8.5, ncols=2, loc="lower left")
         for panel in panels.values():
-            panel.axhline(0, color="#888888", linewidth=0.8)
-        figure.suptitle(f"Max gain expectation for each iteration, β = {BETA:g}")
+            panel.axhline(0, color="#B22222", linewidth=0.8)
+        panels["e"].annotate("below 0: converges", (1.3e-4, -0.03), color="#B22222", va="top", fontsize=9)
+        figure.suptitle(f"Max gain expectation Ψ of an iteration, β = {BETA:g}: below 0 (red) it converges",
+                        x=0.01, ha="left", fontweight="bold")
         return save(figure, "figure1", folder)
 
 
@@ -148,41 +154,45 @@ def _draw_rates(panel) -> None:
         measured = tau[::20]
         panel.plot(measured, measured_rate(measured, BETA, eta), "o", color=colour, markersize=4, fillstyle="none")
         panel.axvline(limit, color=colour, linewidth=0.8, linestyle=":")
-    panel.set(title="no noise: max |ξ|; ○ namsg", xlabel="αλ", ylabel="factor per update",
-              xscale="log", ylim=(0.3, 1.2))
-    panel.legend(fontsize=8.5)
+    panel.plot([], [], "o", color="#666666", markersize=4, fillstyle="none", label="the optimizer itself")
+    panel.plot([], [], ":", color="#666666", linewidth=0.8, label="end of convergence")
+    panel.set(title="Without noise: max |ξ|, factor of an update", xlabel="αλ", xscale="log", ylim=(0.3, 1.45))
+    panel.legend(fontsize=8.5, ncols=2, loc="upper left")
 
 
 def _draw_growth(panel, tau: float, limits: tuple[float, float], growth: list[dict]) -> None:
     smooth = np.geomspace(NOISE[0], NOISE[-1], 200)
     for eta, colour in DISTANCES.items():
         rows = [row for row in growth if (row["tau"], row["eta"]) == (tau, eta)]
-        panel.plot(smooth, max_gain_expectation(tau, BETA, eta, smooth), color=colour, label=f"η = {eta:g}")
+        panel.plot(smooth, max_gain_expectation(tau, BETA, eta, smooth), color=colour, linewidth=WIDTHS[eta],
+                   label=f"Ψ, η = {eta:g}")
         panel.errorbar(NOISE, [row["growth"] for row in rows], [2 * row["standard_error"] for row in rows], fmt="o",
                        color=colour, markersize=4, fillstyle="none")
+    panel.plot([], [], "o", color="#666666", markersize=4, fillstyle="none", label="growth of (11), simulated")
     panel.axhline(0, color="#888888", linewidth=0.8)
-    panel.set(title=f"αλ = {_number(tau)}: Ψ; ○ growth of (11)", xlabel="σ/|λ|", ylabel="per update",
-              xscale="log", ylim=limits)
-    panel.legend(fontsize=8.5, loc="upper left")
+    low, high = limits
+    panel.set(title=f"With noise, αλ = {_number(tau)}: rate per update", xlabel="noise σ/|λ|", xscale="log",
+              ylim=(low, high + 0.35 * (high - low)))
+    panel.legend(fontsize=8.5, loc="upper left", ncols=2, framealpha=1)
 
 
 def _draw_regret(panel, problem: str, regrets: list[dict]) -> None:
     for method in ("amsgrad", "namsg"):
         rows = [row for row in regrets if row["method"] == method]
-        for column, style, label in (("regret", "-", "R_T"), ("bound", "--", "bound")):
+        for column, style, label in (("regret", "-", "regret"), ("bound", "--", "bound")):
             panel.plot([row["T"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
                        label=f"{METHODS[method]}, {label}")
-    panel.set(title=problem, xlabel="T", ylabel="regret", xscale="log", yscale="log")
+    panel.set(title=f"Regret: {problem}", xlabel="rounds T", xscale="log", yscale="log")
     panel.legend(fontsize=8.5)
 
 
 def _draw_coefficients(panel) -> None:
     beta1 = np.linspace(0, 0.99, 200)
     coefficients = zip(namsg_coefficients(beta1, BETA2), amsgrad_coefficients(beta1, BETA2))
-    for name, (namsg, amsgrad), colour in zip(("1st", "2nd", "3rd"), coefficients, DISTANCES.values()):
-        panel.plot(beta1, namsg / amsgrad, color=colour, label=f"{name} term")
+    for name, (namsg, amsgrad), style in zip(("1st", "2nd", "3rd"), coefficients, ("-", "--", "-.")):
+        panel.plot(beta1, namsg / amsgrad, style, color="#444444", label=f"{name} term")
     panel.axhline(1, color="#888888", linewidth=0.8)
-    panel.set(title="coefficients, NAMSG's over AMSGRAD's", xlabel="β1", ylabel="ratio", ylim=(0, 1.1))
+    panel.set(title="Bounds' terms, NAMSG's / AMSGRAD's", xlabel="β1", ylim=(0, 1.1))
     panel.legend(fontsize=8.5)
 
 
@@ -192,8 +202,8 @@ def _draw_counterexamples(panel, played: list[dict]) -> None:
         for column, style in (("deterministic", "-"), ("stochastic", "--")):
             panel.plot([row["t"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
                        label=label if style == "-" else None)
-    panel.set(title="Reddi et al.; dashed: stochastic, mean", xlabel="t",
-              ylabel="x (the best is −1)")
+    panel.plot([], [], "--", color="#666666", label="stochastic, mean")
+    panel.set(title="Reddi et al.: x, best at −1", xlabel="rounds t")
     panel.legend(fontsize=8.5)
 
 

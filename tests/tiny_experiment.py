@@ -46,17 +46,21 @@ def write_config(folder, text=CONFIG, name="tiny"):
     return path
 
 
-def record(results, run, losses, epochs, status="done", distributed=None):
-    """The records of a run with these train losses, as training leaves it: complete after so many epochs."""
+def record(results, run, losses, epochs, status="done", distributed=None, learning_rates=None):
+    """The records of a run with these train losses, as training leaves it: complete after so many epochs.
+
+    ``learning_rates`` are the epochs' step sizes; None: the same in all.
+    """
+    learning_rates = learning_rates or [0.5] * len(losses)
     folder = RunRecord(results / run.folder)
     with folder.lock():
         folder.begin(run.record(Options(results, epochs, None, "cpu", 1, None, distributed)))
         folder.add_environment(1, {"commit": "0123456789ab", "dirty": False, "versions": {"python": "3"},
                                    "system": "a system", "processor": "a processor", "cores": 2, "threads": 1,
                                    "kernel": "cpu"})
-        for epoch, loss in enumerate(losses, start=1):
+        for epoch, (loss, learning_rate) in enumerate(zip(losses, learning_rates), start=1):
             row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": 235 * epoch, "train_loss": loss,
-                   "test_loss": 1.5}
+                   "test_loss": 1.5, "learning_rate": learning_rate}
             folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
         if len(losses) == epochs or status == "diverged":
             folder.finish(len(losses), status)
