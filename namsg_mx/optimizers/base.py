@@ -1,6 +1,6 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
-from collections import Counter
+from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -71,19 +71,21 @@ def in_precision(values, dtype):
 class Binding(NamedTuple):
     """The arrays of an update on one device: their form for a kernel, that kernel's name, and their count.
 
-    ``count`` is of their non-finite gradients, in all updates of which ``indices[0]`` is the first.
+    ``count`` is what their non-finite gradients are added to, and ``replica_count`` where another device has counted
+    them already.
     """
 
     indices: list
     arrays: object
     kernel: str
     count: NDArray
+    replica_count: NDArray
 
 
 class Call(NamedTuple):
     """What an update was given, and its `Binding` for each device: more than one in model parallelism alone.
 
-    ``num_update`` is MXNet's count at the latest update that was given this.
+    ``num_update`` is the optimizer's at the latest update that was given this.
     """
 
     num_update: int
@@ -139,6 +141,7 @@ class ElementwiseOptimizer(Optimizer):
 
     STATE = ()
     DEFAULT_LEARNING_RATE = 0.001
+    _scheduled_rates = {}   # by num_update: the latest two that lr_scheduler was asked for
 
     def __init__(self, learning_rate, beta1, *, bounds=None, decoupled_wd=False, lazy_update=False,
                  nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0, clip_gradient=None, **kwargs):
@@ -169,7 +172,7 @@ class ElementwiseOptimizer(Optimizer):
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # LastUpdate without its count
         self._bound = {}                   # by kernel, context and first index: the latest Call, the latest used last
-        self._nonfinite_counts = {}        # by context and first index: a Binding's count
+        self._nonfinite_counts = {}        # by context: a Binding's count and replica_count
         self._nonfinite_before_loading = 0
         self._loaded_update_counts = {}    # by parameter index
 
@@ -199,9 +202,12 @@ class ElementwiseOptimizer(Optimizer):
         """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for no dense one."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
-        self._update_count(index)
-        for binding in self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state):
-            self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
+        self._follow_move(index[0], state[0])
+        with self._counting(index):
+            for binding in self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state):
+                if self._is_replica(binding.indices[0]):
+                    binding = binding._replace(count=binding.replica_count)
+                self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
 
     update_multi_precision = update
 
@@ -242,26 +248,87 @@ class ElementwiseOptimizer(Optimizer):
     def _bind_on_device(self, kernel, context, indices, weights, grads, states):
         kernel = kernels.choose(kernel, context, weights[0].dtype)
         arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
-        place = (context, indices[0])
-        if place not in self._nonfinite_counts:
-            self._nonfinite_counts[place] = zeros((1,), cpu(), np.int64).as_in_context(context)
-        return Binding(indices, arrays, kernel, self._nonfinite_counts[place])
+        if context not in self._nonfinite_counts:
+            self._nonfinite_counts[context] = [zeros((1,), cpu(), np.int64).as_in_context(context) for _ in range(2)]
+        return Binding(indices, arrays, kernel, *self._nonfinite_counts[context])
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
         return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
                                self.decoupled_wd, self.bounds, self.nonfinite == "skip", divisor_limits)
 
+    @property
+    def learning_rate(self):
+        """The step size of the latest update, before ``lr_mult``, or, before the first, of that."""
+        if self.lr_scheduler is None:
+            return self.lr
+        # MXNet's schedulers keep state and cannot go back, and where replicas take turns num_update does.
+        rates, asked = self._scheduled_rates, self.num_update
+        if asked in rates and asked < max(rates):
+            return rates[asked]
+        rates = {**rates, asked: self.lr_scheduler(asked)}
+        self._scheduled_rates = {number: rate for number, rate in rates.items() if number >= asked - 1}
+        return rates[asked]
+
+    def _get_lrs(self, indices):
+        rate = self.learning_rate
+        return [rate * self._lr_mult_of(index) for index in indices]
+
+    def _lr_mult_of(self, index):
+        if index in self.param_dict:
+            return self.param_dict[index].lr_mult
+        return self.lr_mult.get(index, self.lr_mult.get(self.idx2name.get(index), 1.0))
+
     def _set_current_context(self, device_id):
-        # MXNet counts updates by device, and would begin again at 0 on one that the states were not saved on.
+        # MXNet counts updates by device, and would begin again at 0 on one that the states were not saved on. Its
+        # num_update is of all devices: a replica on the second would see the first one's, one too many in a schedule.
+        left = self._index_update_count
         self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
         super()._set_current_context(device_id)
+        if self._index_update_count is not left:
+            self.num_update = self._most_updates(self._index_update_count)
+
+    def _most_updates(self, counts):
+        return max(counts.values(), default=self.begin_num_update)
+
+    def _follow_move(self, index, state):
+        """Take the counts along with a parameter that has moved here from another device, as its state tells."""
+        counts = self._index_update_count
+        if index in counts or len(self._all_index_update_counts) < 2:
+            return
+        for (_, context, _), call in self._bound.items():
+            if any(each is state for each in call.objects):
+                before = self._all_index_update_counts.get(context.device_id, {})
+                counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
+                self.num_update = self._most_updates(counts)
+                return
+
+    @contextmanager
+    def _counting(self, indices):
+        """Count an update of these parameters, unless it raises an error."""
+        counts, num_update = self._index_update_count, self.num_update
+        before = {i: counts[i] for i in indices if i in counts}
+        self._update_count(indices)
+        try:
+            yield
+        except Exception:
+            for i in indices:
+                counts.pop(i, None)
+            counts.update(before)
+            self.num_update = num_update
+            raise
+
+    def _is_replica(self, index):
+        """Whether the gradient of this update is one that another device has counted: replicas see the same one."""
+        name = self.idx2name.get(index)
+        if name is not None and self.idx2name.get(index - 1) == name:   # Module gives replicas successive indices
+            return True
+        here = self._index_update_count
+        return any(counts is not here and counts.get(index, 0) >= here[index]
+                   for counts in self._all_index_update_counts.values())
 
     def _count_nonfinite(self):
-        # Replicas of a parameter on several devices see the same gradients: the largest count is that of them all.
-        counts = Counter()
-        for (_, index), count in self._nonfinite_counts.items():
-            counts[index] = max(counts[index], int(count.asscalar()))
-        return self._nonfinite_before_loading + sum(counts.values())
+        counted = (count for count, _ in self._nonfinite_counts.values())
+        return self._nonfinite_before_loading + sum(int(count.asscalar()) for count in counted)
 
     def __getstate__(self):
         # A kvstore server unpickles this while MXNet is being imported: no NDArray may be in it, and no library.
@@ -270,7 +337,8 @@ class ElementwiseOptimizer(Optimizer):
             counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
         return dict(super().__getstate__(), _bound={}, _nonfinite_counts={},
                     _nonfinite_before_loading=self._count_nonfinite(), _loaded_update_counts=counts,
-                    _index_update_count=dict(counts), _all_index_update_counts={})
+                    _index_update_count=dict(counts), _all_index_update_counts={},
+                    num_update=self._most_updates(counts))
 
 
 def _objects(weights, grads, states):

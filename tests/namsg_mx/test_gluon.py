@@ -202,6 +202,37 @@ def test_several_contexts_train_as_one(update_on_kvstore):
     assert last.kernel == kernels.choose("auto", mx.cpu(), np.float32)
 
 
+SCHEDULES = {
+    "learning_rate": lambda: {"learning_rate": StepDecay(0.1, at=(2,))},
+    "lr_scheduler": lambda: {"lr_scheduler": mx.lr_scheduler.FactorScheduler(1, 0.5, base_lr=0.1)},   # keeps state
+    "beta1 and eta": lambda: {"beta1": namsg_mx.ExponentialDecay(0.9, 0.8), "eta": ObservationDistance(4)},
+    "switch_to_sgd": lambda: {"switch_to_sgd": 3},
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("stale", [("w0", 0), ("w0", 2), ("w1", 1)], ids=str)
+def test_replicas_of_several_precisions_stay_equal_when_a_parameter_is_skipped(schedule, stale):
+    """They follow a single device to the bit: MXNet hands over each precision by itself, and counts by device."""
+    def trained(contexts):
+        parameters = [gluon.Parameter(name, shape=(2,), dtype=dtype)
+                      for name, dtype in (("w0", "float32"), ("w1", "float16"), ("w2", "float64"))]
+        for parameter in parameters:
+            parameter.initialize("one", ctx=contexts)
+        trainer = gluon.Trainer(parameters, "namsg", dict(schedule(), multi_precision=True), kvstore=None)
+        for k in range(6):
+            for context in contexts:
+                with autograd.record():
+                    loss = sum(p.data(context).astype("float32").sum() for p in parameters if (p.name, k) != stale)
+                loss.backward()
+            trainer.step(1, ignore_stale_grad=True)
+        return [[parameter.data(context).asnumpy() for parameter in parameters] for context in contexts]
+
+    alone, = trained([mx.cpu(0)])
+    for replica in trained([mx.cpu(0), mx.cpu(1), mx.cpu(2)]):
+        assert_equal_bits(replica, alone)
+
+
 @CPU_KERNEL
 def test_weights_that_a_kvstore_keeps_in_pinned_memory_take_the_cpu_kernel():
     weight = mx.nd.ones((2, 3), mx.cpu_pinned(0))
@@ -353,6 +384,43 @@ def test_module_fit():
     iterator = mx.io.NDArrayIter(x, y, batch_size=32)
     module.fit(iterator, num_epoch=15, optimizer="namsg", optimizer_params=(("learning_rate", 0.05), ("wd", 1e-4)))
     assert module.score(iterator, "acc")[0][1] > 0.97
+
+
+@pytest.mark.parametrize("update_on_kvstore", ["0", "1"])
+def test_module_counts_a_gradient_that_is_not_finite_once_on_several_contexts(monkeypatch, update_on_kvstore):
+    """It gives the replicas of a parameter an index each."""
+    monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", update_on_kvstore)
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, no_bias=True, name="fc")
+    module = mx.mod.Module(mx.sym.LinearRegressionOutput(net, name="regression"), label_names=["regression_label"],
+                           context=[mx.cpu(0), mx.cpu(1)])
+    x = np.ones((8, 3), np.float32)
+    x[0, 0] = np.inf   # and the whole gradient is NaN
+    module.fit(mx.io.NDArrayIter(x, np.ones((8, 2)), batch_size=8, label_name="regression_label"), num_epoch=2,
+               optimizer="namsg", optimizer_params={"nonfinite": "skip"}, eval_metric="mse")
+    assert module._optimizer.last_update().nonfinite == 2 * 6
+
+
+def test_parameters_that_move_take_their_counts_along():
+    """MXNet counts by device. A schedule goes on, and gradients that are not finite add up."""
+    def trained(moves):
+        parameters = [gluon.Parameter(f"w{i}", shape=(2,)) for i in range(2)]
+        for parameter in parameters:
+            parameter.initialize("one", ctx=mx.cpu(0))
+        trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": StepDecay(0.1, at=(2, 4)), "nonfinite": "skip"})
+        for k in range(6):
+            if k in moves:
+                for parameter in parameters:
+                    parameter.reset_ctx(mx.cpu(moves[k]))
+            with autograd.record():
+                loss = sum((p.data() * mx.nd.array([1, np.inf], p.list_ctx()[0])).sum() for p in parameters)
+            loss.backward()
+            trainer.step(1)
+        last = trainer.optimizer.last_update()
+        assert (last.k, last.nonfinite) == (5, 12)
+        return [parameter.data().asnumpy() for parameter in parameters]
+
+    for moves in ({3: 1}, {1: 1}, {2: 1, 4: 2}):
+        assert_equal_bits(trained(moves), trained({}))
 
 
 def test_layers_on_several_devices():

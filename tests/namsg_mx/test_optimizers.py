@@ -286,6 +286,57 @@ def test_namsb_refuses_an_update_without_a_step_size():
     weight = array([1.0])
     with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \(0, inf\)"):
         optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+    assert optimizer.num_update == 0
+
+
+class Stumbling:
+    """A schedule that raises an error once, at k = 1."""
+
+    def __init__(self, value):
+        self.value, self.raises = value, True
+
+    def __call__(self, k):
+        if k == 1 and self.raises:
+            self.raises = False
+            raise OSError("no schedule")
+        return self.value
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("spoil", [
+    lambda *arrays: [array(np.ones(3)) if a is arrays[1] else a for a in arrays],
+    lambda *arrays: [array(np.ones(2), np.float64) if a is arrays[1] else a for a in arrays],
+    lambda weight, grad, state: [weight, grad, []],
+], ids=["shape", "dtype", "state"])
+def test_an_update_that_raises_does_not_count(kernel, spoil):
+    """Whoever catches the error goes on as if it had not been."""
+    results = []
+    for spoilt in (False, True):
+        optimizer = namsg_mx.NAMSG(learning_rate=StepDecay(0.1, at=(2, 4)), kernel=kernel, nonfinite="skip")
+        weight, grad = array([1.0, 2.0]), array([0.5, np.inf])
+        state = optimizer.create_state(0, weight)
+        for k in range(5):
+            if spoilt and k in (0, 2):
+                with pytest.raises((TypeError, ValueError)):
+                    optimizer.update([0], *([each] for each in spoil(weight, grad, state)))
+            optimizer.update([0], [weight], [grad], [state])
+        assert optimizer.last_update()[1:] == (4, pytest.approx(0.001), 0.9, 0.9, None, 5)
+        results.append([each.asnumpy() for each in (weight, *state)])
+    assert_equal_bits(*results)
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "beta1", "eta"])
+def test_an_update_whose_schedule_raises_does_not_count(setting):
+    optimizer = namsg_mx.NAMSG(**{setting: Stumbling(0.5)})
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([1.0]), state)
+    before = weight.asscalar()
+    with pytest.raises(OSError, match="no schedule"):
+        optimizer.update(0, weight, array([1.0]), state)
+    assert (weight.asscalar(), optimizer.num_update, optimizer.last_update().k) == (before, 1, 0)
+    optimizer.update(0, weight, array([1.0]), state)
+    assert (optimizer.num_update, optimizer.last_update().k) == (2, 1)
 
 
 def test_unknown_arguments_are_not_ignored():
@@ -357,6 +408,23 @@ def test_nonfinite_gradients_are_counted_once_wherever_their_parameters_are():
         updater([0, 1], bad, ones)
         updater(alone, mx.nd.array([np.nan], ctx=device), mx.nd.array([1.0], ctx=device))
     assert optimizer.last_update().nonfinite == 4
+
+
+def test_replicas_of_which_one_skips_the_first_parameter_count_once():
+    optimizer = namsg_mx.NAMSG()
+    for skipped, device in enumerate((mx.cpu(0), mx.cpu(1))):
+        updater = mx.optimizer.get_updater(optimizer)
+        bad = [mx.nd.array([np.nan, 1.0], device) for _ in range(3)]
+        updater(list(range(skipped, 3)), bad[skipped:], [each.copy() for each in bad[skipped:]])
+    assert optimizer.last_update().nonfinite == 3
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_more_gradients_that_are_not_finite_are_counted_than_float32_counts(kernel):
+    n = 2**24 + 3
+    optimizer, weight = namsg_mx.AveragedSGD(kernel=kernel), mx.nd.zeros(n)
+    optimizer.update(0, weight, mx.nd.full(n, np.nan), optimizer.create_state(0, weight))
+    assert optimizer.last_update().nonfinite == n
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16"])
