@@ -47,8 +47,9 @@ class Kernel:
         self.launch = cupy.RawModule(code=source, options=cuda.OPTIONS).get_function("namsg_step")
         weight, grad = (normal(cupy, elements, seed) for seed in range(2))
         moments = [repeated(cupy, np.full(BLOCK, value, np.float32), elements) for value in (0, 0, 1e-8)]
-        self.arguments = (cupy.asarray(places), cupy.asarray(cuda.number_table(fused.step_scalars(scalars), rows)),
-                          cupy.asarray(np.zeros(1, np.int64)), weight, grad, *moments)
+        numbers = cuda.number_table(fused.step_scalars(scalars, np.float32), rows)
+        self.arguments = (cupy.asarray(places), cupy.asarray(numbers), cupy.asarray(np.zeros(1, np.int64)), weight,
+                          grad, *moments)
 
     def step(self):
         self.launch((self.blocks,), (cuda.THREADS,), self.arguments)

@@ -96,6 +96,7 @@ class BoundArrays:
         self.arrays = (weights, grads, states)   # kept, as long as the library has them
         self.library = load()
         self.device = weights[0].context.device_id
+        self.dtype = weights[0].dtype
         self.latest = None
         check_own_memory([*weights, *grads, *(array for state in states for array in state)])
         parameters = (Parameter * len(weights))()
@@ -116,9 +117,9 @@ class BoundArrays:
         if (coefficients, scalars.decoupled_wd) != self.latest:
             self.numbers = step_coefficients(coefficients, scalars.decoupled_wd)
             self.latest = (coefficients, scalars.decoupled_wd)
-        check_call(self.library.namsg_step(self.bound, count.handle, self.device, step_scalars(scalars),
-                                           self.numbers.ctypes.data, DIVISIONS[scalars.division],
-                                           scalars.skip_nonfinite))
+        check_call(self.library.namsg_step(
+            self.bound, count.handle, self.device, step_scalars(scalars, self.dtype), self.numbers.ctypes.data,
+            DIVISIONS[scalars.division], scalars.skip_nonfinite))
 
 
 class BoundSparse:

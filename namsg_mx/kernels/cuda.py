@@ -71,7 +71,8 @@ class BoundArrays:
         parameters = [(i, name_arrays(weight, grad, state))
                       for i, weight, grad, state in zip(indices or range(len(weights)), weights, grads, states)
                       if weight.size]   # an empty array has no address
-        limit = group_limit(weights[0].dtype == np.float16)
+        self.dtype = weights[0].dtype
+        limit = group_limit(self.dtype == np.float16)
         self.groups = [Group(*zip(*parameters[i:i + limit])) for i in range(0, len(parameters), limit)]
         self.latest = None
 
@@ -79,7 +80,7 @@ class BoundArrays:
         if (scalars, coefficients) != self.latest:
             rows = step_coefficients(coefficients, scalars.decoupled_wd)
             for group in self.groups:
-                group.send(step_scalars(scalars), rows)
+                group.send(step_scalars(scalars, self.dtype), rows)
             self.latest = (scalars, coefficients)
         for group in self.groups:
             group.launch(scalars.division, scalars.skip_nonfinite, count)

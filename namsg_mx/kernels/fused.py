@@ -11,6 +11,8 @@ from mxnet.context import cpu
 from mxnet.libinfo import __version__ as mxnet_version
 from mxnet.ndarray import NDArray, ones
 
+from namsg_mx.kernels.projection import limits
+
 COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
 MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
@@ -24,10 +26,10 @@ class StepScalars(ctypes.Structure):
         "high", "divisor_low", "divisor_high")]
 
 
-def step_scalars(scalars):
-    """The `StepScalars` of the package's Scalars."""
+def step_scalars(scalars, dtype):
+    """The `StepScalars` of the package's Scalars, for weights of this dtype."""
     clip = np.inf if scalars.clip_gradient is None else scalars.clip_gradient
-    low, high = scalars.bounds or (-np.inf, np.inf)
+    low, high = limits(scalars.bounds or (-np.inf, np.inf), dtype)
     return StepScalars(scalars.rescale_grad, clip, scalars.beta1, 1 - scalars.beta1, scalars.beta2, 1 - scalars.beta2,
                        scalars.epsilon, low, high, *scalars.divisor_limits or (0, np.inf))
 

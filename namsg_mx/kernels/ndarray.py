@@ -1,7 +1,9 @@
 """The step in MXNet's own array operations: right on every device and dtype, and slower than a fused kernel."""
 
 import numpy as np
-from mxnet.ndarray import broadcast_maximum, cast, clip, sqrt, where
+from mxnet.ndarray import broadcast_maximum, cast, full, sqrt, where
+
+from namsg_mx.kernels.projection import limits
 
 
 def unsupported(context, dtype):
@@ -29,6 +31,8 @@ class BoundArrays:
     def _step_array(self, weight, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
         """The element step in one precision and on dense arrays: of the master copy, of the gradient's rows."""
         is_half = weight.dtype == np.float16
+        if scalars.bounds is not None:
+            scalars = scalars._replace(bounds=limits(scalars.bounds, weight.dtype))
         target, *moments = state[-1:] + state[:-1] if is_half else [weight, *state]
         if is_half:
             grad = grad.astype(np.float32)
@@ -42,7 +46,7 @@ class BoundArrays:
         arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
         update, divisor, nonfinite = _step(*arrays, grad=grad, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
                                            g_factor=g_factor, v_scale=v_scale)
-        count += nonfinite.sum().astype(np.int64)
+        count += _total(nonfinite)
         if rows is not None:
             for array, values in zip((target, *moments), arrays):
                 array[rows] = values
@@ -58,7 +62,7 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
     nonfinite = (g if scalars.division == "none" else g * g) * 0 != 0
     g += wd * weight
     if scalars.clip_gradient is not None:
-        clip(g, -scalars.clip_gradient, scalars.clip_gradient, out=g)
+        g = _clip(g, -scalars.clip_gradient, scalars.clip_gradient)
     assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
     update, divisor = m_factor * m + g_factor * g, None
     assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
@@ -69,11 +73,22 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
             broadcast_maximum(v_hat, v, out=v_hat)
         divisor = sqrt(v_scale * (v_hat if scalars.division == "v_hat" else v)) + scalars.epsilon
         if scalars.divisor_limits is not None:
-            clip(divisor, *scalars.divisor_limits, out=divisor)
+            divisor = _clip(divisor, *scalars.divisor_limits)
         step = update / divisor
     moved = weight - (lr * step + decay * weight)
-    assign(weight, moved if scalars.bounds is None else clip(moved, *scalars.bounds))
+    assign(weight, moved if scalars.bounds is None else _clip(moved, *scalars.bounds))
     return update, divisor, nonfinite
+
+
+def _clip(values, low, high):
+    """step.h's clip. MXNet's own has its limits in float32, whatever the values."""
+    values = where(values > high, full(values.shape, high, values.context, values.dtype), values)
+    return where(values < low, full(values.shape, low, values.context, values.dtype), values)
+
+
+def _total(ones):
+    """The number of ones among zeros, as int64: in float32 a sum is exact up to 2**24."""
+    return (ones if ones.size <= 2**24 else ones.astype(np.int64)).sum().astype(np.int64)
 
 
 def _assign(array, values):

@@ -110,7 +110,8 @@ class ElementwiseOptimizer(Optimizer):
     beta1 : float or schedule
         Decay rate of the momentum, in [0, 1).
     bounds : (float, float) or None
-        Box F = [low, high] on which each step projects every weight (Pi_F in Algorithm 1); None: no projection.
+        Box F = [low, high] on which each step projects every weight (Pi_F in Algorithm 1); None: no projection. The
+        limits are rounded inward to the precision of the weights; an update raises ValueError if they leave no number.
     decoupled_wd : bool
         False: the gradient gets ``wd * weight`` added. True: the step gets ``alpha * wd * weight`` added instead, alpha
         the step size of that update with ``lr_mult``.

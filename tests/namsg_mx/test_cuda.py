@@ -463,7 +463,7 @@ def test_elements_beyond_32_bits():
         each[-5:] = value
     nonfinite = np.zeros(1, np.int64)
     scalars = kernels.Scalars(1.0, None, 0.5, 0.0, 0.0, "none", False, None, False)
-    numbers = cuda.number_table(fused.step_scalars(scalars),
+    numbers = cuda.number_table(fused.step_scalars(scalars, np.float32),
                                 fused.step_coefficients(kernels.Coefficients([0.1], [0.0], 0.5, 0.5), False))
     library = compile_for_cpu(cuda.cuda_source(False, "none", False, 1))
     pointers = [ctypes.c_void_p(each.ctypes.data) for each in (places, numbers, nonfinite, *arrays)]

@@ -217,14 +217,14 @@ def test_vector_instructions_change_no_bit(scalar_step, division, skip, limits):
     g = signed_gradients(n, 1)[0]
     g[::97], g[1::97], v[2::97], g[2::97] = np.nan, np.inf, 1e-42, 1e-22
     scalars = kernels.Scalars(0.3, 1.3, 0.85, 0.97, 1e-4 if division == 1 else 0.0, ("none", "v", "v_hat")[division],
-                              False, (-1.1, 0.8), bool(skip), limits)
+                              False, (-1.125, 0.75), bool(skip), limits)
     coefficients = kernels.Coefficients([0.01], [0.07], 0.7, 0.3, 1.1)
     arrays = [array(a) for a in (w, m, v, v_hat)]
     count = mx.nd.zeros((1,), dtype=np.int64)
     state = arrays[1:2 + division] if division else arrays[1:2]
     kernels.cpu.bind(arrays[:1], [array(g)], [state], False).step(scalars, coefficients, count)
 
-    c_scalars = (ctypes.c_float * 11)(0.3, 1.3, 0.85, 1 - 0.85, 0.97, 1 - 0.97, scalars.epsilon, -1.1, 0.8,
+    c_scalars = (ctypes.c_float * 11)(0.3, 1.3, 0.85, 1 - 0.85, 0.97, 1 - 0.97, scalars.epsilon, -1.125, 0.75,
                                       *limits or (0, np.inf))
     c_coefficients = (ctypes.c_float * 6)(0.01, 0.07, 0.0, 0.7, 0.3, 1.1)
     expected_count = scalar_step.step(ctypes.c_long(n), pointer(g), pointer(w), pointer(m), pointer(v), pointer(v_hat),
@@ -253,6 +253,60 @@ def test_half_precision_conversions_are_numpys(scalar_step):
     scalar_step.to_halves(ctypes.c_long(len(x)), pointer(x), pointer(converted))
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(converted.view(np.float16), x.astype(np.float16))
+
+
+INFINITE = float("inf")
+BOXES = {   # dtype, bounds: the largest box inside them that the dtype has
+    "float16": (np.float16, (-0.3, 0.3), (-0.2998046875, 0.2998046875)),
+    "float16, large": (np.float16, (-1e5, 70000), (-65504, 65504)),
+    "float16, small": (np.float16, (1e-9, 0.5), (2.0**-24, 0.5)),
+    "float16, open": (np.float16, (-INFINITE, 0.1), (-INFINITE, 0.0999755859375)),
+    "float32": (np.float32, (0, 1 - 1e-8), (0, 1 - 2.0**-24)),
+    "float32, exact": (np.float32, (-0.25, 0.5), (-0.25, 0.5)),
+    "float32, open": (np.float32, (-0.1, INFINITE), (-0.0999999940395355224609375, INFINITE)),
+    "float32, one number": (np.float32, (1, 1 + 1e-9), (1, 1)),
+    "float64": (np.float64, (-0.1, 1 - 1e-12), (-0.1, 1 - 1e-12)),
+}
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
+@pytest.mark.parametrize(("dtype", "bounds", "box"), BOXES.values(), ids=BOXES)
+def test_weights_stay_inside_the_box(kernel, dtype, bounds, box):
+    """On their way to each end they stop at the last number of their precision, and so does their master copy."""
+    if kernel == "cpu" and dtype == np.float64:
+        pytest.skip("the CPU kernel takes no float64 weights")
+    optimizer = namsg_mx.AveragedSGD(learning_rate=1.0, beta1=0.0, bounds=bounds, kernel=kernel, multi_precision=True)
+    weight = array([0.0, 0.0, np.nan], dtype)
+    state = optimizer.create_state_multi_precision(0, weight)
+    for _ in range(2):   # the step's size is that of the gradient
+        optimizer.update(0, weight, array([6e4, -6e4, 0], dtype), state)
+    for values in (weight, *state[1:]):
+        low, high, unknown = values.asnumpy().astype(np.float64)
+        with np.errstate(over="ignore"):
+            assert (low, high) == tuple(np.clip([-1.2e5, 1.2e5], *box).astype(values.dtype))
+        assert np.isnan(unknown)
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
+def test_a_box_without_a_number_is_refused(kernel):
+    for dtype, bounds in ((np.float16, (0.30001, 0.30002)), (np.float32, (1 + 1e-9, 1 + 2e-9)),
+                          (np.float16, (1e5, INFINITE)), (np.float32, (-INFINITE, -1e39))):
+        optimizer = namsg_mx.NAMSG(bounds=bounds, kernel=kernel, multi_precision=True)
+        weight = array([1.0], dtype)
+        state = optimizer.create_state_multi_precision(0, weight)
+        with pytest.raises(ValueError, match=f"^bounds=.*: there is no {dtype.__name__} number between them"):
+            optimizer.update(0, weight, weight.copy(), state)
+        assert (weight.asscalar(), optimizer.num_update) == (1, 0)
+
+
+def test_zeros_keep_their_sign_at_a_limit_of_zero_in_every_kernel():
+    for bounds in ((0, 1), (-1, 0), (-0.0, 1), (-1, -0.0)):
+        signs = []
+        for kernel in ("cpu", "ndarray"):
+            optimizer, weight = namsg_mx.AveragedSGD(bounds=bounds, kernel=kernel), array([0.0, -0.0, 0.0, -0.0])
+            optimizer.update(0, weight, array([0, 0, 0.5, -0.5]), optimizer.create_state(0, weight))
+            signs.append(np.signbit(weight.asnumpy()))
+        assert_equal_bits(*signs)
 
 
 def test_states_of_one_kernel_go_on_in_the_other():

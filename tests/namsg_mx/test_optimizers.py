@@ -84,8 +84,9 @@ def test_whole_trajectory_in_float64(method):
         lr, hyper = at(k)
         x, expected = reference_step(method, x, g.astype(np.float64), expected, k + 1, lr, hyper)
         optimizer.update(0, weight, array(g, dtype=np.float64), state)
-    # MXNet's operators take their scalars as float32 or float64, by operator: 1e-6 is float32's share of the scalars.
-    np.testing.assert_allclose(weight.asnumpy(), x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weight.asnumpy(), x, rtol=1e-12, atol=1e-13)
+    for name, array_ in zip(optimizer.STATE, state):
+        np.testing.assert_allclose(array_.asnumpy(), expected[name], rtol=1e-12, atol=1e-13)
 
 
 def run(optimizer, weights, gradients, together=True):
