@@ -101,7 +101,7 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
     chosen = experiment.runs(methods, seeds)
     _check_alike(chosen, results)
     for run in chosen:
-        status, rows = read_run(RunRecord(results / run.folder), experiment.epochs)
+        status, rows = RunRecord(results / run.folder).read(experiment.epochs)
         if status == "short":
             short.append((run, len(rows)))
         if rows or status == "diverged":
@@ -165,7 +165,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     chosen = experiment.grid(methods, seeds)
     _check_alike([run for run, _ in chosen], results)
     for run, point in chosen:
-        status, rows = read_run(RunRecord(results / run.folder), experiment.tuning.epochs)
+        status, rows = RunRecord(results / run.folder).read(experiment.tuning.epochs)
         if status == "short":
             short.append((run, len(rows)))
         else:
@@ -191,16 +191,6 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
             raise RecordError(f"{first[0].folder} was made with {first[1]}, {record.folder} with {made}: keep them in "
                               "different --results")
         first = first or (record, made)
-
-
-def read_run(record: RunRecord, epochs: int) -> tuple[str, list[dict]]:
-    """A run's status, 'done', 'diverged' or 'short' of this many epochs, and its rows up to there."""
-    done, rows = record.completion(), record.epochs.rows()
-    if done and len(rows) < done["epochs"]:
-        raise RecordError(f"{record.epochs.path}: has {len(rows)} epochs where {done['epochs']} were complete")
-    if done and done["status"] == "diverged" and done["epochs"] < epochs:
-        return "diverged", rows[:done["epochs"]]
-    return ("done" if done and done["epochs"] >= epochs else "short"), rows[:epochs]
 
 
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,

@@ -80,19 +80,15 @@ def _time_left(seconds: float | None) -> str:
 
 def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
     try:
-        done, made = record.completion(), len(record.epochs.rows())
+        record.made_with(run.settings, run.seed)
+        state, rows = record.read(epochs)
         seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
         reason = record.failure()
-        complete = record.is_complete(epochs)
     except RecordError as error:
         return RunStatus(run, "failed", str(error), 0, [])
-    if complete:
-        state = done["status"]
-    elif record.is_running():
-        state = "running"
-    else:
-        state = "failed" if reason else "unfinished" if made else "missing"
-    return RunStatus(run, state, reason, made, seconds)
+    if state == "short":
+        state = "running" if record.is_running() else "failed" if reason else "unfinished" if rows else "missing"
+    return RunStatus(run, state, reason, len(rows), seconds)
 
 
 def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from namsg_mx import ParameterAverage, schedules, update_batch_norm  # isort: skip  (MXNet on newer versions of NumPy)
 
 import contextlib
+import errno
 import hashlib
 import inspect
 import itertools
 import math
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +28,7 @@ from experiments import data, environment, models
 from experiments.batches import RandomCrops, ahead, batches
 from experiments.config import Options, Run, updates_per_epoch
 from experiments.errors import UsageError
-from experiments.records import RunRecord
+from experiments.records import RunRecord, naming
 from experiments.workers import ALONE, Alone
 from namsg_mx.optimizers.base import ScheduledLearningRate
 
@@ -44,15 +46,22 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
     RecordError for records that cannot be gone on from.
     """
     code = environment.code()
-    record = workers.record(RunRecord(options.results / run.folder))
+    own = RunRecord(options.results / run.folder)
+    record = workers.record(own)
     with record.lock():
         if record.is_complete(options.epochs):   # made by another process since this one was asked to
             return
-        training = Training(run, data.load(run.settings["data"], options.data), find_context(options.device), workers)
+        training = workers.agree(lambda: Training(run, data.load(run.settings["data"], options.data),
+                                                  find_context(options.device), workers))
         config = {**run.record(options), "choices": training.choices()}
         last, state = record.begin(config, not workers.updates_on_servers)
-        if state:
-            training.restore(state)
+        if last:
+            try:
+                training.restore(state)
+            except OSError:   # a full disk
+                raise
+            except Exception as error:   # MXNet's, pickle's, ...: of a member that was not written like this
+                raise own.damaged_checkpoint(error) from error
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:
@@ -143,23 +152,32 @@ class Training:
         return getattr(self._last_update(), "kernel", "mxnet")
 
     def state(self) -> dict[str, bytes]:
-        """All that the next epoch depends on besides the run itself, but for what servers keep."""
-        state = {"net.params": _saved(self._net.save_parameters)}
-        if not self._workers.updates_on_servers:
-            state["trainer.states"] = _saved(self._trainer.save_states)
-        if self._average:
-            state["average.params"] = _saved(self._average.save)
-        return state
+        """All that the next epoch depends on besides the run itself, but for what servers keep.
+
+        OSError, naming the folder for temporary files, where that is full.
+        """
+        return {name: _saved(save, is_arrays=name.endswith(".params")) for name, (save, _) in self._parts().items()}
 
     def restore(self, state: Mapping[str, bytes]) -> None:
-        """Take back what `state` returned."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in state.items():
-                Path(folder, name).write_bytes(content)
-            self._net.load_parameters(str(Path(folder, "net.params")))
-            self._trainer.load_states(str(Path(folder, "trainer.states")))
-            if self._average:
-                self._average.load(str(Path(folder, "average.params")))
+        """Take back what `state` returned. ValueError if it has other parts, and whatever MXNet raises of their content.
+        """
+        parts = self._parts()
+        if state.keys() != parts.keys():
+            raise ValueError(f"has {', '.join(sorted(state)) or 'nothing'} instead of {', '.join(sorted(parts))}")
+        with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+            for name, (_, load) in parts.items():
+                path = Path(folder, name)
+                path.write_bytes(state[name])
+                load(str(path))
+
+    def _parts(self) -> dict[str, tuple[Callable[[str], None], Callable[[str], None]]]:
+        """By name, what writes each part of the state to a file, and what reads it."""
+        parts = {"net.params": (self._net.save_parameters, self._net.load_parameters)}
+        if not self._workers.updates_on_servers:
+            parts["trainer.states"] = (self._trainer.save_states, self._trainer.load_states)
+        if self._average:
+            parts["average.params"] = (self._average.save, self._average.load)
+        return parts
 
     def _train(self, epoch: int) -> float:
         """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
@@ -287,9 +305,15 @@ def _wait_for_earlier(results: list) -> None:
         results[-WAITING - 1].wait_to_read()
 
 
-def _saved(save: Callable[[str], None]) -> bytes:
+def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
     """What MXNet writes to a file, which is the only place where it writes to."""
-    with tempfile.TemporaryDirectory() as folder:
+    with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "saved")
-        save(str(path))
-        return path.read_bytes()
+        try:
+            save(str(path))
+            content = path.read_bytes()
+            if is_arrays:
+                mx.nd.load_frombuffer(content)   # MXNet does not notice where the end of its file is not written
+        except mx.MXNetError as error:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        return content

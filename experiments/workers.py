@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from mxnet import gluon, nd
@@ -23,6 +23,10 @@ class Alone:
     def record(self, record: RunRecord) -> Any:
         """The record to which training writes: all the methods that `experiments.training.train` uses of it."""
         return record
+
+    def agree(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns on this worker, where it raises no UsageError on any; else that UsageError on all."""
+        return make()
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
         """A Trainer of these parameters."""
