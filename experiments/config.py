@@ -10,6 +10,8 @@ import hashlib
 import itertools
 import json
 import math
+import re
+import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
@@ -33,6 +35,16 @@ OPTIMIZERS = {
 SCHEDULES = {"ObservationDistance": ("epochs", "start", "end"), "StepDecay": ("initial", "at", "factor"),
              "InverseSquareRoot": ("initial",), "HarmonicDecay": ("initial",)}
 INTEGERS = ("switch_to_sgd", "at")   # among the arguments of optimizers and schedules; both count updates
+SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # the arguments that may be schedules
+OF_CONSTANT_BETA1 = ("adam", "nadam", "dozatnadam")
+# Where numbers lie: from the first on, below the second. NONNEGATIVE where nothing stands here.
+NONNEGATIVE = (0.0, math.inf)
+POSITIVE = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
+RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": POSITIVE, "gamma": POSITIVE,
+          "sgd_learning_rate": POSITIVE, "decay": (0.0, 1.0)}
+SEEDS = 2**32       # NumPy takes those below
+MOST_SEEDS = 10_000   # in one range
+NAME = re.compile(r"[A-Za-z0-9_.-]+")   # of experiments and methods, which are names of files
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
@@ -158,7 +170,8 @@ class Experiment:
 
     def select(self, names: Iterable[str] | None = None) -> list[Method]:
         """The methods of these names in the configuration's order, or those by default; UsageError if there is none."""
-        for name in names or ():
+        names = dict.fromkeys(names or ())
+        for name in names:
             if name not in self.methods:
                 raise UsageError(f"method {name!r}: {self.name} has {', '.join(self.methods)}")
         return [m for m in self.methods.values() if (m.name in names if names else m.by_default)]
@@ -225,11 +238,19 @@ def updates_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'3' -> [3], '0-9' -> [0, ..., 9]; ValueError for anything else."""
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first)) or text[-1] == "-":
+    """'3' -> [3], '0-9' -> [0, ..., 9]; ValueError for anything else, seeds from 2^32 on, or more than 10,000 of them.
+    """
+    match = re.fullmatch("(0|[1-9][0-9]*)(?:-(0|[1-9][0-9]*))?", text)
+    if not match or len(text) > 40:
+        raise ValueError(f"{_readable(text)} is not a seed (3) or a range of seeds (0-9)")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
         raise ValueError(f"{text!r} is not a seed (3) or a range of seeds (0-9)")
-    return list(range(int(first), int(last or first) + 1))
+    if last >= SEEDS:
+        raise ValueError(f"{text!r} has a seed from 2^32 on, which NumPy takes no more")
+    if last - first >= MOST_SEEDS:
+        raise ValueError(f"{text!r} is more than {MOST_SEEDS} seeds")
+    return list(range(first, last + 1))
 
 
 def seed_range(seeds: Sequence[int]) -> str:
@@ -240,6 +261,7 @@ def seed_range(seeds: Sequence[int]) -> str:
 def load(path: str | Path) -> Experiment:
     """The experiment that a YAML file describes; UsageError naming the file and the key where it is not right."""
     path = Path(path)
+    _check_name(str(path), path.stem)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -249,11 +271,19 @@ def load(path: str | Path) -> Experiment:
     return _experiment(path.stem, _Block(str(path), content, EXPERIMENT_KEYS))
 
 
+def _check_name(where: str, name: str) -> None:
+    """UsageError where a name, as that of a folder, would lead out of the results folder."""
+    if not NAME.fullmatch(name) or not name.strip("."):
+        raise UsageError(f"{where}: {_readable(name)} is no name: letters, digits, '_', '.' and '-', not dots alone")
+
+
 def _experiment(name: str, block: _Block) -> Experiment:
     seeds = block.seeds("seeds")
     methods = block.block("methods", None)
     if not methods.content:
         raise UsageError(f"{methods.where}: must name at least one method")
+    for key in methods.content:
+        _check_name(methods.where, key)
     return Experiment(
         name, block.text("title"), block.named("data", DATA_SETS),
         block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS)), block.named("model", MODELS),
@@ -277,38 +307,86 @@ def _method(name: str, block: _Block) -> Method:
     grid = block.block("grid", OPTIMIZERS[optimizer], default={})
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
-    return Method(name, optimizer, {key: _parameter(parameters, key) for key in parameters.content},
+    return Method(name, optimizer, {key: _parameter(optimizer, parameters, key) for key in parameters.content},
                   block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
                   {key: grid.numbers(key) for key in grid.content}, block.flag("by_default", default=True))
 
 
 def _averaging(method: _Block) -> dict[str, float]:
     block = method.block("averaging", ("decay", "batch_norm_batches"))
-    return {"decay": block.number("decay"), "batch_norm_batches": block.integer("batch_norm_batches", at_least=0)}
+    return {"decay": block.number("decay", RANGES["decay"]),
+            "batch_norm_batches": block.integer("batch_norm_batches", at_least=0)}
 
 
-def _parameter(parameters: _Block, key: str) -> float | dict:
+def _parameter(optimizer: str, parameters: _Block, key: str) -> float | dict:
     if not isinstance(parameters.content[key], dict):
-        return _argument(parameters, key)
+        return _argument(parameters, key, RANGES.get(key, NONNEGATIVE))
+    if key not in SCHEDULED or key == "beta1" and optimizer in OF_CONSTANT_BETA1:
+        raise UsageError(f"{parameters.where}: {key}: must be a number, as {optimizer} takes no schedule for it")
     name = parameters.block(key, None).choice("schedule", SCHEDULES)
     schedule = parameters.block(key, ("schedule", *SCHEDULES[name]))
-    return {"schedule": name, **{k: _argument(schedule, k) for k in SCHEDULES[name]}}
+    values = {argument: RANGES.get(key, NONNEGATIVE) for argument in ("initial", "start", "end")}
+    return {"schedule": name, **{k: _argument(schedule, k, values.get(k, NONNEGATIVE)) for k in SCHEDULES[name]}}
 
 
-def _argument(block: _Block, key: str) -> float:
-    return block.integer(key, at_least=1) if key in INTEGERS else block.number(key)
+def _argument(block: _Block, key: str, interval: tuple[float, float]) -> float:
+    return block.integer(key, at_least=1) if key in INTEGERS else block.number(key, interval)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, of which PyYAML takes the last."""
+    """YAML without its surprises: a key is a text and stands once, numbers are decimal, and dates are texts.
+
+    What looks like a number to YAML 1.1 alone (010, 1:30, 0x1F, 1_000) is a text, too, which no number's key takes.
+    """
+
+    DEEPEST = 10   # mappings and lists in each other
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._within = []   # keys, and numbers in lists, of the nodes that are being composed
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        self._within.append(index.value if isinstance(index, yaml.ScalarNode) else index)
+        if getattr(event, "tag", None) is not None:   # an alias has none
+            self._refuse(f"tag {event.tag}: no tags here", event)
+        if len(self._within) > self.DEEPEST:
+            self._refuse("nested too deeply", event)
+        node = super().compose_node(parent, index)
+        self._within.pop()
+        return node
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value]
+        seen = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+            kind = key.tag.rpartition(":")[2]
+            if kind not in ("str", "merge"):
+                self._refuse(f"key {_readable(key.value)} is a {kind} to YAML, not a text; quote it", key)
+            if key.value in seen:
+                self._refuse(f"key {key.value!r} stands twice", key)
+            seen.add(key.value)
         return node
+
+    def _refuse(self, problem: str, place: yaml.Event | yaml.Node) -> None:
+        where = ": ".join(str(key) for key in self._within if key is not None)
+        raise yaml.MarkedYAMLError(problem=f"{problem} (in {where})" if where else problem,
+                                   problem_mark=place.start_mark)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int | str:
+        return int(node.value) if re.fullmatch("[-+]?(0|[1-9][0-9]{0,17})", node.value) else node.value
+
+    def construct_float(self, node: yaml.ScalarNode) -> float | str:
+        is_odd = re.search("[_:]|^[-+]?0[0-9]", node.value)
+        return node.value if is_odd else self.construct_yaml_float(node)
+
+    def construct_date(self, node: yaml.ScalarNode) -> str:
+        return node.value
+
+
+for _kind, _construct in (("int", _Loader.construct_integer), ("float", _Loader.construct_float),
+                          ("timestamp", _Loader.construct_date)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct)
 
 
 class _Block:
@@ -319,10 +397,10 @@ class _Block:
 
     def __init__(self, where: str, content: Any, keys: Iterable[str] | None):
         if not isinstance(content, dict):
-            raise UsageError(f"{where}: must be a mapping of keys to values, not {content!r}")
+            raise UsageError(f"{where}: must be a mapping of keys to values, not {_readable(content)}")
         for key in content:
             if keys is not None and key not in keys:
-                raise UsageError(f"{where}: unknown key {key!r}; allowed: {', '.join(keys)}")
+                raise UsageError(f"{where}: unknown key {_readable(key)}; allowed: {', '.join(keys)}")
         self.where, self.content = where, content
 
     def value(self, key: str) -> Any:
@@ -338,15 +416,17 @@ class _Block:
         return self._typed(key, str, "a text")
 
     def choice(self, key: str, choices: Iterable[str]) -> str:
-        if self.value(key) not in choices:
-            raise UsageError(f"{self.where}: {key}: {self.value(key)!r} is not one of {', '.join(choices)}")
-        return self.value(key)
+        value = self.value(key)
+        if not isinstance(value, str) or value not in choices:
+            raise UsageError(f"{self.where}: {key}: {_readable(value)} is not one of {', '.join(choices)}")
+        return value
 
     def named(self, key: str, choices: Mapping[str, Sequence[str]]) -> dict:
         """A block with a ``name`` from ``choices`` and the integers that belong to it."""
         name = self.block(key, None).choice("name", choices)
         block = self.block(key, ("name", *choices[name]))
-        return {"name": name, **{k: block.integer(k, at_least=0) for k in choices[name]}}
+        return {"name": name, **{k: block.seed(k) if k == "seed" else block.integer(k, at_least=1)
+                                 for k in choices[name]}}
 
     def optional(self, key: str, read: Callable[[str], Any]) -> Any:
         """What ``read`` makes of the key; None where the key is not there."""
@@ -361,29 +441,47 @@ class _Block:
     def flag(self, key: str, default: bool) -> bool:
         value = self.content.get(key, default)
         if not isinstance(value, bool):
-            raise UsageError(f"{self.where}: {key}: {value!r} is not true or false")
+            raise UsageError(f"{self.where}: {key}: {_readable(value)} is not true or false")
         return value
 
-    def number(self, key: str) -> float:
-        return self._float(key, self.value(key))
+    def number(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> float:
+        return self._float(key, self.value(key), interval)
 
     def numbers(self, key: str) -> list[float]:
-        return [self._float(key, value) for value in self._typed(key, list, "a list")]
+        return [self._float(key, value, RANGES.get(key, NONNEGATIVE)) for value in self._typed(key, list, "a list")]
+
+    def seed(self, key: str) -> int:
+        value = self.integer(key, at_least=0)
+        if value >= SEEDS:
+            raise UsageError(f"{self.where}: {key}: {value} is not below 2^32")
+        return value
 
     def seeds(self, key: str) -> list[int]:
+        value = self.value(key)
         try:
-            return parse_seeds(str(self.value(key)))
+            return parse_seeds(value if isinstance(value, str) else str(self._typed(key, int, "a seed (3) or a range")))
         except ValueError as error:
             raise UsageError(f"{self.where}: {key}: {error}") from error
 
     def _typed(self, key: str, kind: type, name: str) -> Any:
         value = self.value(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{self.where}: {key}: {value!r} is not {name}")
+            raise UsageError(f"{self.where}: {key}: {_readable(value)} is not {name}")
         return value
 
-    def _float(self, key: str, value: Any) -> float:
+    def _float(self, key: str, value: Any, interval: tuple[float, float]) -> float:
         # YAML reads 1e-8 as a text, and 1.0e-8 as a number.
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise UsageError(f"{self.where}: {key}: {value!r} is not a number (YAML's form is 1.0e-8)")
+            raise UsageError(f"{self.where}: {key}: {_readable(value)} is not a number (YAML's form is 1.0e-8)")
+        low, high = interval
+        if not low <= value < high:
+            raise UsageError(f"{self.where}: {key}: {value!r} is not in [{low:g}, {high:g})")
         return float(value)
+
+
+def _readable(value: Any) -> str:
+    """A value for a message, shortened."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxlevel = 2
+    return short.repr(value)

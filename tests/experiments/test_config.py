@@ -47,10 +47,40 @@ WRONG = [
     ("title: A tiny experiment", "title: [", "not YAML"),
     ("  namsg:", "  adam:", "not YAML: key 'adam' stands twice"),
     ("source: a test", "source: 5", "source: 5 is not a text"),
+    ("seeds: 0-1", "seeds: 010", "seeds: '010' is not a seed"),
+    ("seeds: 0-1", "seeds: 0x10", "seeds: '0x10' is not a seed"),
+    ("seeds: 0-1", "seeds: 00-01", "seeds: '00-01' is not a seed"),
+    ("seeds: 0-1", "seeds: 4294967296", "seeds: '4294967296' has a seed from 2^32 on"),
+    ("seeds: 0-1", "seeds: 0-4294967295", "seeds: '0-4294967295' is more than 10000 seeds"),
+    ("seeds: 0-1", "seeds: [0, 1]", "seeds: [0, 1] is not a seed"),
+    ("seeds: 0-1", "seeds: true", "seeds: True is not a seed"),
+    ("epochs: 3", "epochs: 1:30", "epochs: '1:30' is not an integer"),
+    ("epochs: 3", "epochs: 1_000", "epochs: '1_000' is not an integer"),
+    ("epochs: 3", "epochs: 2020-01-01", "epochs: '2020-01-01' is not an integer"),
+    ("epochs: 3", "epochs: 2020-13-45", "epochs: '2020-13-45' is not an integer"),
+    ("epochs: 3", "epochs: !!int 3", "tag tag:yaml.org,2002:int: no tags here (in epochs)"),
+    ("epochs: 3", f"epochs: {'9' * 5000}", "epochs: '99999"),
+    ("epochs: 3", f"epochs: {'[' * 5000}{']' * 5000}", "nested too deeply (in epochs: 0: 0"),
+    ("weight_decay: 0.001", "weight_decay: -1", "weight_decay: -1 is not in [0, inf)"),
+    ("weight_decay: 0.001", "weight_decay: 01.5", "weight_decay: '01.5' is not a number"),
+    ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}", "weight_decay: '99999"),
+    ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}.0", "weight_decay: inf is not a number"),
+    ("train: 300", "train: 0", "data: train: 0 is below 1"),
+    ("seed: 0}", "seed: 4294967296}", "data: seed: 4294967296 is not below 2^32"),
+    ("name: logistic_regression", "name: [mnist_cnn]", "model: name: ['mnist_cnn'] is not one of"),
+    ("beta1: 0.9", "beta1: 1.0", "methods: adam: parameters: beta1: 1.0 is not in [0, 1)"),
+    ("beta1: [0.9]", "beta1: [0.9, -0.1]", "methods: adam: grid: beta1: -0.1 is not in [0, 1)"),
+    ("beta2: 0.99", "beta2: {schedule: HarmonicDecay, initial: 0.9}", "beta2: must be a number, as adam takes"),
+    ("start: 0.9", "start: -0.9", "methods: namsg: parameters: eta: start: -0.9 is not in [0, inf)"),
+    ("  namsg:", "  no:", "key 'no' is a bool to YAML, not a text; quote it (in methods)"),
+    ("  namsg:", "  1:", "key '1' is a int to YAML"),
+    ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
+    ("  namsg:", "  [a, b]:", "key [ScalarNode("),
+    *[("  namsg:", f"  '{name}':", "methods: '") for name in ("../../evil", "/etc", "a/b", "..", ".", "", "a b")],
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "message"), WRONG, ids=[wrong for _, wrong, _ in WRONG])
+@pytest.mark.parametrize(("right", "wrong", "message"), WRONG, ids=[wrong[:40] for _, wrong, _ in WRONG])
 def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
     assert right in CONFIG
     path = write_config(tmp_path, CONFIG.replace(right, wrong, 1))
@@ -59,6 +89,19 @@ def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
+def test_a_file_whose_name_is_no_folders_is_refused(tmp_path, name):
+    path = write_config(tmp_path, name=name)
+    with pytest.raises(UsageError, match="is no name: letters, digits"):
+        config.load(path)
+
+
+def test_what_only_looks_like_a_number_is_a_text_where_one_belongs(tmp_path):
+    for text in ("010", "2020-13-45", "1:30"):
+        assert config.load(write_config(tmp_path, CONFIG.replace("A tiny experiment", text))).title == text
 
 
 def test_unknown_methods_and_tuning_seeds_are_refused(tmp_path):
@@ -78,15 +121,23 @@ def test_run_ids_depend_on_every_setting_and_on_nothing_else():
     assert len({config.run_id(other, 3) for other in [settings, *others]}) == 4
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-9", list(range(10))), ("7-7", [7])])
+@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-9", list(range(10))), ("7-7", [7]),
+                                           ("4294967295", [4294967295])])
 def test_seeds(text, seeds):
     assert config.parse_seeds(text) == seeds
     assert config.parse_seeds(config.seed_range(seeds)) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "a", "2-1", "1-2-3", "1,2", "0x1"])
+@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "a", "2-1", "1-2-3", "1,2", "0x1", "01", "0-01", "\u0663", "1\n",
+                                  "9" * 5000])
 def test_texts_that_are_no_seeds(text):
     with pytest.raises(ValueError, match="is not a seed"):
+        config.parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["4294967296", "4294967295-4294967296", "0-10000"])
+def test_seeds_that_numpy_does_not_take_or_that_are_too_many(text):
+    with pytest.raises(ValueError, match="from 2.32 on|more than 10000"):
         config.parse_seeds(text)
 
 
