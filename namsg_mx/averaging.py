@@ -38,13 +38,16 @@ class ParameterAverage:
 
     Example
     -------
-    >>> average = namsg_mx.ParameterAverage(net.collect_params(), decay=0.999)
-    >>> for images, labels in batches:
-    ...     ...                        # forward, backward, trainer.step
-    ...     average.update()
+    >>> net = gluon.nn.Dense(1, in_units=1, use_bias=False)
+    >>> net.initialize(mx.init.One())
+    >>> average = ParameterAverage(net.collect_params(), decay=0.75)
+    >>> net.weight.set_data(nd.array([[5.0]]))   # in the place of a step of a Trainer
+    >>> average.update()
     >>> with average.in_place():
-    ...     namsg_mx.update_batch_norm(net, some_batches)
-    ...     evaluate(net)
+    ...     print(net(nd.array([[1.0]])).asnumpy())
+    [[2.]]
+    >>> print(net(nd.array([[1.0]])).asnumpy())
+    [[5.]]
     """
 
     def __init__(self, params, decay=0.999):
@@ -125,6 +128,14 @@ def update_batch_norm(net, batches):
     ------
     ValueError
         If no parameter of the net has a gradient: MXNet moves the statistics in the backward pass, and there is none.
+
+    Example
+    -------
+    >>> net = gluon.nn.BatchNorm(in_channels=1)
+    >>> net.initialize()
+    >>> update_batch_norm(net, [nd.array([[1.0], [3.0]])] * 2)
+    >>> net.running_mean.data().asnumpy().round(3)   # 0 at first; 0.1 of the batch's mean in each
+    array([0.38], dtype=float32)
     """
     trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
     if not trained:

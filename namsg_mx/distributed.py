@@ -39,8 +39,18 @@ class DistributedTrainer(gluon.Trainer):
 
     Example
     -------
-    >>> from namsg_mx.distributed import DistributedTrainer
-    >>> trainer = DistributedTrainer(net.collect_params(), 'namsg', kvstore='dist_sync', update_on_kvstore=True)
+    In a process that a launcher has started; else ``kvstore='dist_sync'`` waits for one:
+
+    >>> net = gluon.nn.Dense(1, in_units=1, use_bias=False)
+    >>> net.initialize(mx.init.One())
+    >>> kvstore = 'dist_sync' if 'DMLC_ROLE' in os.environ else 'local'
+    >>> trainer = DistributedTrainer(net.collect_params(), 'namsg', {'learning_rate': 0.1}, kvstore=kvstore)
+    >>> with autograd.record():
+    ...     output = net(nd.array([[1.0]]))
+    >>> output.backward()
+    >>> trainer.step(1)
+    >>> net.weight.data().asnumpy().round(3)
+    array([[0.81]], dtype=float32)
     """
 
     _is_checked = False

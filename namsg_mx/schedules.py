@@ -23,6 +23,12 @@ class ObservationDistance:
         Number of updates of the linear part, at least 1.
     start, end : float
         First and last value of eta, finite and at least 0; 0.9 and 3.0 in all of the paper's experiments.
+
+    Example
+    -------
+    >>> eta = ObservationDistance(updates=100)
+    >>> eta(0), eta(25), eta(100), eta(10_000)
+    (0.9, 1.425, 3.0, 3.0)
     """
 
     updates: int
@@ -40,7 +46,13 @@ class ObservationDistance:
 
 @dataclass(frozen=True)
 class InverseSquareRoot:
-    """``initial`` / sqrt(t), t = k + 1: the step size of Theorem 1."""
+    """``initial`` / sqrt(t), t = k + 1: the step size of Theorem 1.
+
+    Example
+    -------
+    >>> [InverseSquareRoot(0.1)(k) for k in (0, 3, 99)]
+    [0.1, 0.05, 0.01]
+    """
 
     initial: float
 
@@ -50,7 +62,13 @@ class InverseSquareRoot:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """``initial`` * ``factor`` ** (t - 1), t = k + 1: the decay of beta1 in Corollary 1. ``factor`` is in (0, 1]."""
+    """``initial`` * ``factor`` ** (t - 1), t = k + 1: the decay of beta1 in Corollary 1. ``factor`` is in (0, 1].
+
+    Example
+    -------
+    >>> [ExponentialDecay(0.8, factor=0.5)(k) for k in (0, 1, 2)]
+    [0.8, 0.4, 0.2]
+    """
 
     initial: float
     factor: float
@@ -65,7 +83,13 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class HarmonicDecay:
-    """``initial`` / t, t = k + 1: the modest decay of beta1 named after Corollary 1."""
+    """``initial`` / t, t = k + 1: the modest decay of beta1 named after Corollary 1.
+
+    Example
+    -------
+    >>> [HarmonicDecay(0.9)(k) for k in (0, 1, 8)]
+    [0.9, 0.45, 0.1]
+    """
 
     initial: float
 
@@ -78,6 +102,12 @@ class StepDecay:
     """``initial``, multiplied by ``factor``, in [0, inf), from each update number in ``at`` on.
 
     The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: the update k = 12000 is the first smaller one.
+
+    Example
+    -------
+    >>> alpha = StepDecay(0.5, at=(12000, 15000), factor=0.5)
+    >>> alpha(11999), alpha(12000), alpha(15000)
+    (0.5, 0.25, 0.125)
     """
 
     initial: float
@@ -99,6 +129,12 @@ class WarmUp:
     """Linear from ``start`` to ``target`` over the first ``updates`` updates, ``target`` from then on.
 
     ``target`` is a number or a schedule, which sees the same k as this one.
+
+    Example
+    -------
+    >>> alpha = WarmUp(StepDecay(0.4, at=(1000,)), updates=100)
+    >>> alpha(0), alpha(50), alpha(100), alpha(1000)
+    (0.0, 0.2, 0.4, 0.04000000000000001)
     """
 
     target: Union[float, Callable[[int], float]]

@@ -19,7 +19,11 @@ def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
 
     Example
     -------
-    >>> exempted = namsg_mx.exempt_from_decay(net.collect_params())
+    >>> net = gluon.nn.Dense(2, in_units=3, prefix='dense_')
+    >>> exempt_from_decay(net.collect_params())
+    ['dense_bias']
+    >>> net.weight.wd_mult, net.bias.wd_mult
+    (1.0, 0.0)
     """
     suffixes = suffixes if isinstance(suffixes, str) else tuple(suffixes)
     exempted = [name for name in params if name.endswith(suffixes)]

@@ -23,6 +23,20 @@ class AMSGrad(NAMSG):
         See `ElementwiseOptimizer`.
 
     State, order of the operations and all else are those of `NAMSG` with ``eta=0``, to the bit.
+
+    Example
+    -------
+    Three updates with the gradients 1 and -0.01:
+
+    >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
+    >>> optimizer = mx.optimizer.create('amsgrad', learning_rate=0.1)
+    >>> state = optimizer.create_state(0, weight)
+    >>> for _ in range(3):
+    ...     optimizer.update(0, weight, gradient, state)
+    ...     print(weight.asnumpy().round(3))
+    [0.684 1.316]
+    [0.259 1.741]
+    [-0.236  2.236]
     """
 
     DEFAULT_LEARNING_RATE = 0.001

@@ -39,6 +39,20 @@ class NAMSB(NAMSG):
         Also in an update whose learning rate is 0, as a warm-up's first may be: the limits are not defined there.
 
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
+
+    Example
+    -------
+    Three updates with the gradients 1 and -0.01; the steps are soon in proportion to them:
+
+    >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
+    >>> optimizer = mx.optimizer.create('namsb', learning_rate=0.1, sgd_learning_rate=0.1, gamma=1)
+    >>> state = optimizer.create_state(0, weight)
+    >>> for _ in range(3):
+    ...     optimizer.update(0, weight, gradient, state)
+    ...     print(weight.asnumpy().round(3))
+    [0.962 1.   ]
+    [0.921 1.001]
+    [0.875 1.001]
     """
 
     DEFAULT_LEARNING_RATE = 0.001
@@ -69,6 +83,17 @@ class AMSBound(NAMSB):
     """AMSBound, Luo et al. 2019, as the paper has it: `NAMSB` with ``eta=0``, to the bit.
 
     Parameters, state and errors are those of `NAMSB`, without eta and mu.
+
+    Example
+    -------
+    >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
+    >>> optimizer = mx.optimizer.create('amsbound', learning_rate=0.1, sgd_learning_rate=0.1, gamma=1)
+    >>> state = optimizer.create_state(0, weight)
+    >>> for _ in range(2):
+    ...     optimizer.update(0, weight, gradient, state)
+    ...     print(weight.asnumpy().round(4))
+    [0.98   1.0002]
+    [0.9515 1.0005]
     """
 
     def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, **kwargs):

@@ -40,6 +40,20 @@ class DozatNadam(ElementwiseOptimizer):
         See `ElementwiseOptimizer`.
 
     State: m and v, each in the weight's shape and dtype (float32 for float16 weights).
+
+    Example
+    -------
+    Three updates with the gradients 1 and -0.01:
+
+    >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
+    >>> optimizer = mx.optimizer.create('dozatnadam', learning_rate=0.1)
+    >>> state = optimizer.create_state(0, weight)
+    >>> for _ in range(3):
+    ...     optimizer.update(0, weight, gradient, state)
+    ...     print(weight.asnumpy().round(3))
+    [0.894 1.106]
+    [0.816 1.184]
+    [0.743 1.257]
     """
 
     STATE = ("m", "v")

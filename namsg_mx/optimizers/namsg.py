@@ -55,7 +55,20 @@ class NAMSG(ElementwiseOptimizer):
 
     Example
     -------
-    >>> trainer = gluon.Trainer(net.collect_params(), 'namsg', {'eta': namsg_mx.ObservationDistance(235)})
+    A step goes along the sign of the gradient at first, whatever its size:
+
+    >>> net = gluon.nn.Dense(1, in_units=2, use_bias=False)
+    >>> net.initialize(mx.init.One())
+    >>> trainer = gluon.Trainer(net.collect_params(), 'namsg', {'learning_rate': 0.1, 'eta': 0.9})
+    >>> for _ in range(3):
+    ...     with autograd.record():
+    ...         output = net(nd.array([[1.0, -0.01]]))
+    ...     output.backward()
+    ...     trainer.step(1)
+    ...     print(net.weight.data().asnumpy().round(3))
+    [[0.81 1.19]]
+    [[0.618 1.382]]
+    [[0.418 1.582]]
     """
 
     STATE = ("m", "v", "v_hat")

@@ -31,6 +31,17 @@ class AveragedSGD(ElementwiseOptimizer):
         See `ElementwiseOptimizer`.
 
     State: m, in the weight's shape and dtype (float32 for float16 weights).
+
+    Example
+    -------
+    >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
+    >>> optimizer = mx.optimizer.create('averagedsgd', learning_rate=0.1)
+    >>> state = optimizer.create_state(0, weight)
+    >>> for _ in range(2):
+    ...     optimizer.update(0, weight, gradient, state)
+    ...     print(weight.asnumpy().round(5), state[0].asnumpy().round(5))
+    [0.99   1.0001] [ 0.1   -0.001]
+    [0.971   1.00029] [ 0.19   -0.0019]
     """
 
     STATE = ("m",)

@@ -16,7 +16,15 @@ STARTS = 5        # L-BFGS-B seldom gives up early, and then goes on from there 
 
 
 class Run(NamedTuple):
-    """What a run of T rounds in d dimensions leaves behind; row t - 1 belongs to round t."""
+    """What a run of T rounds in d dimensions leaves behind; row t - 1 belongs to round t.
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> len(run.g), len(run.first(2).g)
+    (4, 2)
+    """
 
     g: np.ndarray        # (T, d): the gradients of f_t at x_t
     v_hat: np.ndarray    # (T, d): v_hat after the update of that round
@@ -31,7 +39,13 @@ class Run(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The three terms of a regret bound, or their coefficients, in the paper's order."""
+    """The three terms of a regret bound, or their coefficients, in the paper's order.
+
+    Example
+    -------
+    >>> Terms(preconditioner=5.0, decay=4.0, gradients=100.0).total
+    109.0
+    """
 
     preconditioner: float   # of D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
     decay: float            # of D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
@@ -48,6 +62,15 @@ def violated_conditions(run):
 
     What Theorem 1 asks of the problem cannot be seen in the run: convex losses, a convex F of finite diameter that
     holds every x_t, and bounded gradients. (The print's eta_{1t} is eta_t.)
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> violated_conditions(run)
+    []
+    >>> violated_conditions(run._replace(eta=np.full(4, 3.0)))
+    ['eta_t must be at most beta1_t / (1 - beta1_t); first broken in round 1']
     """
     alpha, beta1, eta = run.alpha, run.beta1, run.eta
     scale = 1 + ROUNDING
@@ -69,7 +92,13 @@ def violated_conditions(run):
 
 
 def namsg_coefficients(beta1, beta2):
-    """The coefficients of NAMSG's bound (14); beta1 in [0, sqrt(beta2)) and beta2 in (0, 1), numbers or arrays."""
+    """The coefficients of NAMSG's bound (14); beta1 in [0, sqrt(beta2)) and beta2 in (0, 1), numbers or arrays.
+
+    Example
+    -------
+    >>> [round(coefficient, 2) for coefficient in namsg_coefficients(0.9, 0.99)]
+    [2.63, 2.63, 675.11]
+    """
     gamma = beta1 / np.sqrt(beta2)
     return Terms(1 / (2 * (1 - beta1**2)),
                  1 / (2 * (1 - beta1**2)),
@@ -77,7 +106,13 @@ def namsg_coefficients(beta1, beta2):
 
 
 def amsgrad_coefficients(beta1, beta2):
-    """The coefficients of AMSGRAD's bound (15); the arguments are `namsg_coefficients`'."""
+    """The coefficients of AMSGRAD's bound (15); the arguments are `namsg_coefficients`'.
+
+    Example
+    -------
+    >>> [round(coefficient, 2) for coefficient in amsgrad_coefficients(0.9, 0.99)]
+    [10.0, 5.0, 1047.49]
+    """
     gamma = beta1 / np.sqrt(beta2)
     return Terms(1 / (1 - beta1), 1 / (2 * (1 - beta1)), 1 / ((1 - beta1) ** 2 * (1 - gamma)))
 
@@ -90,6 +125,13 @@ def namsg_bound(run, diameter):
     run : Run
     diameter : float
         D_infinity, the largest distance of two points of F in the maximum norm.
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> round(namsg_bound(run, diameter=2).total, 1)
+    112.7
     """
     return _bound(namsg_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1**2)
 
@@ -98,6 +140,13 @@ def amsgrad_bound(run, diameter):
     """AMSGRAD's bound (15) on its regret, as `Terms`; the arguments are `namsg_bound`'s.
 
     With beta1_t in the second term, as in Reddi et al. 2018; the paper prints beta1_t**2.
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> round(amsgrad_bound(run, diameter=2).total, 1)
+    276.7
     """
     return _bound(amsgrad_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1)
 
@@ -123,6 +172,14 @@ def corollary_bound(run, diameter, decay, gradient_bound):
     ------
     ValueError
         If the run's beta1_t is another schedule, or its v_hat is above gradient_bound**2.
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> run = run._replace(beta1=0.5 * 0.9 ** np.arange(4))
+    >>> round(corollary_bound(run, diameter=2, decay=0.9, gradient_bound=1.0).total, 1)
+    242.0
     """
     rounds, dimension = run.g.shape
     beta1 = run.beta1[0]
@@ -146,7 +203,14 @@ def _bound(coefficients, run, diameter, momentum):
 
 
 class FixedPoint(NamedTuple):
-    """The best fixed point of a box, as far as it is known."""
+    """The best fixed point of a box, as far as it is known.
+
+    Example
+    -------
+    >>> best = best_fixed_point(lambda x: ((x[0] - 3) ** 2, 2 * (x - 3)), start=[0.0], bounds=(-1.0, 1.0))
+    >>> best.loss, best.gap
+    (4.0, 0.0)
+    """
 
     x: np.ndarray   # (d,)
     loss: float     # the total loss there
@@ -178,6 +242,13 @@ def best_fixed_point(total, start, bounds, tolerance=1e-7):
     ------
     RuntimeError
         If the gap stays above the tolerance.
+
+    Example
+    -------
+    The least of (x - 3)**2 on [-1, 1]:
+    
+    >>> best_fixed_point(lambda x: ((x[0] - 3) ** 2, 2 * (x - 3)), start=[0.0], bounds=(-1.0, 1.0))
+    FixedPoint(x=array([1.]), loss=4.0, gap=0.0)
     """
     low, high = bounds
     x = np.asarray(start, dtype=float)
@@ -193,5 +264,11 @@ def best_fixed_point(total, start, bounds, tolerance=1e-7):
 
 
 def regret(losses, best):
-    """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest that its gap allows."""
+    """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest that its gap allows.
+
+    Example
+    -------
+    >>> regret([3.0, 2.0, 1.5], FixedPoint(x=np.array([1.0]), loss=4.0, gap=0.0))
+    2.5
+    """
     return float(np.sum(losses) - (best.loss - best.gap))
