@@ -1,10 +1,16 @@
-"""Makes MXNet 1.9.1 importable on NumPy 1.24 to 1.26, the only ones that Python 3.12 has.
+"""Says what this package does not run on, and makes MXNet 1.9.1 importable on NumPy 1.24 to 1.26.
 
-MXNet reads ``numpy.bool``, an alias of ``bool`` that NumPy 1.24 removed, at import and later, so the alias is put back
-and stays. On older ones, where it is deprecated, it is set too, and MXNet's use of it gives no warning.
+Python 3.12 has no other NumPy. MXNet reads ``numpy.bool``, an alias of ``bool`` that NumPy 1.24 removed, at import and
+later, so the alias is put back and stays. On older ones, where it is deprecated, it is set too, and MXNet's use of it
+gives no warning.
 """
 
+import re
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+MXNET = "1.9.1"
 
 
 def prepare_for_mxnet():
@@ -14,6 +20,9 @@ def prepare_for_mxnet():
     import numpy  # not above: a Python that is too new may have none
     if int(numpy.__version__.partition(".")[0]) > 1:
         raise ImportError(f"namsg_mx needs NumPy below 2, as MXNet 1.9.1 does not run on {numpy.__version__}")
+    version = _mxnet_version()
+    if version not in (MXNET, None):
+        raise ImportError(f"namsg_mx needs MXNet {MXNET}, and this is {version}: pip install mxnet=={MXNET}")
     if "mxnet" in sys.modules or "bool" in vars(numpy):
         return
     # Python forgets a package whose import failed, but not the submodules that it had loaded until then.
@@ -21,3 +30,18 @@ def prepare_for_mxnet():
         raise ImportError(f"MXNet has already failed to import on NumPy {numpy.__version__}: "
                           "in a new Python process, import namsg_mx first, then mxnet")
     numpy.bool = bool
+
+
+def _mxnet_version():
+    """The version of the MXNet that is imported, or would be: importing another may fail. None where that is not known.
+    """
+    if hasattr(sys.modules.get("mxnet"), "__version__"):
+        return sys.modules["mxnet"].__version__
+    spec = find_spec("mxnet")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        libinfo = Path(folder, "libinfo.py")
+        text = libinfo.read_text(encoding="utf-8") if libinfo.exists() else ""
+        found = re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)
+        if found:
+            return found.group(1)
+    return None

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "step.h"
@@ -28,6 +29,7 @@ struct namsg_mxnet {
   int (*get_data)(void *array, void **data);
   int (*share)(void *array, void **copy);
   int (*free)(void *array);
+  const char *(*last_error)();
   void (*reorder)(void *chunk); /* NDArray::Chunk::Reorder2Default; null in an MXNet without oneDNN */
 };
 
@@ -146,7 +148,8 @@ int64_t step_elements(const Addresses &a, int64_t n, const namsg_scalars &s, con
   return a.array[MASTER] ? choose<uint16_t>(a, n, s, c, division, skip) : choose<float>(a, n, s, c, division, skip);
 }
 
-/* The address of an array's elements in their plain order. The array is this operation's alone while it runs. */
+/* The address of an array's elements in their plain order. The array is this operation's alone while it runs. Throws if
+ * MXNet cannot give it, when there is no memory for instance: the engine tells whoever waits for an array of the step. */
 char *address(void *handle) {
   if (handle == nullptr) return nullptr;
   /* oneDNN may have left the array in a layout of its own, weights after an inference pass for instance. The C API has
@@ -154,7 +157,7 @@ char *address(void *handle) {
    * NDArray points to (fused.py checks that it does). It returns at once where there is nothing to undo. */
   if (mxnet.reorder != nullptr) mxnet.reorder(*static_cast<void **>(handle));
   void *data = nullptr;
-  mxnet.get_data(handle, &data);
+  if (mxnet.get_data(handle, &data) != 0) throw std::runtime_error(mxnet.last_error());
   return static_cast<char *>(data);
 }
 
@@ -178,6 +181,7 @@ void run(void *, void *argument) {
   std::vector<Addresses> addresses(parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i)
     std::transform(parameters[i].handles, parameters[i].handles + ARRAYS, addresses[i].array, address);
+  int64_t *const total = reinterpret_cast<int64_t *>(address(job.count));
   const int64_t size = job.bound->size;
   const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), 1 + size / kElementsPerThread));
   int64_t count = 0;
@@ -196,7 +200,7 @@ void run(void *, void *argument) {
       start += n;
     }
   }
-  *reinterpret_cast<int64_t *>(address(job.count)) += count;
+  *total += count;
 }
 
 void delete_job(void *argument) {

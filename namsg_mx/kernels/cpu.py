@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
+from mxnet.runtime import Features
 
 from namsg_mx.kernels.fused import (
     DIVISIONS,
@@ -26,7 +27,7 @@ REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reord
 class Functions(ctypes.Structure):
     """namsg_mxnet"""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("push", "get_data", "share", "free", "reorder")]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("push", "get_data", "share", "free", "last_error", "reorder")]
 
 
 class Parameter(ctypes.Structure):
@@ -60,7 +61,9 @@ def _load():
     except OSError as error:
         return None, str(error)
     functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in (
-        "MXEnginePushSyncND", "MXNDArrayGetData", "MXShallowCopyNDArray", "MXNDArrayFree", REORDER)))
+        "MXEnginePushSyncND", "MXNDArrayGetData", "MXShallowCopyNDArray", "MXNDArrayFree", "MXGetLastError", REORDER)))
+    if functions.reorder is None and Features().is_enabled("MKLDNN"):
+        return None, "this MXNet has oneDNN, and does not let other libraries undo the layouts that it gives to arrays"
     library.namsg_load(ctypes.byref(functions))
     library.namsg_bind.restype = ctypes.c_void_p
     library.namsg_release.argtypes = [ctypes.c_void_p]
@@ -111,7 +114,8 @@ class BoundArrays:
         self.bound = self.library.namsg_bind(len(weights), parameters)
         if self.bound is None:
             raise MXNetError("MXNet refused an array of the step")
-        weakref.finalize(self, self.library.namsg_release, self.bound)
+        # Not at exit, where a daemon thread may be in a step of it, or an exit handler make one more.
+        weakref.finalize(self, self.library.namsg_release, self.bound).atexit = False
 
     def step(self, scalars, coefficients, count):
         if (coefficients, scalars.decoupled_wd) != self.latest:

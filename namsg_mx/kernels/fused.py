@@ -8,7 +8,6 @@ from math import prod
 import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
 from mxnet.context import cpu
-from mxnet.libinfo import __version__ as mxnet_version
 from mxnet.ndarray import NDArray, ones
 
 from namsg_mx.kernels.projection import limits
@@ -58,8 +57,6 @@ def name_arrays(weight, grad, state):
 @lru_cache(maxsize=None)
 def unknown_mxnet():
     """None, or why this MXNet's arrays are not known well enough: what `chunk` reads is no part of its interface."""
-    if mxnet_version != "1.9.1":
-        return f"it is made for MXNet 1.9.1, and this is {mxnet_version}"
     array = ones((1,), cpu())
     array.wait_to_read()
     address = ctypes.c_void_p()

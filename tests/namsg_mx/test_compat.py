@@ -54,6 +54,25 @@ def test_numpy_2_gets_one_sentence():
         "ImportError: namsg_mx needs NumPy below 2, as MXNet 1.9.1 does not run on 2.0.2"
 
 
+@pytest.mark.parametrize("version", ["1.8.0", "1.9.0", "2.0.0b1"])
+def test_another_mxnet_gets_one_sentence(tmp_path, version):
+    """Imported already, or not, as it might fail. Said of MXNets that claim to be others."""
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").write_text("raise AttributeError('of another NumPy')")
+    (tmp_path / "mxnet" / "libinfo.py").write_text(f'# coding: utf-8\n__version__ = "{version}"\n')
+    imported = f"import sys, types; sys.modules['mxnet'] = types.SimpleNamespace(__version__='{version}'); "
+    for result in (python("import namsg_mx", PYTHONPATH=str(tmp_path)), python(imported + "import namsg_mx")):
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == \
+            f"ImportError: namsg_mx needs MXNet 1.9.1, and this is {version}: pip install mxnet==1.9.1"
+
+
+def test_without_mxnet_python_says_so(tmp_path):
+    result = python("import sys; sys.modules['mxnet'] = None; import namsg_mx")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")
+
+
 def test_python_3_13_gets_one_sentence():
     executable = shutil.which("python3.13")
     if executable is None or python("", executable).returncode:

@@ -460,3 +460,75 @@ def test_spawned_workers_load_the_kernel_for_themselves():
     """)
     result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
     assert result.stdout.strip() == "cpu"
+
+
+def test_a_process_ends_in_peace_while_its_threads_train():
+    """As Dask's workers do, in daemon threads. Nothing that a step needs may go at exit before the last step."""
+    script = textwrap.dedent("""
+        import atexit, threading
+        import namsg_mx
+        import mxnet as mx
+        trained = threading.Event()
+        class Model:
+            def __init__(self):
+                self.optimizer = namsg_mx.NAMSG(kernel='cpu')
+                self.weights, self.gradients = ([mx.nd.ones(100) for _ in range(50)] for _ in range(2))
+                self.states = [self.optimizer.create_state(i, w) for i, w in enumerate(self.weights)]
+            def train(self, steps):
+                for _ in range(steps):
+                    self.optimizer.update(list(range(50)), self.weights, self.gradients, self.states)
+        def at_exit():
+            model.train(100)
+            print((model.weights[49].asnumpy() < 1).all(), flush=True)
+        def train_on():
+            model = Model()
+            model.train(10)
+            trained.set()
+            model.train(10**9)
+        atexit.register(at_exit)   # before any binding, and so called after what bindings have registered
+        model = Model()
+        model.train(1)
+        threading.Thread(target=train_on, daemon=True).start()
+        trained.wait()
+    """)
+    result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
+    assert result.stdout.strip() == "True"
+
+
+def test_no_memory_for_an_array_of_the_step_is_an_error_where_its_results_are_waited_for():
+    script = textwrap.dedent("""
+        import resource
+        import namsg_mx
+        import mxnet as mx
+        from mxnet.ndarray.ndarray import _new_alloc_handle
+        n = 2**25
+        weight, optimizer = mx.nd.zeros(n), namsg_mx.AveragedSGD(kernel='cpu')
+        state = optimizer.create_state(0, weight)
+        grad = mx.nd.NDArray(_new_alloc_handle((n,), mx.cpu(), True))   # allocated when it is first needed
+        mx.nd.waitall()
+        with open('/proc/self/statm') as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + 2**26
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        optimizer.update(0, weight, grad, state)
+        try:
+            weight.wait_to_read()
+        except mx.MXNetError as error:
+            print(error)
+    """)
+    result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
+    assert "Failed to allocate CPU Memory" in result.stdout
+
+
+def test_an_mxnet_whose_layouts_cannot_be_undone_is_refused(monkeypatch):
+    """One with oneDNN that does not export the function that does it: convolutions' weights would be read wrongly."""
+    monkeypatch.setattr(kernels.cpu, "REORDER", "a_name_that_it_does_not_export")
+    kernels.cpu._load.cache_clear()
+    try:
+        assert "this MXNet has oneDNN" in kernels.cpu.unsupported(mx.cpu(), np.float32)
+        optimizer, weight = namsg_mx.NAMSG(), array([1.0])
+        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+        assert optimizer.last_update().kernel == "ndarray"
+    finally:
+        monkeypatch.undo()
+        kernels.cpu._load.cache_clear()
+        kernels.cpu.load()
