@@ -63,13 +63,12 @@ def _status(command: Callable[[], int]) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is not complete yet."""
-    experiment = _load(options.config, options)
-    runs = experiment.runs(options.method, options.seeds)
-    if not options.kvstore:
-        if options.update_on_servers:
-            raise UsageError("--update-on-servers: only with --kvstore")
-        return _make(experiment, runs, experiment.epochs, options)
-    return _take_part(options, lambda group: _make(experiment, runs, experiment.epochs, options, group))
+    if options.kvstore:
+        return _take_part(options)
+    experiment, runs = _plan(options)
+    if options.update_on_servers:
+        raise UsageError("--update-on-servers: only with --kvstore")
+    return _make(experiment, runs, _how(options, experiment.epochs), options)
 
 
 def grid(options: argparse.Namespace) -> int:
@@ -79,7 +78,7 @@ def grid(options: argparse.Namespace) -> int:
             if all(point.get(name) == value for name, value in options.at)]
     if not runs:
         raise UsageError(f"--at {' '.join(f'{n}={v:g}' for n, v in options.at)}: {experiment.name} has no such point")
-    status = _make(experiment, runs, experiment.tuning.epochs, options)
+    status = _make(experiment, runs, _how(options, experiment.tuning.epochs), options)
     if status or options.at or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
         return status
     from experiments import selection
@@ -91,7 +90,7 @@ def grid(options: argparse.Namespace) -> int:
     return 0
 
 
-def _take_part(options: argparse.Namespace, lead: Callable) -> int:
+def _take_part(options: argparse.Namespace) -> int:
     """This process's part in training by MXNet's kvstore: worker 0 leads, with the group of all; the exit status."""
     if options.scheduler or options.jobs:
         raise UsageError("--kvstore: makes one run at a time on all its workers; not with --scheduler or --jobs")
@@ -102,17 +101,35 @@ def _take_part(options: argparse.Namespace, lead: Callable) -> int:
     with parameter_server.joined(options.kvstore, on_servers, options.threads) as group:
         if group is None:
             return 0
-        status = _status(lambda: lead(group) if group.rank == 0 else group.follow())
+
+        def take_part() -> int:
+            experiment, runs = group.agree(lambda: _plan(options))
+            how = _how(options, experiment.epochs, group)
+            group.begin({**how.distributed, **how._asdict(), "number of runs": len(runs),
+                         **{f"run {i}": str(run.folder) for i, run in enumerate(runs, start=1)}})
+            return _make(experiment, runs, how, options, group) if group.rank == 0 else group.follow()
+
+        status = _status(take_part)
         group.leave(status)
         return status
 
 
-def _make(experiment: Experiment, chosen: Sequence[Run], epochs: int, options: argparse.Namespace, group=None) -> int:
-    """Train those of the runs that are not complete, with the other workers of a group if any; the exit status."""
+def _plan(options: argparse.Namespace) -> tuple[Experiment, list[Run]]:
+    """The experiment and the runs that are asked for."""
+    experiment = _load(options.config, options)
+    return experiment, experiment.runs(options.method, options.seeds)
+
+
+def _how(options: argparse.Namespace, epochs: int, group=None) -> Options:
+    """How runs are made, by default so many epochs of them."""
     distributed = group and {"kvstore": options.kvstore, "workers": group.count,
                              "updates_on": "servers" if group.updates_on_servers else "workers"}
-    how = Options(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
-                  options.tensorboard, distributed)
+    return Options(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
+                   options.tensorboard, distributed)
+
+
+def _make(experiment: Experiment, chosen: Sequence[Run], how: Options, options: argparse.Namespace, group=None) -> int:
+    """Train those of the runs that are not complete, with the other workers of a group if any; the exit status."""
     recorded = {}
     for one in chosen:
         record = RunRecord(how.results / one.folder)

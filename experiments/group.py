@@ -39,13 +39,23 @@ class Group(Alone):
         self._kvstore, self.updates_on_servers = kvstore, updates_on_servers
         self._is_asynchronous = "async" in kvstore.type
         self._weights, self._messages = 0, FIRST_MESSAGE   # the next keys; the kvstore takes none of them twice
-        self._is_training = False
+        self._is_begun = self._is_training = False
         self.rank, self.count = kvstore.rank, kvstore.num_workers
         self.updates_per_batch = self.count if self._is_asynchronous else 1
         if self._is_asynchronous and self.rank == 0:   # its servers take no message before they can update
             kvstore._send_command_to_servers(SET_OPTIMIZER, pickle.dumps(None, 0).decode())
 
     # Runs
+
+    def begin(self, command: Mapping[str, Any]) -> None:
+        """Before the first run: UsageError in all the workers if they were not given the same command, by option."""
+        first, *others = self.exchange(command)
+        for rank, other in enumerate(others, start=1):
+            for option, value in first.items():
+                if other.get(option) != value:
+                    raise UsageError(f"--kvstore: all workers must be given one command: worker {rank} has {option} "
+                                     f"{other.get(option)}, and worker 0 {value}")
+        self._is_begun = True
 
     def sweep(self, runs: Sequence[Run], options: Options, progress: Progress) -> list[Outcome]:
         """On worker 0: make the runs one after the other, all the workers together; returns how each ended.
@@ -82,7 +92,7 @@ class Group(Alone):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-        if self.rank == 0:
+        if self._is_begun and self.rank == 0:
             self.share(None)
 
     def _attempt(self, run: Run, options: Options, report: Callable[[int], None]) -> Words:
@@ -101,6 +111,25 @@ class Group(Alone):
         words = nd.array(np.frombuffer(data.ljust(-(-size // 4) * 4, b"\0"), np.float32))
         self._kvstore.broadcast(self._next_message(), words, out=words)
         return pickle.loads(words.asnumpy().tobytes()[:size])
+
+    def exchange(self, content: Any) -> list[Any]:
+        """What each worker calls this with, in the order of their ranks; picklable."""
+        data = pickle.dumps(content)
+        sizes = self.gather(np.array([len(data)]))[:, 0].astype(int)
+        numbers = np.zeros(max(sizes))
+        numbers[:len(data)] = np.frombuffer(data, np.uint8)
+        return [pickle.loads(one[:size].astype(np.uint8).tobytes()) for one, size in zip(self.gather(numbers), sizes)]
+
+    def agree(self, make: Callable[[], Any]) -> Any:
+        result = error = None
+        try:
+            result = make()
+        except UsageError as raised:
+            error = raised
+        errors = [one for one in self.exchange(error) if one is not None]
+        if errors:
+            raise errors[0]
+        return result
 
     def gather(self, numbers: np.ndarray) -> np.ndarray:
         """The numbers of each worker, float64 of shape (workers, n); those of all must be as many.

@@ -46,6 +46,7 @@ EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "sgd_learning_rate"
 SECONDS_COLUMNS = ("epoch", "training", "evaluation")
 INTEGER_COLUMNS = ("epoch", "updates")
 OPTIONAL_COLUMNS = ("eta", "sgd_learning_rate", "train_loss_full")   # whose cells may be empty
+DISTRIBUTED = ("kvstore", "workers", "updates_on")   # what a configuration has of a run on MXNet's kvstore
 POSITION = "position.json"   # the member of a checkpoint that says of which run it is, and after which epoch
 
 
@@ -66,7 +67,7 @@ class RunRecord:
         self._done = self.folder / "done.json"
         self._failed = self.folder / "failed.json"
         self._lock = self.folder / "run.lock"
-        self._made: tuple[int, Mapping[str, str] | None] = (0, None)   # epochs and digests that this process goes on from
+        self._made: tuple[int, Mapping[str, str] | None] = (0, None)   # epochs and their digests, as this process knows
 
     # Reading. What is written last is read first, as the run may go on meanwhile.
 
@@ -148,7 +149,7 @@ class RunRecord:
 
     def _read_config(self) -> dict[str, Any] | None:
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
-        if config and config.get("distributed") and config["distributed"].keys() != {"kvstore", "workers", "updates_on"}:
+        if config and tuple(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
             raise _damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
             raise RecordError(f"{self._config}: missing, so that nothing says what {self.folder} holds")
@@ -171,7 +172,8 @@ class RunRecord:
         return {path.name: _digest(content) for path, content in files.items()}
 
     def _has_digests(self, content: Mapping[str, Any], others: set[str]) -> bool:
-        """Whether a checkpoint or mark of completion holds these keys and digests, or, being older, these keys alone."""
+        """Whether a checkpoint or mark of completion holds these keys and digests, or, an older one, these keys alone.
+        """
         if content.keys() == others:
             return True
         return content.keys() == {*others, "sha256"} and isinstance(content["sha256"], dict) and (
@@ -277,8 +279,9 @@ class RunRecord:
         if done and epoch < done["epochs"]:
             raise RecordError(f"{self._checkpoint}: is of epoch {epoch} where {done['epochs']} are complete")
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
-        if self.seconds.count() < epoch:
-            raise RecordError(f"{self.seconds.path}: has {self.seconds.count()} epochs where the checkpoint has {epoch}")
+        timed = len(self.seconds.rows())
+        if timed < epoch:
+            raise RecordError(f"{self.seconds.path}: has {timed} epochs where the checkpoint has {epoch}")
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
             raise self.damaged_checkpoint(ValueError("its members are not those that were written"))
         return epoch, members
@@ -286,15 +289,14 @@ class RunRecord:
     def _read_members(self, *names: str) -> dict[str, bytes] | None:
         """These members of the checkpoint, or all; None where there is no checkpoint."""
         try:
-            file = open(self._checkpoint, "rb")
+            with open(self._checkpoint, "rb") as file:
+                try:
+                    with zipfile.ZipFile(file) as archive:
+                        return {name: archive.read(name) for name in names or archive.namelist()}
+                except Exception as error:   # zipfile raises what it comes across: zlib.error, struct.error, ...
+                    raise self.damaged_checkpoint(error) from error
         except FileNotFoundError:
             return None
-        with file:
-            try:
-                with zipfile.ZipFile(file) as archive:
-                    return {name: archive.read(name) for name in names or archive.namelist()}
-            except Exception as error:   # zipfile raises what it comes across: zlib.error, struct.error, ...
-                raise self.damaged_checkpoint(error) from error
 
     def _position(self, content: bytes) -> tuple[int, dict[str, str] | None]:
         """The epoch of a checkpoint, and the digests that it holds; RecordError if it is of another run."""

@@ -159,8 +159,7 @@ class Training:
         return {name: _saved(save, is_arrays=name.endswith(".params")) for name, (save, _) in self._parts().items()}
 
     def restore(self, state: Mapping[str, bytes]) -> None:
-        """Take back what `state` returned. ValueError if it has other parts, and whatever MXNet raises of their content.
-        """
+        """Take back what `state` returned. ValueError if it has other parts; MXNet's errors if it cannot read them."""
         parts = self._parts()
         if state.keys() != parts.keys():
             raise ValueError(f"has {', '.join(sorted(state)) or 'nothing'} instead of {', '.join(sorted(parts))}")
