@@ -120,6 +120,7 @@ def real_epochs(folder):
 
     import namsg_mx  # noqa: F401
     from experiments import config, data
+    from experiments.config import Options
     from experiments.records import RunRecord
     from experiments.training import Training
 
@@ -127,6 +128,7 @@ def real_epochs(folder):
     training = Training(run, data.load(run.settings["data"], folder), mx.cpu())
     results = tempfile.TemporaryDirectory()
     record = RunRecord(Path(results.name))
+    record.begin(run.record(Options(Path(results.name), 1, folder, "cpu", 1)))
     passes = []
 
     def train(_):

@@ -275,7 +275,7 @@ def _load(path: str, options: argparse.Namespace) -> Experiment:
     from experiments import selection
 
     chosen = selection.chosen(experiment, Path(options.results))
-    if chosen is None:
+    if not chosen:
         raise RecordError(f"{path}: nothing is selected in {options.results}; python -m experiments grid does it")
     return experiment.tuned(chosen)
 

@@ -448,7 +448,11 @@ class _Block:
         return self._float(key, self.value(key), interval)
 
     def numbers(self, key: str) -> list[float]:
-        return [self._float(key, value, RANGES.get(key, NONNEGATIVE)) for value in self._typed(key, list, "a list")]
+        values = [self._float(key, value, RANGES.get(key, NONNEGATIVE)) for value in self._typed(key, list, "a list")]
+        for i, value in enumerate(values):
+            if value in values[:i]:   # its runs would count twice
+                raise UsageError(f"{self.where}: {key}: {value:g} stands twice")
+        return values
 
     def seed(self, key: str) -> int:
         value = self.integer(key, at_least=0)

@@ -10,15 +10,18 @@ import pandas as pd
 
 from experiments import config, results, selection
 from experiments.config import Experiment
+from experiments.errors import UsageError
 from experiments.records import read_json
 from experiments.results import Grid, Results
 
 
 class Evidence:
-    """The records of a results folder; what has not been recorded is an empty table."""
+    """The records of a results folder; what has not been recorded is an empty table. UsageError without the folder."""
 
     def __init__(self, folder: Path, configs: Path):
         self.folder, self._configs = Path(folder), Path(configs)
+        if not self.folder.is_dir():
+            raise UsageError(f"--results {self.folder}: no such folder")
         # Caches of this object, which end with it.
         self.experiment = lru_cache(maxsize=None)(self._experiment)
         self.runs = lru_cache(maxsize=None)(self._runs)

@@ -6,6 +6,7 @@ records give equal files where the version of matplotlib is equal.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -16,6 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from experiments import selection
+from experiments.errors import RecordError
+from experiments.records import write_atomically
 from experiments.results import LABELS, Grid, Results, describe_n
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
@@ -87,9 +90,12 @@ def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Pat
 def save(figure: Figure, name: str, folder: Path) -> list[Path]:
     """Write ``name``.png and ``name``.svg into the folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-    figure.savefig(paths[0], dpi=150)
-    figure.savefig(paths[1], metadata={"Date": None})
+    paths = []
+    for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, **options)
+        paths.append(folder / f"{name}.{kind}")
+        write_atomically(paths[-1], content.getvalue())
     return paths
 
 
@@ -167,6 +173,8 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
 def _draw_grid(part: SubFigure, grid: Grid) -> None:
     points = selection.averages(grid)
     points = points[points["diverged"] == 0]
+    if points.empty:
+        raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
     n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
     part.suptitle(f"{grid.experiment.title}: train loss at epoch {grid.experiment.tuning.epochs} "
                   f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments import paper, selection
 from experiments.errors import UsageError
+from experiments.records import write_atomically
 from experiments.results import HYPERPARAMETERS, LABELS, Grid, Results, describe_n
 from experiments.speed import epochs_to_common_loss, share_of_epochs
 
@@ -28,12 +29,16 @@ class Table(NamedTuple):
 
 def write(table: Table, name: str, folder: Path) -> list[Path]:
     """Write ``name``.md, .csv and .tex into the folder and return their paths."""
+    forms = {
+        "md": _markdown(table),
+        # Not all the digits, as the last ones of exp and log are not the same on all processors.
+        "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
+        "tex": table.cells.to_latex(index=False, escape=True, caption=table.title),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for kind in ("md", "csv", "tex")]
-    paths[0].write_text(_markdown(table), encoding="utf-8")
-    # Not all the digits, as the last ones of exp and log are not the same on all processors.
-    table.numbers.to_csv(paths[1], index=False, float_format="%.12g")
-    paths[2].write_text(table.cells.to_latex(index=False, escape=True, caption=table.title), encoding="utf-8")
+    paths = [folder / f"{name}.{kind}" for kind in forms]
+    for path, text in zip(paths, forms.values()):
+        write_atomically(path, text.encode())
     return paths
 
 
@@ -70,7 +75,7 @@ def summary(results: Results) -> Table:
 
 def _summary(results: Results, method: str) -> dict:
     epochs = results.epochs[results.epochs["method"] == method]
-    last = epochs.sort_values("epoch").groupby("seed").last()
+    last = epochs.sort_values("epoch").drop_duplicates("seed", keep="last").set_index("seed")   # with its empty cells
     last["best_test_accuracy"] = epochs.groupby("seed")["test_accuracy"].max()
     row = {"method": method, **_parameters(results, method), "n": len(last), "seeds": len(results.experiment.seeds),
            "diverged": results.count(method)["diverged"], "epochs": epochs["epoch"].max()}
@@ -131,7 +136,9 @@ def table_a1(grids: Sequence[Grid]) -> Table:
     """Table A1: the hyper-parameters that the paper's grid search chose, and those that ours did."""
     rows = []
     for grid in grids:
-        for method, selected in selection.select(grid).items():
+        found = selection.select(grid)
+        for method in grid.runs["method"].unique():
+            selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
             papers = _parameters(grid, method)
             rows.append({
                 "experiment": grid.experiment.name, "method": method,

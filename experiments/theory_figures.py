@@ -6,6 +6,7 @@ Neither reads records. The first takes seconds, the second half a minute.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from experiments.dynamics import measured_rate
 from experiments.figures import COLOURS, STYLE, save
 from experiments.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
+from experiments.records import write_atomically
 from namsg_mx.schedules import HarmonicDecay
 from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
 from namsg_mx.theory.regret import (
@@ -96,11 +98,12 @@ def draw_theory(folder: Path) -> list[Path]:
 
 
 def _write(rows: list[dict], path: Path) -> Path:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: value if isinstance(value, str) else f"{value:.6g}" for key, value in row.items()}
-                         for row in rows)
+    content = io.StringIO()
+    writer = csv.DictWriter(content, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: value if isinstance(value, str) else f"{value:.6g}" for key, value in row.items()}
+                     for row in rows)
+    write_atomically(path, content.getvalue().encode())
     return path
 
 
