@@ -10,32 +10,48 @@ import numpy as np
 import pandas as pd
 
 from experiments import paper
-from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, Interval, above, all_of, below, interval, within
+from experiments.comparison import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    TOO_FEW,
+    Decision,
+    Interval,
+    above,
+    all_of,
+    below,
+    interval,
+    some_of,
+    within,
+)
+from experiments.config import Experiment
 from experiments.evidence import Evidence
-from experiments.results import LABELS
+from experiments.results import LABELS, initial
 from experiments.selection import averages
-from experiments.speed import epochs_to_common_loss, share_of_epochs
+from experiments.speed import epochs_to_common_loss, log_share, share_of_epochs
 
 MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_accuracy": "test accuracy",
             "best_test_accuracy": "best test accuracy", "overfitting": "test loss less train loss"}
 RELATIVE = ("train_loss", "test_loss")   # compared by their ratio, as the figures' logarithmic axes do
 RELATIONS = {"below": below, "above": above, "within": within}
 TABLE_A2_EXPERIMENT = "cifar10_resnet20"
+JUDGES = 8   # seeds of a grid that chose none of its points, from the one after the search's on
 # Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
 WHEN = "decided when all the configuration's seeds are run"
 
 
 class Judgement(NamedTuple):
-    """A verdict, the finding in a sentence with its numbers, n, and all the numbers.
+    """A verdict, the finding in a sentence with its numbers, n, all the numbers, and how sure it is.
 
     ``n`` is how many runs each mean is of, the fewest of all methods, pairs or cells; for what is computed, its points
-    or rounds.
+    or rounds. ``p`` is the verdict's, as in `comparison.Decision`; None where no t interval decides.
     """
 
     verdict: str
     finding: str
     n: int
     numbers: pd.DataFrame
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,11 @@ class Comparison:
 
     ``epochs`` are the first and the last of a stretch over which each run's mean is taken (of 'best_test_accuracy' its
     maximum). Without ``others`` each method is compared with itself, over ``against_epochs``. ``relation`` is 'below',
-    'above' or 'within', of ``limit``: a difference, or a relative one for losses, whose mean is geometric. Every pair
-    must hold. Runs that diverged are left out and counted, and the claim does not hold where any of ``methods`` did.
+    'above' or 'within', of ``limit``: a difference, or a relative one for losses, whose mean is geometric. Runs that
+    diverged are left out and counted, and a pair does not hold where any of its method did.
+
+    Every pair must hold. Without ``others`` the sentence says what the curves do and names no method: it holds in part
+    where those of some methods do it and others' do not.
     """
 
     experiment: str
@@ -73,7 +92,9 @@ class Comparison:
         if self.relation == "within":
             low = math.expm1(-self._limit) if self.measure in RELATIVE else -self.limit
             where = f"between {low:{form}} and {self.limit:{form}}"
-        return f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged; {WHEN}"
+        part = "" if self.others else "; in part where some methods' do and others' lie beyond"
+        return (f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged{part}; "
+                f"{WHEN}")
 
     @property
     def commands(self) -> list[str]:
@@ -82,22 +103,23 @@ class Comparison:
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
         seeds = len(evidence.experiment(self.experiment).seeds)
-        rows, verdicts = [], []
+        rows, decisions = [], []
         for method, other in self._pairs():
             pair = pd.concat([by_seed(curves, method, self.measure, self.epochs),
                               by_seed(curves, other, self.measure, self.against_epochs or self.epochs)],
                              axis=1, join="inner", keys=["value", "against"])
             found = self._difference(pair)
             diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in dict.fromkeys((method, other))]
-            verdicts.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, _seeds(curves, method),
-                                    seeds, *diverged))
+            decisions.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, _seeds(curves, method),
+                                     seeds, *diverged))
             ends = [math.expm1(x) if self.measure in RELATIVE else x for x in found[1:]]
             rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
                          "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
                          **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged),
-                         "verdict": verdicts[-1]})
+                         **decisions[-1]._asdict()})
         numbers = pd.DataFrame(rows)
-        return Judgement(all_of(verdicts), _sentences(rows, self.measure in RELATIVE), int(numbers["n"].min()), numbers)
+        verdict, p = (all_of if self.others else some_of)(decisions)
+        return Judgement(verdict, _sentences(rows, self.measure in RELATIVE), int(numbers["n"].min()), numbers, p)
 
     def _pairs(self) -> list[tuple[str, str]]:
         if self.others is None:
@@ -150,8 +172,8 @@ class Level:
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
         seeds = len(evidence.experiment(self.experiment).seeds)
-        verdict = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
-        return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]))
+        verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
+        return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]), p)
 
 
 @dataclass(frozen=True)
@@ -185,23 +207,24 @@ class EpochsToLoss:
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
         seeds = len(evidence.experiment(self.experiment).seeds)
-        rows = []
+        rows, decisions = [], []
         for other in self.others:
             pairs = epochs_to_common_loss(curves, self.method, other, self.epoch)
             share = share_of_epochs(pairs)
             diverged = [evidence.diverged(self.experiment, False, name) for name in (self.method, other)]
+            decisions.append(_decide(below(log_share(pairs), math.log(self.share)), share.n,
+                                     _seeds(curves, self.method), seeds, *diverged))
             rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": share.n,
                          "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
                          "other epochs": pairs["other_epochs"].mean(), "share": share.mean, "low": share.low,
-                         "high": share.high, "diverged": sum(diverged),
-                         "verdict": _decide(below(share, self.share), share.n, _seeds(curves, self.method), seeds,
-                                            *diverged)})
+                         "high": share.high, "diverged": sum(diverged), **decisions[-1]._asdict()})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
             f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"
             if row["n"] else f"{row['against']}{_diverged(row)}" for row in rows if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
-        return Judgement(all_of(numbers["verdict"]), finding, int(numbers["n"].min()), numbers)
+        verdict, p = all_of(decisions)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
 
 @dataclass(frozen=True)
@@ -236,7 +259,7 @@ class GridCells:
         printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
         rows = []
         for alpha, beta2 in printed:
-            pair = pd.concat([_cell(losses, name, alpha, beta2) for name in (self.method, self.other)], axis=1,
+            pair = pd.concat([_at(losses, (name, alpha, beta2)) for name in (self.method, self.other)], axis=1,
                              join="inner", keys=["ours", "others"])
             if len(pair):
                 ours, others = pair["ours"].mean(), pair["others"].mean()
@@ -258,11 +281,57 @@ class GridCells:
 
 
 @dataclass(frozen=True)
-class BestOfGrid:
-    """How far points of the grid are from the best, in mean train loss at the end of our grid search.
+class PublishedCells:
+    """How near a method's cells of Table A2 are to the paper's, by the interval of the mean over the cells.
 
-    ``points`` has the point of each method; None: the configuration's, which are the paper's. Judged where all the
-    points of a method have all their seeds.
+    A cell is the mean over the seeds of the grid, as the paper's are means of 2 runs. The claim does not hold where a
+    run diverged, and is decided once all cells have all their seeds.
+    """
+
+    method: str
+    limit: float
+
+    @property
+    def quantity(self) -> str:
+        return (f"{LABELS[self.method]}'s mean running train loss at the 30th epoch over the paper's, in the cells of "
+                "Table A2 (α × β2); geometric mean of the ratio, less 1")
+
+    @property
+    def rule(self) -> str:
+        return (f"the 95 % t interval of the mean over the cells lies between {math.expm1(-math.log1p(self.limit)):+.1%} "
+                f"and {self.limit:+.1%}; decided when all cells have all their seeds")
+
+    @property
+    def commands(self) -> list[str]:
+        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method}"]
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        of_method = evidence.grid(TABLE_A2_EXPERIMENT).only([self.method])
+        losses = of_method.runs.set_index(["learning_rate", "beta2", "seed"])["train_loss"]
+        printed, seeds = paper.TABLE_A2[paper.printed_name(self.method)], of_method.experiment.tuning.seeds
+        rows = [{"α": alpha, "β2": beta2, "n": len(cell), "ours": cell.mean(), "paper": loss,
+                 "difference": cell.mean() / loss - 1}
+                for (alpha, beta2), loss in printed.items() if len(cell := _at(losses, (alpha, beta2)))]
+        numbers = pd.DataFrame(rows, columns=["α", "β2", "n", "ours", "paper", "difference"])
+        differences = np.log1p(numbers["difference"].astype(float))
+        found = interval(differences[np.isfinite(differences)])
+        complete = numbers["n"] == len(seeds)
+        verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
+                             len(printed), int(np.isinf(losses).sum()))
+        ends = _range(math.expm1(found.low), math.expm1(found.high), "+.1%") if verdict in (HOLDS, FAILS) else ""
+        finding = (f"{LABELS[self.method]} {math.expm1(found.mean):+.1%}{ends}, higher in "
+                   f"{(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them with {len(seeds)} "
+                   f"seeds") if rows else ""
+        return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
+
+
+@dataclass(frozen=True)
+class BestOfGrid:
+    """How far points of the grid are from the best, in train loss at the end of our grid search.
+
+    ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say
+    which of the other points is the lowest, and `JUDGES` further ones judge it: those that made it the lowest would
+    flatter it. Judged where all the points of a method have all the seeds of the search.
     """
 
     experiment: str
@@ -273,35 +342,50 @@ class BestOfGrid:
     @property
     def quantity(self) -> str:
         where = "Table A1's values" if self.point is None else ", ".join(f"{n} {v:g}" for n, v in self.point)
-        return (f"mean running train loss at the end of our grid search at {where}, over the lowest of the grid, of "
-                f"{_listed(self.methods)}")
+        return (f"running train loss at the end of our grid search at {where}, over that at the lowest of the other "
+                f"points by the search's seeds, of {_listed(self.methods)}; paired by seed, geometric mean")
 
     @property
     def rule(self) -> str:
-        return f"at most {self.limit:.0%} above the lowest, for each method"
+        return (f"the 95 % t interval of the mean over {JUDGES} seeds that are not the search's lies below "
+                f"{self.limit:+.0%}, for each method; decided when all of these are run")
 
     @property
     def commands(self) -> list[str]:
         return [f"python -m experiments grid configs/{self.experiment}.yaml"]
 
     def judge(self, evidence: Evidence) -> Judgement:
-        experiment, grid = evidence.experiment(self.experiment), evidence.grid(self.experiment)
-        rows = []
+        experiment = evidence.experiment(self.experiment)
+        search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, _judges(experiment))
+        rows, decisions = [], []
         for name in self.methods:
-            method, of_method = experiment.methods[name], grid.only([name])
+            method, of_method = experiment.methods[name], search.only([name])
             if len(of_method.runs) < len(method.points()) * len(experiment.tuning.seeds):
-                return Judgement(NOT_RUN, "", 0, pd.DataFrame())
+                return Judgement(NOT_RUN, "", 0, pd.DataFrame(), 1.0)
             means = averages(of_method).set_index([*method.grid])["mean"]
-            point = dict(self.point or {key: method.parameters[key] for key in method.grid})
-            loss = means[tuple(point[key] for key in method.grid)]
-            rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": loss,
+            point = dict(self.point or method.parameters)
+            here = tuple(initial(point[key]) for key in method.grid)
+            rival = means.drop(here).idxmin()
+            losses = judges.only([name]).runs.set_index([*method.grid, "seed"])["train_loss"]
+            there, beside = _at(losses, here), _at(losses, rival)
+            found = interval(np.log(there[np.isfinite(there)] / beside[np.isfinite(beside)]).dropna())
+            decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), JUDGES,
+                               int(np.isinf(there).sum()) + np.isinf(means[here]), int(np.isinf(beside).sum()))
+            decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
+            rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
-                         "rank": int((means < loss).sum()) + 1, "points": len(means), "excess": loss / means.min() - 1})
+                         "rank": int((means < means[here]).sum()) + 1, "points": len(means),
+                         "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
+                         "judges": found.n, **dict(zip(("difference", "low", "high"), map(math.expm1, found[1:]))),
+                         **decisions[-1]._asdict()})
         numbers = pd.DataFrame(rows)
-        finding = "; ".join(f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']})"
-                            for row in rows)
-        return Judgement(HOLDS if (numbers["excess"] <= self.limit).all() else FAILS, finding,
-                         int(numbers["n"].min()), numbers)
+        finding = "; ".join(
+            f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']})"
+            + (f", with other seeds {row['difference']:+.1%} of {row['beside']}"
+               f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "")
+            for row in rows)
+        verdict, p = all_of(decisions)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
 
 @dataclass(frozen=True)
@@ -325,7 +409,7 @@ class Claim(NamedTuple):
     part: str
     where: str
     sentence: str
-    criterion: Comparison | Level | EpochsToLoss | GridCells | BestOfGrid | Computed
+    criterion: Comparison | Level | EpochsToLoss | GridCells | PublishedCells | BestOfGrid | Computed
 
 
 def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:
@@ -336,27 +420,32 @@ def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, 
     return rows.groupby("seed")[measure].mean()
 
 
-def _cell(losses: pd.Series, method: str, alpha: float, beta2: float) -> pd.Series:
-    """A cell's train losses by seed."""
-    chosen = [losses.index.get_level_values(i) == value for i, value in enumerate((method, alpha, beta2))]
-    return losses[np.logical_and.reduce(chosen)].droplevel([0, 1, 2])
+def _judges(experiment: Experiment) -> range:
+    first = max(experiment.tuning.seeds) + 1
+    return range(first, first + JUDGES)
+
+
+def _at(losses: pd.Series, point: tuple[float, ...]) -> pd.Series:
+    """By seed, the losses at a point of the grid."""
+    chosen = [losses.index.get_level_values(i) == value for i, value in enumerate(point)]
+    return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
 
 
 def _seeds(curves: pd.DataFrame, method: str) -> int:
     return curves.loc[curves["method"] == method, "seed"].nunique()
 
 
-def _decide(verdict: str, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> str:
-    """The verdict of an interval of so many pairs, where runs may have diverged or be still to come.
+def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> Decision:
+    """The decision of an interval of so many pairs, where runs may have diverged or be still to come.
 
     ``runs`` of the method itself are complete, ``diverged`` of it did not end so; of ``seeds`` that it is to have.
     """
     if diverged:
-        return FAILS
+        return Decision(FAILS, 0.0)
     is_complete = runs == seeds and pairs + others_diverged == seeds
-    if not is_complete and verdict in (HOLDS, FAILS) or others_diverged and not pairs:
-        return TOO_FEW
-    return verdict
+    if not is_complete and found.verdict in (HOLDS, FAILS) or others_diverged and not pairs:
+        return Decision(TOO_FEW, 1.0)
+    return found
 
 
 def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import pandas as pd
 
@@ -51,10 +51,10 @@ class Evidence:
         """How many of a method's runs diverged."""
         return self.runs(name, tuned).count(method)["diverged"]
 
-    def _grid(self, name: str) -> Grid:
-        """What is recorded of an experiment's grid search."""
+    def _grid(self, name: str, seeds: Sequence[int] | None = None) -> Grid:
+        """What is recorded of an experiment's grid search; of its seeds, or of others."""
         experiment = self.experiment(name)
-        return results.read_grid(experiment, self.folder, list(experiment.methods))[0]
+        return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
 
     def table(self, *path: str) -> pd.DataFrame:
         """A CSV file of the results folder."""

@@ -57,6 +57,11 @@ class Quadratics(NamedTuple):
         scale = 10.0 ** random.uniform(-1, 0.5, dimension)
         return cls(random.standard_normal((rounds, rows, dimension)) * scale, random.standard_normal((rounds, rows)))
 
+    @classmethod
+    def far_away(cls) -> Quadratics:
+        """One round, one dimension, and the best point of [-1, 1] at -1: a long step from 1 leaves a bound no slack."""
+        return cls(np.ones((1, 1, 1)), np.full((1, 1), -10.0))
+
     def first(self, rounds: int) -> Quadratics:
         """The problem that ends after that many rounds."""
         return Quadratics(*(values[:rounds] for values in self))
@@ -99,31 +104,32 @@ def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay,
     return arguments
 
 
-def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Sequence[float],
-         bounds: tuple[float, float]) -> tuple[np.ndarray, Run]:
-    """Play all rounds of a problem with an optimizer of MXNet that has v_hat, projecting on the box.
+class Played(NamedTuple):
+    """What T rounds leave behind."""
 
-    Returns
-    -------
-    losses : array of shape (T,)
-        f_t(x_t).
-    run : Run
-    """
+    losses: np.ndarray   # (T,): f_t(x_t)
+    x: np.ndarray        # (T + 1, d): x_1, ..., x_{T+1}
+    run: Run
+
+
+def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Sequence[float],
+         bounds: tuple[float, float]) -> Played:
+    """Play all rounds of a problem with an optimizer of MXNet that has v_hat, projecting on the box."""
     optimizer = mx.optimizer.create(method, bounds=bounds, **arguments)
     weight = mx.nd.array(start)
     grad = mx.nd.zeros_like(weight)
     state = optimizer.create_state(0, weight)
-    losses, rows = [], []
+    points, losses, rows = [weight.asnumpy().astype(np.float64)], [], []
     for t in range(len(problem.a)):
-        x = weight.asnumpy().astype(np.float64)
-        losses.append(problem.loss(x, t))
-        g = problem.gradient(x, t)
+        losses.append(problem.loss(points[t], t))
+        g = problem.gradient(points[t], t)
         grad[:] = g
         optimizer.update(0, weight, grad, state)
+        points.append(weight.asnumpy().astype(np.float64))
         made = optimizer.last_update()
         v_hat = state[optimizer.STATE.index("v_hat")].asnumpy().astype(np.float64)
         rows.append((g, v_hat, made.learning_rate, made.beta1, made.eta or 0.0))
-    return np.array(losses), Run(*map(np.array, zip(*rows)), optimizer.beta2)
+    return Played(np.array(losses), np.array(points), Run(*map(np.array, zip(*rows)), optimizer.beta2))
 
 
 # Reddi et al. 2018, Theorems 2 and 3: for beta1 < sqrt(beta2) there is a C for which ADAM goes the wrong way.

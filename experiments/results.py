@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import pandas as pd
 
@@ -18,6 +18,11 @@ LABELS = {"sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nad
           "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1",
           "amsb2": "AMSB2"}
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
+
+
+def initial(value: Any) -> Any:
+    """A hyper-parameter's value, or the first that its schedule takes."""
+    return value["initial"] if isinstance(value, dict) else value
 
 
 def describe_n(n: int, seeds: int, diverged: int) -> str:

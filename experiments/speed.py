@@ -39,5 +39,10 @@ def epochs_to_common_loss(curves: pd.DataFrame, method: str, other: str, last: i
 
 def share_of_epochs(pairs: pd.DataFrame) -> Interval:
     """The geometric mean, over pairs of runs, of epochs / other_epochs, with its 95 % t interval."""
-    n, *logarithms = interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+    n, *logarithms = log_share(pairs)
     return Interval(n, *np.exp(logarithms))
+
+
+def log_share(pairs: pd.DataFrame) -> Interval:
+    """The logarithm of `share_of_epochs`, of which the interval is a t interval."""
+    return interval(np.log(pairs["epochs"] / pairs["other_epochs"]))

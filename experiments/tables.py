@@ -11,7 +11,7 @@ import pandas as pd
 from experiments import paper, selection
 from experiments.errors import UsageError
 from experiments.records import write_atomically
-from experiments.results import HYPERPARAMETERS, LABELS, Grid, Results, describe_n
+from experiments.results import HYPERPARAMETERS, LABELS, Grid, Results, describe_n, initial
 from experiments.speed import epochs_to_common_loss, share_of_epochs
 
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
@@ -87,8 +87,7 @@ def _summary(results: Results, method: str) -> dict:
 def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]:
     """A method's constant hyper-parameters, and the first value of a scheduled one."""
     values = results.experiment.methods[method].parameters
-    return {name: value["initial"] if isinstance(value := values.get(name), dict) else value
-            for name in HYPERPARAMETERS}
+    return {name: initial(values.get(name)) for name in HYPERPARAMETERS}
 
 
 def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
@@ -145,13 +144,15 @@ def table_a1(grids: Sequence[Grid]) -> Table:
                 **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
                 **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
                 "train_loss_ours": selected["train_loss"], "train_loss_at_papers": _loss_at(grid, method, papers),
-                "n": selected["n"], "edges": " ".join(selected["edges"])})
+                "n": selected["n"], "points": selected["points"],
+                "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
     numbers = pd.DataFrame(rows)
     cells = [{
         "experiment": row["experiment"], "method": LABELS[row["method"]],
         "paper (α, β1, β2)": _point(row, "paper"), "ours (α, β1, β2)": _point(row, "ours"),
         "train loss at ours": _number(row["train_loss_ours"], ".4f"),
         "at the paper's": _number(row["train_loss_at_papers"], ".4f"), "n": f"{row['n']}",
+        "points": describe_n(row["points"], row["points_of_grid"], 0),
         "on the grid's edge": ", ".join(HYPERPARAMETERS[name] for name in row["edges"].split()),
     } for _, row in numbers.iterrows()]
     return Table("Table A1: hyper-parameters chosen by grid search", numbers, pd.DataFrame(cells))

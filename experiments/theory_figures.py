@@ -23,6 +23,7 @@ from namsg_mx.theory.regret import (
     amsgrad_bound,
     amsgrad_coefficients,
     best_fixed_point,
+    bounded_quantities,
     namsg_bound,
     namsg_coefficients,
     regret,
@@ -113,7 +114,7 @@ def growth_table() -> list[dict]:
     Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, growth less that at eta = 0 with
     the same noise, and its standard error, difference_error.
     """
-    tau, eta, noise = np.meshgrid([*PANELS, 0.1, 0.01, 0.0001], [*DISTANCES], NOISE, indexing="ij")
+    tau, eta, noise = np.meshgrid([*PANELS, 0.1, 0.01, 0.0001, 0.0002, 0.0005], [*DISTANCES], NOISE, indexing="ij")
     growth = growth_rate(tau, BETA, eta, noise, updates=3000, chains=512)
     difference = GrowthRate(growth.chains - growth.chains[:, :1])   # DISTANCES begin with 0
     columns = {"tau": tau, "beta": np.full_like(tau, BETA), "eta": eta, "noise": noise,
@@ -124,20 +125,34 @@ def growth_table() -> list[dict]:
 
 
 def regret_table() -> list[dict]:
-    """The regret of AMSGRAD and NAMSG beside their bounds: a row per problem, method and number of rounds T."""
+    """The regret of AMSGRAD and NAMSG beside their bounds: a row per problem, method and number of rounds T.
+
+    Columns: problem, method, T; regret and bound; each term of the bound and the quantity that it bounds
+    (`namsg_mx.theory.regret.bounded_quantities`), as term_1 and quantity_1 and so on.
+    """
     bounds = (-1.0, 1.0)
-    rounds = np.unique(np.geomspace(10, ROUNDS, 12).astype(int))
     rows = []
-    for name, kind in PROBLEMS.items():
-        problem = kind.random(ROUNDS, 8, seed=0)
+    for name, problem, start, alpha, beta1 in _problems():
+        rounds = np.unique(np.geomspace(min(10, len(problem.a)), len(problem.a), 12).astype(int))
         dimension = problem.a.shape[-1]
         best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
         for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
-            arguments = settings(method, alpha=0.1, beta1=HarmonicDecay(BETA), beta2=BETA2)
-            losses, run = play(problem, method, arguments, np.full(dimension, 0.5), bounds)
-            rows += [{"problem": name, "method": method, "T": t, "regret": regret(losses[:t], point),
-                      "bound": bound(run.first(t), bounds[1] - bounds[0]).total} for t, point in zip(rounds, best)]
+            arguments = settings(method, alpha, HarmonicDecay(beta1), BETA2)
+            losses, x, run = play(problem, method, arguments, np.full(dimension, start), bounds)
+            for t, point in zip(rounds, best):
+                terms = bound(run.first(t), bounds[1] - bounds[0])
+                quantities = bounded_quantities(run.first(t), x[:t + 1], point.x)
+                rows.append({"problem": name, "method": method, "T": t, "regret": regret(losses[:t], point),
+                             "bound": terms.total,
+                             **{f"{kind}_{i}": value for kind, values in (("term", terms), ("quantity", quantities))
+                                for i, value in enumerate(values, start=1)}})
     return rows
+
+
+def _problems() -> list[tuple[str, Logistic | Quadratics, float, float, float]]:
+    """Name, problem, start of all elements, alpha and beta1."""
+    drawn = [(name, kind.random(ROUNDS, 8, seed=0), 0.5, 0.1, BETA) for name, kind in PROBLEMS.items()]
+    return [*drawn, ("one step from corner to corner", Quadratics.far_away(), 1.0, 2.0, 0.1)]
 
 
 def counterexample_table() -> list[dict]:

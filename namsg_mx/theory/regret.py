@@ -151,6 +151,38 @@ def amsgrad_bound(run, diameter):
     return _bound(amsgrad_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1)
 
 
+def bounded_quantities(run, x, best):
+    """What the three terms of a bound are to bound, as `Terms` in their order; the regret is at most their sum.
+
+    Each bound must be above its quantity by itself: the sum of (14) is thousands of times the regret, and would hide a
+    term that is wrong by as much. The step is u_t = a_t g_t + (1 - a_t) m_{t-1}, with a_t = (1 - beta1_t)(1 + eta_t).
+    A convex loss, a projection that brings no point of F farther away, and Young's inequality for m_{t-1} give, with
+    norms weighted by sqrt(v_hat_t) / alpha_t or its inverse, and summed over t:
+
+        preconditioner   (||x_t - x*||**2 - ||x_{t+1} - x*||**2) / (2 a_t)
+        decay            ||x_t - x*||**2 (1 - a_t) / (2 a_t)
+        gradients        (||u_t||**2 + (1 - a_t) ||m_{t-1}||**2) / (2 a_t)
+
+    Parameters
+    ----------
+    run : Run
+        Of NAMSG, or of AMSGRAD, whose eta_t is 0.
+    x : array of shape (T + 1, d)
+        x_1, ..., x_{T+1}.
+    best : array of shape (d,)
+        x*, or any other point of F.
+    """
+    a = ((1 - run.beta1) * (1 + run.eta))[:, np.newaxis]
+    weights = np.sqrt(run.v_hat) / run.alpha[:, np.newaxis]
+    m = np.zeros_like(run.g)   # m_{t-1}
+    for t in range(1, len(m)):
+        m[t] = run.beta1[t - 1] * m[t - 1] + (1 - run.beta1[t - 1]) * run.g[t - 1]
+    distances = (x - best) ** 2
+    return Terms((weights * (distances[:-1] - distances[1:]) / (2 * a)).sum(),
+                 (weights * distances[:-1] * (1 - a) / (2 * a)).sum(),
+                 (((a * run.g + (1 - a) * m) ** 2 + (1 - a) * m**2) / (2 * a * weights)).sum())
+
+
 def corollary_bound(run, diameter, decay, gradient_bound):
     """Corollary 1's bound (16) for beta1_t = beta1 * decay**(t - 1), as `Terms`.
 

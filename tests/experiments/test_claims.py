@@ -6,10 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from experiments import claims, cli, config
-from experiments.comparison import FAILS, HOLDS, NOT_RUN, TOO_FEW, interval
-from experiments.criteria import BestOfGrid, Comparison, EpochsToLoss, GridCells, Level
+from experiments.comparison import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW, interval
+from experiments.criteria import (
+    BestOfGrid,
+    Comparison,
+    EpochsToLoss,
+    GridCells,
+    Judgement,
+    Level,
+    PublishedCells,
+)
 from experiments.evidence import Evidence
 from experiments.paper import TABLE_A2, TABLE_A3, printed_name
 from experiments.results import Grid
@@ -29,7 +38,9 @@ class MadeUp(Evidence):
         runs = pd.DataFrame(list(grid), columns=["method", *POINT, "seed", "status", "train_loss"])
         self.curves = lambda experiment, of_tuned=False: pd.DataFrame(list(tuned if of_tuned else curves),
                                                                       columns=columns)
-        self.grid = lambda experiment: Grid(self.experiment(experiment), [0, 1], POINT, runs)
+        self.grid = lambda experiment, seeds=None: Grid(
+            self.experiment(experiment), [0, 1], POINT,
+            runs[runs["seed"].isin(seeds or self.experiment(experiment).tuning.seeds)])
         self.diverged = lambda experiment, tuned, method: diverged.count(method)
 
 
@@ -54,9 +65,10 @@ def test_losses_are_compared_by_their_ratio_in_pairs():
     found = compared().judge(MadeUp(runs("adam", adam) + runs("namsg", namsg)))
     assert (found.verdict, found.n) == (HOLDS, 10)
     row, = found.numbers.to_dict("records")
-    assert row["difference"] == pytest.approx(-0.1, abs=0.01)
     logs = np.log(0.9) + np.log1p(NOISE)
-    assert row["low"] < np.expm1(logs.mean()) < row["high"] < 0
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(tuple(np.expm1(interval(logs)[1:])))
+    assert (row["value"], row["other"]) == pytest.approx((np.mean([run[1] for run in namsg]), 111111111.1))
+    assert found.p == row["p"] == pytest.approx(stats.ttest_1samp(logs, 0, alternative="less").pvalue)
     assert "-10.0%" in found.finding
 
 
@@ -119,6 +131,17 @@ def test_a_method_beside_itself_at_other_epochs():
     assert found.numbers["against"].item() == "epochs 1 to 2"
 
 
+def test_what_the_curves_do_holds_in_part_where_some_methods_do_and_others_do_not():
+    rise, fall, either = ([[1.0, last + noise] for noise in NOISE] for last in (1.1, 0.9, 1.0))
+    for losses, verdict in (((rise, rise), HOLDS), ((fall, fall), FAILS), ((rise, fall), PARTLY),
+                            ((rise, either), TOO_FEW)):
+        evidence = MadeUp([row for method, run in zip(("sgd", "namsg"), losses) for row in runs(method, run)])
+        rule = Comparison(LOGISTIC, ("sgd", "namsg"), None, "train_loss", (2, 2), "above", against_epochs=(1, 1))
+        found = rule.judge(evidence)
+        assert (found.verdict, found.p < 0.025) == (verdict, verdict != TOO_FEW)
+        assert "in part" in rule.rule and "in part" not in compared().rule
+
+
 def test_a_method_that_diverges_is_not_better_and_is_counted():
     adam, namsg = runs("adam", [[1, 0.5]] * 9), runs("namsg", [[1, 0.4 + noise / 10] for noise in NOISE])
     found = compared().judge(MadeUp(adam + namsg, diverged=["namsg"]))
@@ -162,6 +185,8 @@ def test_epochs_to_a_train_loss_of_both():
     assert (row["epochs"], row["other epochs"], row["train loss"]) == pytest.approx((11 / 6, 4, 0.5))
     assert (row["share"], row["low"], row["high"]) == pytest.approx(tuple(np.exp(expected[1:])))
     assert (found.verdict, found.n) == (HOLDS, 10)
+    assert found.p == pytest.approx(stats.ttest_1samp(np.log(np.array([2, 5 / 3] * 5) / 4), 0,
+                                                      alternative="less").pvalue)
     assert found.finding.startswith("1.8 epochs to 0.5, ADAM 4.0: 0.46 (0.43 to 0.49), n = 10")
     swapped = EpochsToLoss(LOGISTIC, "adam", ("namsg",), 4).judge(
         MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg)))
@@ -215,22 +240,103 @@ def test_a_cell_where_a_run_diverged_is_not_lower():
     assert GridCells("namsg", "adam", 6).judge(MadeUp(grid=others)).verdict == HOLDS
 
 
-@pytest.mark.parametrize(("loss", "verdict"), [(0.51, HOLDS), (0.55, FAILS)])
-def test_the_papers_point_beside_the_best_of_the_grid(loss, verdict):
-    """Table A1 has (0.005, 0.9, 0.99) for ADAM."""
+PAPERS_ADAM = (0.005, 0.9, 0.99)   # Table A1, logistic regression
+SEARCH, OTHERS = (100, 101), range(102, 110)
+
+
+def adams_grid(losses, seeds=SEARCH, noise=0.0):
+    """ADAM's points: the loss of some, of the others one above all these; the paper's is noisy, in turn up and down."""
     points = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml").methods["adam"].points()
-    at = {"learning_rate": 0.005, "beta1": 0.9, "beta2": 0.99}
-    grid = [("adam", *(p[name] for name in POINT), seed, "done", loss if p == at else 0.5 + i / 100)
-            for i, p in enumerate(points) for seed in (100, 101)]
-    rule = BestOfGrid(LOGISTIC, ("adam",), 0.05)
+    return [("adam", *point, seed, "done", losses.get(point, 0.7) + (point == PAPERS_ADAM) * noise * (-1) ** seed)
+            for point in (tuple(p[name] for name in POINT) for p in points) for seed in seeds]
+
+
+@pytest.mark.parametrize(("loss", "noise", "verdict"), [(0.50, 0.001, HOLDS), (0.505, 0.001, HOLDS), (0.55, 0.001, FAILS),
+                                                        (0.51, 0.01, TOO_FEW)])
+def test_the_papers_point_beside_the_best_of_the_grid(loss, noise, verdict):
+    """By seeds that have not chosen which is the best."""
+    rival = (0.001, 0.9, 0.99)
+    grid = adams_grid({PAPERS_ADAM: 0.52, rival: 0.5}) + adams_grid({PAPERS_ADAM: loss, rival: 0.5}, OTHERS, noise)
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
     found = rule.judge(MadeUp(grid=grid))
+    row, = found.numbers.to_dict("records")
     assert found.verdict == verdict
-    assert found.numbers["lowest"].item() == 0.5
-    assert rule.judge(MadeUp(grid=grid[1:])).verdict == NOT_RUN   # a seed is missing
-    assert BestOfGrid(LOGISTIC, ("adam",), 0.05, tuple(points[0].items())).judge(MadeUp(grid=grid)).verdict == HOLDS
-    assert BestOfGrid(LOGISTIC, ("adam",), 0.05, tuple(points[-1].items())).judge(MadeUp(grid=grid)).verdict == FAILS
-    diverged = [(*row[:5], "diverged", np.inf) if row[6] == 0.5 and row[4] == 100 else row for row in grid]
-    assert rule.judge(MadeUp(grid=diverged)).numbers["lowest"].item() > 0.5
+    assert (row["there"], row["lowest"], row["excess"], row["rank"]) == pytest.approx((0.52, 0.5, 0.04, 2))
+    expected = interval(np.log((loss + noise * np.array([1, -1] * 4)) / 0.5))
+    assert (row["judges"], row["difference"], row["low"], row["high"]) == pytest.approx(
+        (8, *np.expm1(expected[1:])))
+    assert found.finding.startswith("ADAM +4.0% (rank 2 of 10), with other seeds ")
+    assert " of 0.001, 0.9, 0.99 (" in found.finding
+    assert rule.judge(MadeUp(grid=[row for row in grid if row[4] < 109])).verdict == TOO_FEW   # the last is to come
+
+
+def test_the_seeds_that_chose_the_best_of_a_grid_do_not_judge_it():
+    """However far it is from the others."""
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    for loss in (0.1, 0.9):
+        found = rule.judge(MadeUp(grid=adams_grid({PAPERS_ADAM: loss})))
+        assert (found.verdict, found.n, found.p) == (TOO_FEW, 2, 1)
+    assert found.finding == "ADAM +28.6% (rank 10 of 10)"
+    assert rule.judge(MadeUp(grid=adams_grid({})[1:])).verdict == NOT_RUN   # a seed is missing
+    # Its rival is the lowest of the others where it is the lowest itself.
+    lowest = adams_grid({PAPERS_ADAM: 0.4, (0.01, 0.9, 0.999): 0.41}, (*SEARCH, *OTHERS), 0.001)
+    found = rule.judge(MadeUp(grid=lowest))
+    assert (found.verdict, found.numbers["beside"].item()) == (HOLDS, "0.01, 0.9, 0.999")
+    defaults = (("learning_rate", 0.01), ("beta1", 0.9), ("beta2", 0.999))
+    assert BestOfGrid(LOGISTIC, ("adam",), 0.1, defaults).judge(MadeUp(grid=lowest)).verdict == HOLDS
+
+
+def test_a_point_of_the_grid_that_diverges_is_not_the_best():
+    def diverges(grid, at, of):
+        return [(*row[:5], "diverged", np.inf) if row[1:4] == at and row[4] in of else row for row in grid]
+
+    rule, rival = BestOfGrid(LOGISTIC, ("adam",), 0.02), (0.001, 0.9, 0.99)
+    grid = adams_grid({PAPERS_ADAM: 0.5, rival: 0.51}, (*SEARCH, *OTHERS), 0.001)
+    assert rule.judge(MadeUp(grid=grid)).verdict == HOLDS
+    assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [100]))).verdict == FAILS
+    assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [105]))).verdict == FAILS
+    assert rule.judge(MadeUp(grid=diverges(grid, rival, [105]))).verdict == HOLDS
+    found = rule.judge(MadeUp(grid=diverges(grid, rival, [100])))
+    assert (found.verdict, found.numbers["lowest"].item()) == (HOLDS, 0.5)
+
+
+@pytest.mark.parametrize(("factor", "spread", "verdict"), [
+    (1.0, 0.01, HOLDS), (1.04, 0.01, HOLDS), (1.1, 0.01, FAILS), (0.9, 0.01, FAILS), (1.04, 0.05, TOO_FEW)])
+def test_published_cells(factor, spread, verdict):
+    """Each cell is so many times the paper's, in turn more and less."""
+    ratios = factor * (1 + spread * np.array([1, -1] * 5))
+    grid = [("adam", alpha, 0.9, beta2, seed, "done", ratio * loss + (0.001 if seed else -0.001))
+            for ratio, ((alpha, beta2), loss) in zip(ratios, TABLE_A2["adam"].items()) for seed in (0, 1)]
+    found = PublishedCells("adam", 0.05).judge(MadeUp(grid=grid))
+    assert (found.verdict, found.n) == (verdict, 2)
+    assert list(found.numbers["difference"]) == pytest.approx(list(ratios - 1))
+    mean = np.expm1(np.log(ratios).mean())
+    assert found.finding.startswith(f"ADAM {mean:+.1%}")
+    assert found.finding.endswith(f"higher in {(ratios > 1).sum()} of 10 cells run here, 10 of them with 2 seeds")
+    short = PublishedCells("adam", 0.05).judge(MadeUp(grid=grid[1:]))
+    assert (short.verdict, short.n) == (TOO_FEW, 1)
+    assert " to " not in short.finding
+    diverged = [(*grid[0][:5], "diverged", np.inf), *grid[1:]]
+    assert PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged)).verdict == FAILS
+    assert PublishedCells("adam", 0.05).judge(MadeUp()).verdict == NOT_RUN
+
+
+def judgement(verdict, p, pairs=1):
+    return Judgement(verdict, "", 10, pd.DataFrame({"pair": range(pairs)}), p)
+
+
+def test_all_verdicts_together():
+    """Of four that intervals decide, or will: 4 * 0.001, 3 * 0.01 and 2 * 0.02 are beside 0.025."""
+    judgements = [judgement(HOLDS, 0.01), judgement(FAILS, 0.001, pairs=3), judgement(HOLDS, None),
+                  judgement(TOO_FEW, 1.0), judgement(PARTLY, 0.02, pairs=5), judgement(NOT_RUN, None)]
+    assert claims.by_holm(judgements) == [TOO_FEW, FAILS, "", TOO_FEW, TOO_FEW, ""]
+    assert claims.by_holm(judgements[:3]) == [HOLDS, FAILS, ""]
+    assert claims.expected_errors(judgements) == pytest.approx(0.025 * (1 + 3 + 5))
+    table = claims.as_table([claims.Verdict(claim, each) for claim, each in zip(claims.CLAIMS, judgements)])
+    assert "3 verdicts are by intervals; at most 0.2 wrong ones" in table.title
+    assert list(table.numbers["p"]) == ["0.01", "0.001", "", "1", "0.02", ""]
+    assert list(table.cells["p"]) == ["0.01", "0.001", "", "", "0.02", ""]
+    assert list(table.cells["by Holm"]) == list(table.numbers["holm"]) == claims.by_holm(judgements)
 
 
 # Epochs that a method needs to a train loss, as a share of ADAM's; test loss before and after the step size drops.
@@ -256,9 +362,12 @@ def test_on_cifar10_all_holds_where_the_records_are_as_the_paper_says():
                 curves.append((method, seed, epoch, train_loss, test_loss, accuracy, test_loss - train_loss))
     grid = [(method, alpha, 0.9, beta2, seed, "done", loss)
             for method in ("adam", "nadam", "nadam_mxnet", "amsgrad", "namsg")
-            for (alpha, beta2), loss in TABLE_A2[printed_name(method)].items() for seed in (0, 1)]
+            for (alpha, beta2), loss in TABLE_A2[printed_name(method)].items() for seed in range(10)]
+    sgd = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml").methods["sgd"].points()
+    grid += [("sgd", *point.values(), np.nan, seed, "done", 0.4 + abs(point["learning_rate"] - 0.2))
+             for point in sgd for seed in range(10)]
     evidence = MadeUp(curves, grid)
-    on_cifar = [claim for claim in claims.CLAIMS if claim.name.startswith(("cifar10", "tableA3"))]
+    on_cifar = [claim for claim in claims.CLAIMS if claim.name.startswith(("cifar10", "tableA"))]
     assert len(on_cifar) > 40
     assert {claim.name: claim.criterion.judge(evidence).verdict for claim in on_cifar} == \
         {claim.name: HOLDS for claim in on_cifar}
@@ -278,26 +387,56 @@ def growth(*points):
     return table.assign(difference=[row.growth - zero[row.tau, row.noise] for row in table.itertuples()])
 
 
-SADDLES = (-0.0002, -0.0005)
+SADDLES, VALLEYS, LOW = (-0.0002, -0.0005), (0.0002, 0.0005), (0.01, 0.001, 0.0001)
 
 
 @pytest.mark.parametrize(("name", "taus", "etas", "growths", "verdict"), [
     # 'b' is judged at r = 10, as all diverge at 100; the better of eta = 0.9 and 3 counts.
     ("b", [0.001], (0, 0.9, 3), {1: (-2, -1, -1), 10: (-2, -2, -3), 100: (1, 2, 3)}, HOLDS),
     ("b", [0.001], (0, 0.9, 3), {1: (-2, -3, -3), 10: (-2, -1, -1), 100: (1, 0.5, 0.5)}, FAILS),
-    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -3)}, HOLDS),
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -1.5)}, HOLDS),
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -3)}, PARTLY),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 2), 10: (-2, -3), 30: (-2, -3)}, FAILS),
     # -0.02 is not below 0 by three standard errors.
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-0.02, -1), 50: (-0.02, -1)}, HOLDS),
-    ("c-noise", SADDLES, [0], {0.1: [1], 10: [-1], 100: [2]}, HOLDS),
-    ("c-noise", SADDLES, [0], {0.1: [1], 10: [-1], 100: [0.5]}, FAILS)])
+    ("e-low", LOW, (0, 3), {1: (-2, -3), 10: (-1, -2), 100: (2, 1)}, HOLDS),
+    ("e-low", LOW, (0, 3), {1: (-2, -1), 10: (-1, -2), 100: (2, 1)}, PARTLY),
+    ("e-low", LOW, (0, 3), {1: (-2, -1), 10: (-1, -0.5), 100: (2, 1)}, FAILS)])
 def test_claims_on_growth(name, taus, etas, growths, verdict):
     """``growths``: by noise level, those at each eta, in thousandths."""
+    assert judged(name, [(tau, eta, noise, g / 1000) for tau in taus for noise, of_noise in growths.items()
+                         for eta, g in zip(etas, of_noise)]).verdict == verdict
+
+
+@pytest.mark.parametrize(("saddles", "valleys", "verdict"), [   # growth at eta = 0, in thousandths, by noise level
+    ({0.1: 1, 10: -1, 100: 2}, {0.1: -1, 10: -1, 100: -0.5}, HOLDS),
+    ({0.1: 1, 10: -1, 100: 2}, {0.1: -1, 10: -1, 100: 1.9}, PARTLY),    # all is driven apart
+    ({0.1: 1, 10: -1, 100: 0.5}, {0.1: -1, 10: -1, 100: -1}, FAILS)])
+def test_noise_helps_to_escape_where_it_does_not_drive_all_apart(saddles, valleys, verdict):
+    found = judged("c-noise", [(tau, 0, noise, g / 1000) for taus, growths in ((SADDLES, saddles), (VALLEYS, valleys))
+                               for tau in taus for noise, g in growths.items()])
+    assert found.verdict == verdict
+
+
+def judged(name, points):
+    """What a claim on growth finds at these (tau, eta, noise, growth)."""
     evidence = MadeUp()
-    evidence.table = lambda *path: growth(*((tau, eta, noise, g / 1000) for tau in taus
-                                            for noise, of_noise in growths.items() for eta, g in zip(etas, of_noise)))
+    evidence.table = lambda *path: growth(*points)
     claim, = (claim for claim in claims.CLAIMS if claim.name == name)
-    assert claim.criterion.judge(evidence).verdict == verdict
+    return claim.criterion.judge(evidence)
+
+
+def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
+    """Though the regret is far below the whole."""
+    claim, = (claim for claim in claims.CLAIMS if claim.name == "regret-bound")
+    evidence, table = MadeUp(), Evidence(CHECKOUT / "results", CHECKOUT / "configs").table("figures", "theory_regret.csv")
+    evidence.table = lambda *path: table
+    assert claim.criterion.judge(evidence).verdict == HOLDS
+    for i in (1, 2, 3):
+        evidence.table = lambda *path, column=f"term_{i}": table.assign(**{column: table[column] / 5})
+        assert claim.criterion.judge(evidence).verdict == FAILS
+    evidence.table = lambda *path: table.assign(regret=table["regret"] * 20)
+    assert claim.criterion.judge(evidence).verdict == FAILS
 
 
 def test_every_claim_says_what_it_needs_to():
@@ -322,6 +461,8 @@ def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
     needed, made = methods_of(claim.criterion), set()
     for command in claim.criterion.commands:
         words = command.split()
+        if words[:3] == ["python", "-m", "experiments.original_form"]:
+            continue
         if words[0] == "make":
             assert f"{words[1]}:" in (CHECKOUT / "Makefile").read_text()
             continue
@@ -338,7 +479,7 @@ def methods_of(criterion):
         return {criterion.method, *criterion.others}
     if isinstance(criterion, GridCells):
         return {criterion.method, criterion.other}
-    return {criterion.method} if isinstance(criterion, Level) else set(getattr(criterion, "methods", ()))
+    return {criterion.method} if isinstance(criterion, (Level, PublishedCells)) else set(getattr(criterion, "methods", ()))
 
 
 def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_keep(tmp_path):
@@ -354,8 +495,10 @@ def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
     names = [claim.name for claim in claims.CLAIMS if claim.part in ("gain", "regret")]
     verdicts = {v.claim.name: v.judgement.verdict
                 for v in claims.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), names)}
-    assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"e-low", "bound-of-growth"}
-    assert {verdict for name, verdict in verdicts.items()} == {HOLDS, FAILS}
+    assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"bound-of-growth"}
+    assert {name for name, verdict in verdicts.items() if verdict == PARTLY} == {"c-mitigates", "c-noise", "e-domain",
+                                                                                "e-low"}
+    assert set(verdicts.values()) == {HOLDS, PARTLY, FAILS}
 
 
 def test_the_documentation_counts_the_points_of_the_committed_simulation():

@@ -12,6 +12,7 @@ from namsg_mx.schedules import ExponentialDecay, HarmonicDecay, InverseSquareRoo
 from namsg_mx.theory.regret import (
     amsgrad_bound,
     best_fixed_point,
+    bounded_quantities,
     corollary_bound,
     namsg_bound,
     regret,
@@ -47,11 +48,15 @@ def test_regret_of_namsg_is_never_above_theorem_1(kind, rounds, dimension, seed,
     problem = kind.random(rounds, dimension, seed)
     beta2 = min(max((schedule.initial / gamma) ** 2, 0.01), 0.9999)   # gamma, where beta2 can be what it asks for
     arguments = online.settings("namsg", alpha, schedule, beta2, remoteness)
-    losses, run = online.play(problem, "namsg", arguments, np.full(dimension, 1.0 if corner else 0.0), BOX)
+    losses, x, run = online.play(problem, "namsg", arguments, np.full(dimension, 1.0 if corner else 0.0), BOX)
     assert violated_conditions(run) == []
     best = best_fixed_point(problem.total, np.zeros(dimension), BOX)
-    bound = namsg_bound(run, diameter=2).total
+    terms = namsg_bound(run, diameter=2)
+    bound = terms.total
     assert regret(losses, best) <= bound
+    quantities = bounded_quantities(run, x, best.x)
+    assert all(quantity <= term * (1 + 1e-5) for quantity, term in zip(quantities, terms))   # x in float32
+    assert regret(losses, best) <= quantities.total + 2 * best.gap + 1e-4 * abs(quantities.total)
     if isinstance(schedule, ExponentialDecay):
         gradient_bound = max(np.abs(run.g).max(), np.sqrt(run.v_hat.max()))
         assert bound <= corollary_bound(run, 2, schedule.factor, gradient_bound).total
@@ -71,12 +76,26 @@ def test_both_methods_keep_their_bounds_and_learn(kind):
     totals = {}
     for method, bound in (("namsg", namsg_bound), ("amsgrad", amsgrad_bound)):
         arguments = online.settings(method, 0.1, HarmonicDecay(0.9), 0.99)
-        losses, run = online.play(problem, method, arguments, np.full(6, 0.5), BOX)
+        losses, x, run = online.play(problem, method, arguments, np.full(6, 0.5), BOX)
         regrets = [regret(losses[:t], best_fixed_point(problem.first(t).total, np.zeros(6), BOX)) for t in (100, 1000)]
-        totals[method] = bound(run, diameter=2).total
+        terms = bound(run, diameter=2)
+        totals[method] = terms.total
+        best = best_fixed_point(problem.total, np.zeros(6), BOX).x
+        assert all(quantity < term for quantity, term in zip(bounded_quantities(run, x, best), terms))
         assert 0 < regrets[1] < totals[method]
         assert regrets[1] / 1000 < 0.5 * regrets[0] / 100
     assert totals["namsg"] < totals["amsgrad"]
+
+
+def test_one_long_step_leaves_the_terms_of_theorem_1_no_slack():
+    """From 1 to -1 and to the best point: the first two terms of (14) are met, the third to one half as beta1 goes to 0.
+    """
+    problem = online.Quadratics.far_away()
+    losses, x, run = online.play(problem, "namsg", online.settings("namsg", 2.0, HarmonicDecay(0.01), 0.99), [1.0], BOX)
+    best = best_fixed_point(problem.total, np.zeros(1), BOX)
+    assert (x.tolist(), best.x.tolist(), losses.tolist()) == ([[1.0], [-1.0]], [-1.0], [60.5])
+    shares = [q / term for q, term in zip(bounded_quantities(run, x, best.x), namsg_bound(run, 2))]
+    assert shares == pytest.approx([1, 1, 0.5], abs=2e-3)
 
 
 @given(seed=st.integers(0, 2**31), rounds=st.integers(2, 40), scale=st.floats(-4, 4), method=st.sampled_from(

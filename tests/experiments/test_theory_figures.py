@@ -24,7 +24,7 @@ def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch):
     assert (tmp_path / "figures" / "theory.png").read_bytes().startswith(b"\x89PNG")
     with open(tmp_path / "figures" / "theory_growth.csv", newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    assert len(rows) == 7 * 3 * 2
+    assert len(rows) == 9 * 3 * 2
     point, = (row for row in rows if (row["tau"], row["eta"], row["noise"]) == (-0.0005, 3.0, 10.0))
     assert point["psi"] == pytest.approx(-0.00064, abs=1e-5)
     assert point["growth"] == pytest.approx(0.00371, abs=5 * point["standard_error"])

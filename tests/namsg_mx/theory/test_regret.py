@@ -11,6 +11,7 @@ from namsg_mx.theory.regret import (
     amsgrad_bound,
     amsgrad_coefficients,
     best_fixed_point,
+    bounded_quantities,
     corollary_bound,
     namsg_bound,
     namsg_coefficients,
@@ -40,6 +41,20 @@ def test_bounds_by_hand():
     # (16): beta1 D**2 G d / (2 alpha (1 - beta1**2) (1 - lambda)**2), with lambda = 1/2 and G = 3.
     assert corollary_bound(RUN, 2, decay=0.5, gradient_bound=3) == pytest.approx(
         namsg_bound(RUN, 2)._replace(decay=0.5 * 4 * 3 * 2 / (0.2 * 0.75 * 0.25)))
+
+
+def test_what_the_terms_bound_by_hand():
+    """a = 3/4 and 0.975, sqrt(v_hat) / alpha = (20, 10) and 10 sqrt(2) (3, 2), m_1 = (1.5, 0), u = (2.25, 0) and
+    0.975 (4, 2) + 0.025 (1.5, 0) = (3.9375, 1.95)."""
+    x, best = np.array([[1.0, 1.0], [0.5, 1.0], [0.0, 0.0]]), np.array([0.0, -1.0])
+    root = 10 * np.sqrt(2)
+    expected = ((20 * (1 - 0.25) + 0) / 1.5 + root * (3 * 0.25 + 2 * (4 - 1)) / 1.95,
+                0.25 * (20 + 10 * 4) / 1.5 + 0.025 * root * (3 * 0.25 + 2 * 4) / 1.95,
+                2.25**2 / 20 / 1.5 + (3.9375**2 / 3 + 1.95**2 / 2 + 0.025 * 1.5**2 / 3) / root / 1.95)
+    assert bounded_quantities(RUN, x, best) == pytest.approx(expected)
+    without_distance = bounded_quantities(RUN._replace(eta=np.zeros(2)), x, best)   # AMSGRAD: a = 1/2 and 3/4, u = m
+    assert without_distance.gradients == pytest.approx(
+        1.5**2 / 20 + ((0.375 + 3) ** 2 / 3 + 1.5**2 / 2 + 0.25 * 1.5**2 / 3) / root / 1.5)
 
 
 def test_bound_of_a_prefix_sees_no_later_round():
