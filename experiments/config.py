@@ -61,8 +61,8 @@ class Method:
     ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``averaging`` is None
     where evaluation takes the network's parameters as they are, else the ``decay`` of their average, which it takes
     then, and the number of batches that give it BatchNorm statistics of its own; ``source`` says where these values
-    come from; ``grid`` holds those that the protocol searches; ``by_default`` is False for a method that runs and is
-    shown on request only.
+    come from; ``grid`` holds those that the protocol searches; ``by_default`` is False for a method that runs on
+    request only, and is shown in tables once it is recorded, in figures on request.
     """
 
     name: str
@@ -238,24 +238,29 @@ def updates_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'3' -> [3], '0-9' -> [0, ..., 9]; ValueError for anything else, seeds from 2^32 on, or more than 10,000 of them.
+    """'3' -> [3], '0,2,5-7' -> [0, 2, 5, 6, 7]: increasing, each seed once.
+
+    ValueError for anything else, seeds from 2^32 on, or more than 10,000 of them.
     """
-    match = re.fullmatch("(0|[1-9][0-9]*)(?:-(0|[1-9][0-9]*))?", text)
-    if not match or len(text) > 40:
-        raise ValueError(f"{_readable(text)} is not a seed (3) or a range of seeds (0-9)")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if last < first:
-        raise ValueError(f"{text!r} is not a seed (3) or a range of seeds (0-9)")
-    if last >= SEEDS:
-        raise ValueError(f"{text!r} has a seed from 2^32 on, which NumPy takes no more")
-    if last - first >= MOST_SEEDS:
-        raise ValueError(f"{text!r} is more than {MOST_SEEDS} seeds")
-    return list(range(first, last + 1))
+    seeds = set()
+    for part in text.split(","):
+        match = re.fullmatch("(0|[1-9][0-9]{0,18})(?:-(0|[1-9][0-9]{0,18}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise ValueError(f"{_readable(text)} is not a seed (3), a range (0-9) or a list of them (0,2,5-7)")
+        if last >= SEEDS:
+            raise ValueError(f"{_readable(text)} has a seed from 2^32 on, which NumPy takes no more")
+        if last - first + len(seeds) >= MOST_SEEDS:
+            raise ValueError(f"{_readable(text)} is more than {MOST_SEEDS} seeds")
+        seeds.update(range(first, last + 1))
+    return sorted(seeds)
 
 
 def seed_range(seeds: Sequence[int]) -> str:
-    """[0, 1, 2] -> '0-2': the inverse of `parse_seeds`."""
-    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+    """[0, 2, 5, 6, 7] -> '0,2,5-7': the inverse of `parse_seeds`."""
+    ranges = [[seed for _, seed in group]
+              for _, group in itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])]
+    return ",".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else f"{each[0]}" for each in ranges)
 
 
 def load(path: str | Path) -> Experiment:

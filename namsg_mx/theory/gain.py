@@ -55,7 +55,7 @@ def eigenvalues(tau, beta, eta, noise, delta):
     Example
     -------
     Remote observation damps: both moduli are 0.9 instead of 0.949.
-    
+
     >>> abs(eigenvalues(0.1, 0.9, [0.0, 0.9], noise=0, delta=0)).round(3)
     array([[0.949, 0.9  ],
            [0.949, 0.9  ]])
@@ -89,7 +89,7 @@ def max_gain_expectation(tau, beta, eta, noise):
     Example
     -------
     Without remote observation, at the start of the paper's schedule, and at its end:
-    
+
     >>> max_gain_expectation(0.4, 0.9, [0.0, 0.9, 3.0], noise=0.1).round(3)
     array([-0.053, -0.309, -0.334])
     """
@@ -137,7 +137,7 @@ def convergence_region(beta, eta, noise=0.0):
     Example
     -------
     The larger eta, the smaller the region:
-    
+
     >>> convergence_region(0.9, [0.0, 0.9, 3.0]).round(3)
     array([3.8  , 1.357, 0.543])
     """

@@ -278,7 +278,7 @@ def best_fixed_point(total, start, bounds, tolerance=1e-7):
     Example
     -------
     The least of (x - 3)**2 on [-1, 1]:
-    
+
     >>> best_fixed_point(lambda x: ((x[0] - 3) ** 2, 2 * (x - 3)), start=[0.0], bounds=(-1.0, 1.0))
     FixedPoint(x=array([1.]), loss=4.0, gap=0.0)
     """
