@@ -3,6 +3,7 @@
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make data                       MNIST and CIFAR-10, from the first place that has them: into NAMSG_DATA, or MXNet's folder
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in build/reproduce/
+#   make docs                       the pages of docs/ and an API reference as HTML, in build/docs
 #   make test-gpu                   the CUDA kernel's tests, on a GPU: with MXNet's CUDA build and CuPy in an environment of
 #                                   their own (about 3 GB), or with the Python in GPU_PYTHON, which has them
 #   make lint                       ruff
@@ -22,7 +23,7 @@ GPU_BASE = $(call first_python,python3.11 python3.10 python3.9 python3.8,12)
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
-.PHONY: data demo test test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
+.PHONY: data demo docs test test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
 $(INSTALLED): setup.py pyproject.toml namsg_mx/kernels/cpu.cc namsg_mx/kernels/step.h
 	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
@@ -41,6 +42,9 @@ test: $(INSTALLED)
 
 data: $(INSTALLED)
 	$(RUN) data
+
+docs: $(INSTALLED)
+	.venv/bin/python docs/build.py
 
 .venv-gpu/installed: tests/requirements-gpu.txt
 	@test -n "$(GPU_BASE)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }

@@ -1,10 +1,12 @@
-"""What the pages in docs/ show, done: the guide's snippets, and the example of the page on reproduction."""
+"""The pages in docs/ and the API reference: what they show is done, and no link of theirs is broken."""
 
+import html.parser
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from experiments import config
 
@@ -45,3 +47,36 @@ def test_every_key_of_a_configuration_is_explained():
     keys = [*config.EXPERIMENT_KEYS, *config.METHOD_KEYS, *config.OPTIMIZERS, *config.SCHEDULES, *config.DATA_SETS,
             *config.MODELS, *config.AUGMENTATIONS]
     assert [key for key in keys if not re.search(rf"\b{key}\b", page)] == []
+
+
+class Links(html.parser.HTMLParser):
+    """A page's links and the places in it that links may lead to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.places = set(), set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.links.add(attributes.get({"a": "href", "img": "src"}.get(tag), ""))
+        self.places.add(attributes.get("id"))
+
+
+def test_no_link_of_the_built_pages_is_broken(tmp_path):
+    run([sys.executable, str(DOCS / "build.py"), str(tmp_path)])
+    pages = {path: Links(path) for path in tmp_path.rglob("*.html")}
+    assert {"index.html", "guide.html", "namsg_mx.html"} <= {path.name for path in pages}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlparse(link)
+            if url.scheme in ("http", "https", "data"):
+                continue
+            target = Path(unquote(url.path)) if url.scheme == "file" else path.parent / url.path if url.path else path
+            if not target.exists() or (url.fragment and target.resolve() in pages and
+                                       url.fragment not in pages[target.resolve()].places):
+                broken.append((path.name, link))
+    assert broken == []
+    text = (tmp_path / "namsg_mx.html").read_text(encoding="utf-8")
+    assert "AMSGRAD with gradients" in text
