@@ -1,8 +1,12 @@
 """A configuration whose runs take a second, and the command line in a process of its own."""
 
+import contextlib
+import json
 import os
+import struct
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -64,6 +68,41 @@ def record(results, run, losses, epochs, status="done", distributed=None, learni
             folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
         if len(losses) == epochs or status == "diverged":
             folder.finish(len(losses), status)
+
+
+def make_older(folder):
+    """Take from a run's records what those made before they had digests lack."""
+    with zipfile.ZipFile(folder / "checkpoint.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["position.json"] = json.dumps({"epoch": json.loads(members["position.json"])["epoch"]})
+    with zipfile.ZipFile(folder / "checkpoint.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    done = folder / "done.json"
+    if done.exists():
+        content = json.loads(done.read_text())
+        done.write_text(json.dumps({name: content[name] for name in ("epochs", "status")}, indent=2) + "\n")
+
+
+def hide_members(checkpoint):
+    """Give the first member a comment of such a length that it swallows the other members' entries."""
+    content = checkpoint.read_bytes()
+    first = content.index(b"PK\1\2")
+    second, end = content.index(b"PK\1\2", first + 1), content.index(b"PK\5\6")
+    checkpoint.write_bytes(content[:first + 32] + struct.pack("<H", end - second) + content[first + 34:])
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A disk of this size ('400k') at the folder; skips where there is no right to mount one."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False,
+                      stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def command(*arguments, **options):

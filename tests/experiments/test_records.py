@@ -1,9 +1,11 @@
 """A run's folder: what a kill can leave is gone on from, what nothing but damage can leave is an error with a name."""
 
 import json
+import shutil
 import zipfile
 
 import pytest
+from tiny_experiment import hide_members, make_older, small_disk
 
 from experiments.errors import RecordError, UsageError
 from experiments.records import EPOCH_COLUMNS, Busy, RunRecord, write_atomically
@@ -16,9 +18,9 @@ def row(epoch):
     return {**dict.fromkeys(EPOCH_COLUMNS, 0.1 + epoch / 3), "epoch": epoch, "updates": 5 * epoch, "eta": None}
 
 
-def record_of(folder, epochs):
+def record_of(folder, epochs, name="run"):
     """A run with so many epochs, still under way."""
-    record = RunRecord(folder / "run")
+    record = RunRecord(folder / name)
     record.folder.mkdir()
     record.begin(CONFIG)
     for epoch in range(1, epochs + 1):
@@ -111,7 +113,9 @@ def test_rows_that_the_checkpoint_promises_must_be_there(tmp_path):
         record.begin(CONFIG)
 
 
-@pytest.mark.parametrize("damage", [b"2,10,x,,,1,1,1,1", b"7,10,1,,,1,1,1,1", b"2,10,1", b"\xff"])
+@pytest.mark.parametrize("damage", [
+    b"2,10,x,,,1,1,1,1", b"7,10,1,,,1,1,1,1", b"2,10,1", b"\xff", b"2,10,1,,,nan,1,1,1", b"2,10,1,,,1e400,1,1,1",
+    b"2,10,1,,,,1,1,1", b"2,10,,,,1,1,1,1", b"2,,1,,,1,1,1,1", b"2,10,1_0,,,1,1,1,1", b"2,+10,1,,,1,1,1,1"])
 def test_a_damaged_row_is_named_with_its_line(tmp_path, damage):
     record = record_of(tmp_path, 3)
     lines = record.epochs.path.read_bytes().split(b"\n")
@@ -187,3 +191,162 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path, other, message):
     with pytest.raises((UsageError, RecordError), match=message):
         record.begin({**CONFIG, **other})
     assert len(record.epochs.rows()) == 2
+
+
+def flipped(content, step):
+    """The content with every ``step``-th bit turned over, one at a time."""
+    for place in range(0, 8 * len(content), step):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        yield bytes(changed)
+
+
+def outcome(read):
+    """What it returns, or the error's text."""
+    try:
+        return read()
+    except RecordError as error:
+        return str(error)
+
+
+def test_no_bit_of_a_checkpoint_changes_what_it_holds(tmp_path):
+    """Every one is either noticed, or one of those that say nothing, as the date of a member."""
+    record = record_of(tmp_path, 2)
+    path = record.folder / "checkpoint.zip"
+    whole = path.read_bytes()
+    for content in flipped(whole, 11):
+        path.write_bytes(content)
+        found = outcome(lambda: record.begin(CONFIG))
+        assert found == (2, {"net": b"2"}) or f"{path}: " in found
+    path.write_bytes(whole)
+    assert record.begin(CONFIG) == (2, {"net": b"2"})
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_members_that_the_directory_hides_are_missed(tmp_path, is_older):
+    """By the record, or, of an older one, by training, which knows what it needs (test_training.py)."""
+    record = record_of(tmp_path, 2)
+    if is_older:
+        make_older(record.folder)
+    hide_members(record.folder / "checkpoint.zip")
+    found = outcome(lambda: record.begin(CONFIG))
+    assert found == (2, {}) if is_older else "checkpoint.zip: damaged (its members are not those" in found
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    record, other = record_of(tmp_path, 2), record_of(tmp_path, 2, "other")
+    shutil.copy(other.folder / "checkpoint.zip", record.folder)
+    for read in (lambda: record.begin(CONFIG), lambda: record.read(3)):
+        with pytest.raises(RecordError, match="run/checkpoint.zip: is of another run, other"):
+            read()
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_no_bit_of_the_rows_changes_unnoticed(tmp_path, is_done):
+    record = record_of(tmp_path, 2)
+    if is_done:
+        record.finish(2, "done")
+    path = record.epochs.path
+    whole = path.read_bytes()
+    for content in flipped(whole, 5):
+        path.write_bytes(content)
+        for read in (lambda: record.read(2), *([lambda: record.is_complete(2)] if is_done else [])):
+            assert f"{path}: " in outcome(read)
+    path.write_bytes(whole)
+    assert record.read(2) == ("done" if is_done else "short", [row(1), row(2)])
+
+
+@pytest.mark.parametrize("name", ["done.json", "config.json"])
+def test_no_bit_of_what_says_what_the_rows_are_changes_it(tmp_path, name):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    path = record.folder / name
+    whole = path.read_bytes()
+    for content in flipped(whole, 7):
+        path.write_bytes(content)
+        found = outcome(lambda: (record.is_complete(2), record.read(2)))
+        assert found == (True, ("done", [row(1), row(2)])) or str(record.folder) in found
+        if name == "config.json":
+            assert "damaged" in found
+
+
+@pytest.mark.parametrize(("gone", "message"), [
+    ("epochs.csv", "epochs.csv: has 0 epochs where 2 were complete"), ("config.json", "config.json: missing")])
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_mark_of_completion_alone_completes_nothing(tmp_path, gone, message, is_older):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    if is_older:
+        make_older(record.folder)
+    (record.folder / gone).unlink()
+    for read in (lambda: record.is_complete(1), lambda: record.read(1), lambda: record.begin(CONFIG)):
+        assert message in outcome(read)
+
+
+@pytest.mark.parametrize("kept", ["epochs.csv", "checkpoint.zip", "done.json"])
+def test_records_without_a_configuration_are_not_gone_on_from_with_another(tmp_path, kept):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    for path in record.folder.iterdir():
+        if path.name != kept:
+            path.unlink()
+    with pytest.raises(RecordError, match="config.json: missing"):
+        record.begin({**CONFIG, "threads": 2})
+    assert [path.name for path in record.folder.iterdir()] == [kept]
+
+
+def test_rows_of_another_run_are_refused_with_their_mark_of_completion(tmp_path):
+    record, other = record_of(tmp_path, 2), RunRecord(tmp_path / "other")
+    other.folder.mkdir()
+    other.begin(dict(CONFIG, seed=1))
+    for epoch in (1, 2):
+        other.add_epoch(row(epoch), {"epoch": epoch, "training": 1.0, "evaluation": 0.5}, {})
+    for one in (record, other):
+        one.finish(2, "done")
+    for name in ("epochs.csv", "done.json"):
+        shutil.copy(other.folder / name, record.folder)
+    assert "config.json: damaged" in outcome(lambda: record.is_complete(2))
+
+
+@pytest.mark.parametrize("done", [0, 2, 3])
+def test_older_records_without_digests_keep_working(tmp_path, done):
+    record = record_of(tmp_path, 3)
+    if done:
+        record.finish(done, "done")
+    make_older(record.folder)
+    assert record.read(2) == ("done" if done >= 2 else "short", [row(1), row(2)])
+    assert record.is_complete(2) == (done >= 2)
+    assert record.begin(CONFIG) == (3, {"net": b"3"})
+    record.add_epoch(row(4), {"epoch": 4, "training": 1.0, "evaluation": 0.5}, {"net": b"4"})
+    record.finish(4, "done")
+    assert "sha256" in json.loads((record.folder / "done.json").read_text())
+    assert record.is_complete(4)
+
+
+def test_rows_past_the_checkpoint_are_no_records_yet(tmp_path):
+    record = record_of(tmp_path, 2)
+    record.epochs.append(row(3))
+    assert record.read(5) == ("short", [row(1), row(2)])
+    (record.folder / "checkpoint.zip").unlink()   # as in git, which keeps the rows alone
+    assert record.read(5) == ("short", [row(1), row(2), row(3)])
+
+
+@pytest.mark.parametrize("name", ["epochs.csv", "config.json"])
+def test_what_changes_while_a_run_is_made_ends_it(tmp_path, name):
+    record = record_of(tmp_path, 2)
+    path = record.folder / name
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    for write in (lambda: record.finish(2, "done"),
+                  lambda: record.add_epoch(row(3), {"epoch": 3, "training": 1.0, "evaluation": 0.5}, {})):
+        assert f"{path}: damaged" in outcome(write)
+    assert not (record.folder / "done.json").exists()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other_and_is_named(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        path = disk / "file"
+        write_atomically(path, bytes(40_000))
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            write_atomically(path, bytes(40_001))
+        assert raised.value.filename == str(path)
+        assert [(one.name, one.stat().st_size) for one in disk.iterdir()] == [("file", 40_000)]

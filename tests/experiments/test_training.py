@@ -1,18 +1,21 @@
 """One run: it is the protocol's mathematics, and the same to the bit whether it was interrupted or not."""
 
 import math
+import shutil
+import tempfile
 import zipfile
 
 import mxnet as mx
 import numpy as np
 import pytest
-from tiny_experiment import CONFIG, REAL_DATA, numbers, write_config
+from tiny_experiment import CONFIG, REAL_DATA, hide_members, make_older, numbers, small_disk, write_config
 
 from experiments import config, data, models
 from experiments.config import Options
 from experiments.errors import RecordError, UsageError
 from experiments.records import RunRecord
 from experiments.training import Training, epoch_order, optimizer_arguments, train
+from experiments.workers import Alone
 from namsg_mx import ObservationDistance, reference
 
 
@@ -128,6 +131,78 @@ def test_a_damaged_checkpoint_stops_the_run_and_nothing_is_replaced(tmp_path):
     with pytest.raises(RecordError, match="checkpoint.zip: damaged"):
         make(run, tmp_path, 2)
     assert numbers(tmp_path) == before
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_checkpoint_whose_members_are_hidden_is_never_a_start_from_initial_weights(tmp_path, is_older):
+    run = tiny_run(tmp_path)
+    record = make(run, tmp_path, 1)
+    if is_older:
+        make_older(record.folder)
+    hide_members(record.folder / "checkpoint.zip")
+    before = numbers(tmp_path)
+    with pytest.raises(RecordError, match="checkpoint.zip: damaged"):
+        make(run, tmp_path, 2)
+    assert numbers(tmp_path) == before
+
+
+def replace_member(checkpoint, name, content):
+    with zipfile.ZipFile(checkpoint) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    with zipfile.ZipFile(checkpoint, "w") as archive:
+        for each, old in members.items():
+            archive.writestr(each, content if each == name else old)
+
+
+@pytest.mark.parametrize("name", ["net.params", "trainer.states"])
+@pytest.mark.parametrize("content", [b"", b"half", bytes(200)])
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_member_that_mxnet_cannot_read_is_damage(tmp_path, name, content, is_older):
+    run = tiny_run(tmp_path)
+    record = make(run, tmp_path, 1)
+    if is_older:
+        make_older(record.folder)
+    replace_member(record.folder / "checkpoint.zip", name, content)
+    with pytest.raises(RecordError, match="checkpoint.zip: damaged") as raised:
+        make(run, tmp_path, 2)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("other", [("namsg", 1), ("adam", 0)])
+def test_another_runs_checkpoint_is_not_gone_on_from(tmp_path, other):
+    run, (method, seed) = tiny_run(tmp_path), other
+    record = make(run, tmp_path, 1)
+    another = config.load(tmp_path / "tiny.yaml").runs([method], [seed])[0]
+    make(another, tmp_path, 1)
+    shutil.copy(tmp_path / another.folder / "checkpoint.zip", record.folder)
+    with pytest.raises(RecordError, match=f"checkpoint.zip: is of another run, {another.id}"):
+        make(run, tmp_path, 2)
+
+
+def test_an_older_checkpoint_is_gone_on_from_to_the_bit(tmp_path):
+    run = tiny_run(tmp_path)
+    make(run, tmp_path / "whole", 3)
+    make_older(make(run, tmp_path / "parts", 2).folder)
+    make(run, tmp_path / "parts", 3)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
+class UpdatesElsewhere(Alone):
+    updates_on_servers = True   # so that the state is the network alone
+
+
+@pytest.mark.parametrize("size", ["4k", "28k"])
+def test_a_full_folder_for_temporary_files_is_noticed_and_named(tmp_path, monkeypatch, size):
+    """The weights have 31 KB; of a disk of 28, MXNet fails to write no more than the rest, which it does not notice."""
+    run = tiny_run(tmp_path)
+    training = Training(run, data.load(run.settings["data"], None), mx.cpu(), UpdatesElsewhere())
+    assert len(training.state()["net.params"]) > 28 * 1024
+    with small_disk(tmp_path / "disk", size) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            training.state()
+        assert raised.value.filename == str(disk)
+        assert list(disk.iterdir()) == []
 
 
 def test_a_run_that_diverges_is_recorded_with_its_last_finite_epoch(tmp_path):
