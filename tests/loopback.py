@@ -14,14 +14,18 @@ def free_port():
 
 
 @contextlib.contextmanager
-def cluster(arguments, workers=2, servers=1, **environment):
-    """Start Python with these arguments in each role; yields the processes by role, and kills them at the end."""
+def cluster(arguments, workers=2, servers=1, last=None, **environment):
+    """Start Python with these arguments in each role; yields the processes by role, and kills them at the end.
+
+    ``last``: the arguments of the last worker, if they are others.
+    """
     environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(free_port()),
                        DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_SERVER=str(servers),
                        DMLC_NUM_WORKER=str(workers), OMP_NUM_THREADS="1", **environment)
-    processes = {role: [subprocess.Popen([sys.executable, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
+    processes = {role: [subprocess.Popen([sys.executable, *map(str, last if last and role == "worker" and not i
+                                                               else arguments)], text=True, stdout=subprocess.PIPE,
                                          stderr=subprocess.PIPE, env=dict(environment, DMLC_ROLE=role))
-                        for _ in range(count)]
+                        for i in reversed(range(count))]
                  for role, count in (("scheduler", 1), ("server", servers), ("worker", workers))}
     try:
         yield processes

@@ -117,6 +117,24 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
     assert numbers(results) == numbers(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(("content", "more", "message"), [
+    (ONE_RUN, ["--update-on-servers"], "all workers must be given one command: worker 1 has updates_on "),
+    ("title: nothing", [], "other.yaml: data is missing")])
+def test_one_worker_with_another_command_ends_all_at_once_and_trains_nothing(tmp_path, content, more, message):
+    path, other = write_config(tmp_path, ONE_RUN), write_config(tmp_path, content, "other")
+    arguments = run_arguments(path, tmp_path / "results", "--method", "namsg")
+    last = run_arguments(other if content != ONE_RUN else path, tmp_path / "results", "--method", "namsg", *more)
+    with cluster(arguments, last=last) as processes:
+        outputs = [worker.communicate() for worker in processes["worker"]]
+        assert [worker.returncode for worker in processes["worker"]] == [2, 2], outputs
+        assert [process.wait() for process in processes["scheduler"] + processes["server"]] == [0, 0]
+    for output, error in outputs:
+        assert output == ""
+        assert message in error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
 def group_of(count, rank=0):
     return Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count), False)
 
@@ -132,6 +150,37 @@ def test_workers_share_each_batch_without_overlap_or_loss(count):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     with pytest.raises(UsageError, match="the last batch of an epoch has 3 examples, too few for 4 workers"):
         group_of(4).part(order[:67], 64)
+
+
+COMMAND = {"kvstore": "dist_sync", "epochs": 3, "number of runs": 1, "run 1": "tiny/adam/a"}
+
+
+@pytest.mark.parametrize(("other", "message"), [
+    ({}, None), ({"epochs": 4}, "worker 2 has epochs 4, and worker 0 3"),
+    ({"run 1": "tiny/namsg/b"}, "worker 2 has run 1 tiny/namsg/b, and worker 0 tiny/adam/a"),
+    ({"number of runs": 2, "run 2": "tiny/namsg/b"}, "worker 2 has number of runs 2, and worker 0 1")])
+def test_commands_are_compared(monkeypatch, other, message):
+    group = group_of(3)
+    monkeypatch.setattr(group, "exchange", lambda command: [command, dict(command), {**command, **other}])
+    if message is None:
+        group.begin(COMMAND)
+    else:
+        with pytest.raises(UsageError, match=message):
+            group.begin(COMMAND)
+
+
+def test_what_one_worker_cannot_use_none_goes_on_with(monkeypatch):
+    def fail():
+        raise UsageError("no data here")
+
+    group = group_of(2)
+    monkeypatch.setattr(group, "exchange", lambda error: [None, error])
+    assert group.agree(lambda: "ready") == "ready"
+    with pytest.raises(UsageError, match="no data here"):
+        group.agree(fail)
+    monkeypatch.setattr(group, "exchange", lambda error: [error, UsageError("no data there")])
+    with pytest.raises(UsageError, match="no data there"):
+        group.agree(lambda: "ready")
 
 
 def test_statistics_are_averaged_array_by_array(monkeypatch):

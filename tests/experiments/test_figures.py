@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tiny_experiment import record
+from matplotlib.figure import Figure
+from tiny_experiment import record, small_disk
 
 from experiments import cli, config, figures
 
@@ -135,3 +137,14 @@ def test_a_search_of_which_nothing_is_recorded_is_left_out(monkeypatch, results,
     assert "--partial" not in error
     configs = [str(CHECKOUT / "configs" / f"{name}.yaml") for name in ("mnist_cnn", "cifar10_resnet20")]
     assert make(monkeypatch, results, "figure", "sensitivity", "--config", *configs) == 0
+
+
+def test_a_figure_is_replaced_whole_or_left(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        before = {path: path.read_bytes() for path in figures.save(Figure(figsize=(1, 1)), "name", disk)}
+        large = Figure(figsize=(8, 6))
+        large.figimage(np.random.RandomState(0).rand(600, 800))
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            figures.save(large, "name", disk)
+        assert raised.value.filename == str(disk / "name.png")
+        assert {path: path.read_bytes() for path in disk.iterdir()} == before

@@ -9,7 +9,7 @@ import pytest
 from tiny_experiment import CONFIG, experiments, write_config
 
 from experiments import config, figures, selection, tables
-from experiments.errors import UsageError
+from experiments.errors import RecordError, UsageError
 from experiments.records import write_json
 from experiments.results import HYPERPARAMETERS, Grid, read_grid
 
@@ -89,6 +89,88 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "nothing is selected" in refused.stderr
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("batch_size: 64", "batch_size: 32"), ("[0.001, 0.005, 0.02]", "[0.001, 0.005]"), ("  adam:", "  adam2:"),
+    ("seeds: 100-101", "seeds: 100-102"), ("epochs: 2, seeds", "epochs: 1, seeds"), ("train: 300", "train: 400"),
+    ("    grid: {learning_rate: [0.005], beta1: [0.9], beta2: [0.99]}", ""), ("weight_decay: 0.001", "weight_decay: 0"),
+    ("tuning: {epochs: 2, seeds: 100-101}", "")])
+def test_a_selection_of_another_grid_search_is_refused(searched, tmp_path, old, new):
+    """The configuration has changed since, or is another one of the same name in another folder."""
+    _, results, _ = searched
+    assert old in GRID
+    changed = config.load(write_config(tmp_path, GRID.replace(old, new)))
+    with pytest.raises(RecordError, match="tiny/selection.json: is not of this grid search"):
+        selection.chosen(changed, results)
+
+
+def test_run_and_table_refuse_a_selection_of_another_grid_search(searched, tmp_path):
+    _, results, _ = searched
+    other = write_config(tmp_path, GRID.replace("batch_size: 64", "batch_size: 32"))
+    before = sorted(results.rglob("*"))
+    for name in ("run", "table"):
+        refused = experiments(name, other, "--tuned", "--results", results)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "tiny/selection.json: is not of this grid search" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert sorted(results.rglob("*")) == before
+
+
+def test_what_a_selection_holds_is_not_changed_unnoticed(searched, tmp_path):
+    path, results, _ = searched
+    copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)
+    file = copy / "tiny" / "selection.json"
+    whole = file.read_bytes()
+    chosen = selection.chosen(experiment, copy)
+    for place in range(0, 8 * len(whole), 13):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            assert selection.chosen(experiment, copy) == chosen
+        except RecordError as error:
+            assert f"{file}: " in str(error)
+
+
+def test_an_older_selection_is_taken_where_its_points_are_those_of_the_grid(searched, tmp_path):
+    path, results, _ = searched
+    copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)
+    file = copy / "tiny" / "selection.json"
+    older = json.loads(file.read_text())
+    del older["sha256"]
+    write_json(file, older)
+    assert selection.chosen(experiment, copy) == {name: each["chosen"] for name, each in older["methods"].items()}
+    elsewhere = {"chosen": {"learning_rate": 7.0, "beta1": 0.9, "beta2": 0.99}}
+    for methods in ({"adam": elsewhere}, {"other": older["methods"]["adam"]}, {"adam": {}}, []):
+        write_json(file, {**older, "methods": methods})
+        with pytest.raises(RecordError, match="is not of this grid search"):
+            selection.chosen(experiment, copy)
+
+
+def test_nothing_is_selected_where_every_point_diverged(tmp_path):
+    """ADAM's one point; NAMSG's does not."""
+    text = GRID.replace("[0.001, 0.005, 0.02]", "[1.0e+30]").replace("seeds: 100-101", "seeds: 100-100")
+    path, results = write_config(tmp_path, text), tmp_path / "results"
+    result = experiments("grid", path, "--results", results)
+    assert result.returncode == 0, result.stderr
+    assert "adam                    nothing, as a run diverged at each of its points" in result.stdout
+    written = (results / "tiny" / "selection.json").read_text()
+    assert list(json.loads(written)["methods"]) == ["namsg"]
+    assert "Infinity" not in written
+    assert list(selection.chosen(config.load(path), results)) == ["namsg"]
+    rows = tables.table_a1([read_grid(config.load(path), results)[0]]).cells.set_index("method")
+    assert rows.loc["ADAM", ["ours (α, β1, β2)", "train loss at ours", "n"]].tolist() == ["", "", "0"]
+    adam = read_grid(config.load(path), results)[0].only(["adam"])
+    assert selection.select(adam) == {}
+    with pytest.raises(RecordError, match="a run diverged at each point of the grid: nothing can be drawn"):
+        figures.draw_sensitivity([adam], "sensitivity", tmp_path)
+
+
+def test_a_value_that_stands_twice_in_a_grid_is_refused(tmp_path):
+    path = write_config(tmp_path, GRID.replace("[0.001, 0.005, 0.02]", "[0.001, 0.005, 1.0e-3]"))
+    with pytest.raises(UsageError, match="tiny.yaml: methods: adam: grid: learning_rate: 0.001 stands twice"):
+        config.load(path)
 
 
 def test_some_points_of_the_grid(searched, tmp_path):

@@ -1,8 +1,10 @@
 """Tables from made-up records: means, deviations, n, and the paper's numbers beside them."""
 
+import math
+
 import pandas as pd
 import pytest
-from tiny_experiment import write_config
+from tiny_experiment import small_disk, write_config
 
 from experiments import config, paper, tables
 from experiments.records import EPOCH_COLUMNS
@@ -31,6 +33,27 @@ def test_the_summary_has_mean_deviation_and_n(tmp_path):
     assert list(table.cells["train loss"]) == ["0.3000 ± 0.1414", "0.1000"]
     assert list(table.cells["best test accuracy"]) == ["0.8000 ± 0.1414", "0.5000"]
     assert (namsg["n"], namsg["diverged"]) == (1, 1)
+
+
+def test_a_row_is_of_one_epoch_also_where_a_measure_has_none_there(tmp_path):
+    """The loss on the whole set is measured in some epochs alone, and the last is none of them."""
+    results = results_of(tmp_path, {("adam", 0): [0.9, 0.8, 0.7], ("adam", 1): [0.9, 0.8, 0.7]})
+    results.epochs.loc[results.epochs["epoch"] == 3, "train_loss_full"] = None
+    row, = tables.summary(results).numbers.to_dict("records")
+    assert (row["epochs"], row["train_loss_mean"]) == (3, pytest.approx(0.7))
+    assert math.isnan(row["train_loss_full_mean"])
+    assert tables.summary(results).cells["train loss, whole set"].item() == ""
+
+
+def test_a_table_is_replaced_whole_or_left(tmp_path):
+    small = tables.Table("A title", pd.DataFrame({"x": [0.125]}), pd.DataFrame({"x": ["0.1"]}))
+    large = tables.Table("A title", pd.DataFrame({"x": range(9000)}), pd.DataFrame({"x": map(str, range(9000))}))
+    with small_disk(tmp_path / "disk", "48k") as disk:
+        before = {path: path.read_bytes() for path in tables.write(small, "name", disk)}
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            tables.write(large, "name", disk)
+        assert raised.value.filename == str(disk / "name.md")
+        assert {path: path.read_bytes() for path in disk.iterdir()} == before
 
 
 @pytest.mark.parametrize(("losses", "cell"), [
