@@ -136,7 +136,7 @@ def table_a1(grids: Sequence[Grid]) -> Table:
     rows = []
     for grid in grids:
         found = selection.select(grid)
-        for method in grid.runs["method"].unique():
+        for method, points in selection.averages(grid).groupby("method", sort=False):
             selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
             papers = _parameters(grid, method)
             rows.append({
@@ -144,7 +144,7 @@ def table_a1(grids: Sequence[Grid]) -> Table:
                 **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
                 **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
                 "train_loss_ours": selected["train_loss"], "train_loss_at_papers": _loss_at(grid, method, papers),
-                "n": selected["n"], "points": selected["points"],
+                "n": selected["n"], "points": len(points),
                 "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
     numbers = pd.DataFrame(rows)
     cells = [{
