@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from mxnet import gluon, nd
-from mxnet.kvstore import KVStore, KVStoreBase
+from mxnet.kvstore import KVStore
 
 from experiments.config import Options, Run
 from experiments.errors import RecordError, UsageError
@@ -23,10 +23,10 @@ from experiments.progress import Progress
 from experiments.records import Busy, RunRecord
 from experiments.sweep import FAILED, UNUSABLE, Outcome, Words, attempt, outcome
 from experiments.workers import Alone
-from namsg_mx.distributed import DistributedTrainer, count_servers
+from namsg_mx.distributed import DistributedTrainer
 
 SET_OPTIMIZER = 0       # the only command that MXNet's servers leave to Python
-FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are weights
+FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are Trainers'
 
 
 class Group(Alone):
@@ -38,7 +38,7 @@ class Group(Alone):
     def __init__(self, kvstore: KVStore, updates_on_servers: bool):
         self._kvstore, self.updates_on_servers = kvstore, updates_on_servers
         self._is_asynchronous = "async" in kvstore.type
-        self._weights, self._messages = 0, FIRST_MESSAGE   # the next keys; the kvstore takes none of them twice
+        self._messages = FIRST_MESSAGE   # the next key; the kvstore takes none twice
         self._is_begun = self._is_training = False
         self.rank, self.count = kvstore.rank, kvstore.num_workers
         self.updates_per_batch = self.count if self._is_asynchronous else 1
@@ -159,9 +159,7 @@ class Group(Alone):
         return SharedRecord(record, self)
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
-        keys = _KeysFrom(self._weights, self._kvstore)
-        self._weights += len(params.keys()) + count_servers()   # DistributedTrainer takes one more for each
-        return DistributedTrainer(params, optimizer, arguments, kvstore=keys,
+        return DistributedTrainer(params, optimizer, arguments, kvstore=self._kvstore,
                                   update_on_kvstore=self.updates_on_servers)
 
     def part(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
@@ -236,29 +234,3 @@ class SharedRecord:
         if error is not None:
             raise error
         return result
-
-
-class _KeysFrom(KVStoreBase):
-    """A kvstore whose keys begin at another number than 0, where those of every Trainer begin."""
-
-    def __init__(self, first: int, kvstore: KVStore):
-        self._first, self._kvstore = first, kvstore
-        self.set_optimizer, self.is_capable = kvstore.set_optimizer, kvstore.is_capable
-        self._barrier = kvstore._barrier
-
-    @property
-    def type(self) -> str:
-        return self._kvstore.type
-
-    @property
-    def rank(self) -> int:
-        return self._kvstore.rank
-
-    def broadcast(self, key: int, value, out, priority: int = 0) -> None:
-        self._kvstore.broadcast(self._first + key, value, out, priority)
-
-    def pushpull(self, key: int, value, out=None, priority: int = 0) -> None:
-        self._kvstore.pushpull(self._first + key, value, out, priority)
-
-    def pull(self, key: int, out, priority: int = 0) -> None:
-        self._kvstore.pull(self._first + key, out, priority)

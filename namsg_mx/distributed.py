@@ -3,9 +3,11 @@
 Not imported by the package itself: a server imports that while it is still inside ``import mxnet``, without its gluon.
 """
 
+import atexit
 import os
 
 from mxnet import gluon, nd
+from mxnet.kvstore import KVStore, create
 
 REASON = (
     "An error inside a server, while it unpickles the optimizer or in an update, is printed in that server's output "
@@ -13,6 +15,93 @@ REASON = (
     "uses mx.nd while the server is still inside 'import mxnet' and has none: import from mxnet.optimizer and "
     "mxnet.ndarray instead. Or take update_on_kvstore=False, which updates on the workers."
 )
+
+
+ONE_OPTIMIZER = (
+    "the servers of the kvstore have the optimizer of another DistributedTrainer of this process, and have one at a "
+    "time: take update_on_kvstore=False for all the Trainers, or one Trainer for all the parameters"
+)
+
+
+class ServerKeys(KVStore):
+    """A Trainer's keys in the distributed kvstore of this process: its key 0 is one that no Trainer had before.
+
+    Keys and the optimizer belong to the servers. What a second Trainer sends under a key of the first is a gradient to
+    them, and its optimizer takes the place of the first one's, for all keys. All the workers must come to their
+    Trainers' first steps in the same order.
+
+    Parameters
+    ----------
+    kvstore : mxnet.kvstore.KVStore or str
+        Of a type with 'dist'. A str is the kvstore that this process has, or else a new one.
+    count : int
+        Number of keys.
+
+    Raises
+    ------
+    RuntimeError
+        If this process has a kvstore of another type; by all methods that take a key, while the servers have the
+        optimizer of another Trainer.
+    """
+
+    _kvstore = None   # this process's: MXNet hangs where a second one is made, or one after another was freed
+    _taken = 0        # number of keys
+    _updated = None   # the ServerKeys of which the servers have the optimizer, or None
+
+    def __init__(self, kvstore, count):
+        if isinstance(kvstore, str):
+            kvstore = self._of_type(kvstore)
+        super().__init__(kvstore.handle)
+        self.first = ServerKeys._taken
+        ServerKeys._taken += count
+        ServerKeys._kvstore = kvstore
+
+    def __del__(self):
+        """The handle is freed with the kvstore that it is from."""
+
+    @staticmethod
+    def _of_type(name):
+        kvstore = ServerKeys._kvstore or create(name)
+        if kvstore.type != name:
+            raise RuntimeError(f"kvstore={name!r}: MXNet bears one distributed kvstore in a process, and another "
+                               f"DistributedTrainer has {kvstore.type!r} here")
+        return kvstore
+
+    @staticmethod
+    def leave():
+        """Let go of the kvstore, which then says goodbye to the servers: at exit, while MXNet is still whole."""
+        ServerKeys._kvstore = None
+
+    def set_optimizer(self, optimizer):
+        nd.waitall()   # or it might make the update of which the servers still await another worker's gradient
+        super().set_optimizer(optimizer)
+        ServerKeys._updated = self
+
+    def _key(self, key):
+        if ServerKeys._updated not in (None, self):
+            raise RuntimeError(ONE_OPTIMIZER)
+        return self.first + key
+
+    def init(self, key, *arguments, **options):
+        super().init(self._key(key), *arguments, **options)
+
+    def broadcast(self, key, *arguments, **options):
+        super().broadcast(self._key(key), *arguments, **options)
+
+    def push(self, key, *arguments, **options):
+        super().push(self._key(key), *arguments, **options)
+
+    def pull(self, key, *arguments, **options):
+        super().pull(self._key(key), *arguments, **options)
+
+    def pushpull(self, key, *arguments, **options):
+        super().pushpull(self._key(key), *arguments, **options)
+
+    def row_sparse_pull(self, key, *arguments, **options):
+        super().row_sparse_pull(self._key(key), *arguments, **options)
+
+
+atexit.register(ServerKeys.leave)
 
 
 class DistributedTrainer(gluon.Trainer):
@@ -28,14 +117,18 @@ class DistributedTrainer(gluon.Trainer):
     - with updates on the servers, sends them each parameter's ``lr_mult`` and ``wd_mult`` as they are then. MXNet does
       not: frozen layers would train, and what `exempt_from_decay` leaves out would decay.
 
+    Several in one process take turns as they like with ``update_on_kvstore=False``: each has keys of its own on the
+    servers, and all share the process's kvstore. Servers that update do so for the latest alone.
+
     With other kvstores it is a ``gluon.Trainer``.
 
     Raises
     ------
     RuntimeError
         By the first `step` and all later ones, on each worker: a server does not apply the optimizer; says which of
-        the two it does, and why that may be. A step size of 0 in the first update shows the second only. By
-        `set_learning_rate`, once the servers have the optimizer.
+        the two it does, and why that may be. A step size of 0 in the first update shows the second only. By any
+        `step` while the servers have the optimizer of another one of this process. By `set_learning_rate`, once the
+        servers have the optimizer.
 
     Example
     -------
@@ -57,8 +150,14 @@ class DistributedTrainer(gluon.Trainer):
     _failure = None   # what the check has found
 
     def _init_kvstore(self):
-        self._optimizer.set_lr_mult({i: parameter.lr_mult for i, parameter in enumerate(self._params)})
-        self._optimizer.set_wd_mult({i: parameter.wd_mult for i, parameter in enumerate(self._params)})
+        kvstore, first = self._kvstore_params["kvstore"], 0
+        if isinstance(kvstore, (str, KVStore)) and "dist" in getattr(kvstore, "type", kvstore):
+            if not isinstance(kvstore, ServerKeys):
+                kvstore = ServerKeys(kvstore, len(self._params) + count_servers())
+                self._kvstore_params["kvstore"] = kvstore
+            first = kvstore.first
+        self._optimizer.set_lr_mult({first + i: parameter.lr_mult for i, parameter in enumerate(self._params)})
+        self._optimizer.set_wd_mult({first + i: parameter.wd_mult for i, parameter in enumerate(self._params)})
         super()._init_kvstore()
 
     def step(self, batch_size, ignore_stale_grad=False):

@@ -168,3 +168,53 @@ def test_otherwise_it_is_a_trainer(on_servers):
     expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout
     assert expected.startswith("0 failed, weights")
     assert [out for out, _ in outputs] == [expected] * 2
+
+
+SEVERAL = textwrap.dedent("""
+    import namsg_mx
+    import mxnet as mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    def model(start, **options):
+        p = gluon.Parameter('w', shape=(3,))
+        p.initialize(mx.init.Constant(start))
+        return p, DistributedTrainer([p], 'namsg', dict(options, learning_rate=0.01), kvstore={kvstore},
+                                     update_on_kvstore={on_servers})
+    def step(p, trainer):
+        with autograd.record():
+            loss = p.data().sum()
+        loss.backward()
+        try:
+            trainer.step({workers})
+            print(p.data().asnumpy().tolist(), flush=True)
+        except RuntimeError as error:
+            print(error, flush=True)
+    first, second = model(1.0), model(5.0, beta1=0.5)
+    second[0].lr_mult = 2.0
+    for each in {order}:
+        step(*each)
+""")
+
+
+def steps_of_several(on_servers, order):
+    """What two workers print, which is one thing, and what a process alone prints that does the same."""
+    outputs, statuses = run_cluster(SEVERAL.format(kvstore="'dist_sync'", on_servers=on_servers, order=order,
+                                                   workers=2))
+    assert statuses == [0, 0], outputs
+    alone = SEVERAL.format(kvstore=None, on_servers=None, order=order, workers=1)
+    expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert outputs[0][0] == outputs[1][0]
+    return outputs[0][0].splitlines(), expected.splitlines()
+
+
+def test_several_take_turns_where_workers_update():
+    """As the two networks of a GAN. Under the keys of the first, weights of the second would be gradients."""
+    found, expected = steps_of_several(False, "[first, second] * 3")
+    assert found == expected
+
+
+def test_several_one_after_the_other_where_servers_update():
+    """The optimizer belongs to the servers: theirs is the latest, and it is said to the Trainer of the one before."""
+    found, expected = steps_of_several(True, "[first, first, second, second, first]")
+    assert found[:4] == expected[:4]
+    assert found[4].startswith("the servers of the kvstore have the optimizer of another DistributedTrainer")
