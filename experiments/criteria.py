@@ -24,7 +24,6 @@ from experiments.comparison import (
     some_of,
     within,
 )
-from experiments.config import Experiment
 from experiments.evidence import Evidence
 from experiments.results import LABELS, initial
 from experiments.selection import averages
@@ -35,7 +34,6 @@ MEASURES = {"train_loss": "running train loss", "test_loss": "test loss", "test_
 RELATIVE = ("train_loss", "test_loss")   # compared by their ratio, as the figures' logarithmic axes do
 RELATIONS = {"below": below, "above": above, "within": within}
 TABLE_A2_EXPERIMENT = "cifar10_resnet20"
-JUDGES = 8   # seeds of a grid that chose none of its points, from the one after the search's on
 # Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
 WHEN = "decided when all the configuration's seeds are run"
 
@@ -298,8 +296,9 @@ class PublishedCells:
 
     @property
     def rule(self) -> str:
-        return (f"the 95 % t interval of the mean over the cells lies between {math.expm1(-math.log1p(self.limit)):+.1%} "
-                f"and {self.limit:+.1%}; decided when all cells have all their seeds")
+        low = math.expm1(-math.log1p(self.limit))
+        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}; decided "
+                "when all cells have all their seeds")
 
     @property
     def commands(self) -> list[str]:
@@ -317,11 +316,11 @@ class PublishedCells:
         found = interval(differences[np.isfinite(differences)])
         complete = numbers["n"] == len(seeds)
         verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
-                             len(printed), int(np.isinf(losses).sum()))
+                             len(printed), int(np.isinf(differences).sum()))
         ends = _range(math.expm1(found.low), math.expm1(found.high), "+.1%") if verdict in (HOLDS, FAILS) else ""
         finding = (f"{LABELS[self.method]} {math.expm1(found.mean):+.1%}{ends}, higher in "
-                   f"{(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them with {len(seeds)} "
-                   f"seeds") if rows else ""
+                   f"{(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them with "
+                   f"{len(seeds)} seeds") if rows else ""
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
 
 
@@ -330,14 +329,15 @@ class BestOfGrid:
     """How far points of the grid are from the best, in train loss at the end of our grid search.
 
     ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say
-    which of the other points is the lowest, and `JUDGES` further ones judge it: those that made it the lowest would
-    flatter it. Judged where all the points of a method have all the seeds of the search.
+    which of the other points is the lowest, and ``judges``, the first and the last of some others, judge it: those that
+    made it the lowest would flatter it. Judged where all the points of a method have all the seeds of the search.
     """
 
     experiment: str
     methods: Sequence[str]
     limit: float
     point: tuple[tuple[str, float], ...] | None = None
+    judges: tuple[int, int] = (102, 109)
 
     @property
     def quantity(self) -> str:
@@ -347,16 +347,19 @@ class BestOfGrid:
 
     @property
     def rule(self) -> str:
-        return (f"the 95 % t interval of the mean over {JUDGES} seeds that are not the search's lies below "
-                f"{self.limit:+.0%}, for each method; decided when all of these are run")
+        return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
+                f"the search's, lies below {self.limit:+.0%}, for each method; decided when all of these are run")
 
     @property
     def commands(self) -> list[str]:
-        return [f"python -m experiments grid configs/{self.experiment}.yaml"]
+        first, last = self.judges
+        search = f"python -m experiments grid configs/{self.experiment}.yaml"
+        return [search, f"{search} --seeds {first}-{last}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
         experiment = evidence.experiment(self.experiment)
-        search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, _judges(experiment))
+        seeds = range(self.judges[0], self.judges[1] + 1)
+        search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
         rows, decisions = [], []
         for name in self.methods:
             method, of_method = experiment.methods[name], search.only([name])
@@ -369,7 +372,7 @@ class BestOfGrid:
             losses = judges.only([name]).runs.set_index([*method.grid, "seed"])["train_loss"]
             there, beside = _at(losses, here), _at(losses, rival)
             found = interval(np.log(there[np.isfinite(there)] / beside[np.isfinite(beside)]).dropna())
-            decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), JUDGES,
+            decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
                                int(np.isinf(there).sum()) + np.isinf(means[here]), int(np.isinf(beside).sum()))
             decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
             rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": means[here],
@@ -418,11 +421,6 @@ def by_seed(curves: pd.DataFrame, method: str, measure: str, epochs: tuple[int, 
     if measure == "best_test_accuracy":
         return rows.groupby("seed")["test_accuracy"].max()
     return rows.groupby("seed")[measure].mean()
-
-
-def _judges(experiment: Experiment) -> range:
-    first = max(experiment.tuning.seeds) + 1
-    return range(first, first + JUDGES)
 
 
 def _at(losses: pd.Series, point: tuple[float, ...]) -> pd.Series:

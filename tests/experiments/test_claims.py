@@ -251,8 +251,8 @@ def adams_grid(losses, seeds=SEARCH, noise=0.0):
             for point in (tuple(p[name] for name in POINT) for p in points) for seed in seeds]
 
 
-@pytest.mark.parametrize(("loss", "noise", "verdict"), [(0.50, 0.001, HOLDS), (0.505, 0.001, HOLDS), (0.55, 0.001, FAILS),
-                                                        (0.51, 0.01, TOO_FEW)])
+@pytest.mark.parametrize(("loss", "noise", "verdict"), [
+    (0.50, 0.001, HOLDS), (0.505, 0.001, HOLDS), (0.55, 0.001, FAILS), (0.51, 0.01, TOO_FEW)])
 def test_the_papers_point_beside_the_best_of_the_grid(loss, noise, verdict):
     """By seeds that have not chosen which is the best."""
     rival = (0.001, 0.9, 0.99)
@@ -429,7 +429,8 @@ def judged(name, points):
 def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
     """Though the regret is far below the whole."""
     claim, = (claim for claim in claims.CLAIMS if claim.name == "regret-bound")
-    evidence, table = MadeUp(), Evidence(CHECKOUT / "results", CHECKOUT / "configs").table("figures", "theory_regret.csv")
+    evidence = MadeUp()
+    table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table("figures", "theory_regret.csv")
     evidence.table = lambda *path: table
     assert claim.criterion.judge(evidence).verdict == HOLDS
     for i in (1, 2, 3):
@@ -479,7 +480,9 @@ def methods_of(criterion):
         return {criterion.method, *criterion.others}
     if isinstance(criterion, GridCells):
         return {criterion.method, criterion.other}
-    return {criterion.method} if isinstance(criterion, (Level, PublishedCells)) else set(getattr(criterion, "methods", ()))
+    if isinstance(criterion, (Level, PublishedCells)):
+        return {criterion.method}
+    return set(getattr(criterion, "methods", ()))
 
 
 def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_keep(tmp_path):

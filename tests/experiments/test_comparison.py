@@ -33,7 +33,7 @@ def test_the_interval_is_students():
 
 
 def test_the_interval_by_hand():
-    """Of 1, 2 and 6: mean 3, deviation sqrt((4 + 1 + 9) / 2) = 2.6458 over n - 1, t = 4.3027 of 2 degrees of freedom."""
+    """Of 1, 2 and 6: mean 3, deviation sqrt((4 + 1 + 9) / 2) = 2.6458 over n - 1; t = 4.3027 for n - 1 = 2."""
     assert interval([1, 2, 6]) == pytest.approx((3, 3, 3 - 4.3027 * 2.6458 / 3**0.5, 3 + 4.3027 * 2.6458 / 3**0.5),
                                                 rel=1e-4)
 

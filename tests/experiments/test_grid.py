@@ -267,6 +267,27 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
 
 
+def test_means_and_deviations_of_points_by_hand(tmp_path):
+    """Of two losses the deviation of a sample is their distance over the root of 2."""
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    points = selection.averages(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))
+    assert list(points["mean"]) == pytest.approx([0.6, 0.45, math.inf])
+    assert list(points["std"]) == pytest.approx([0.141421, 0.070711, math.nan], abs=1e-6, nan_ok=True)
+    assert points[["n", "diverged"]].values.tolist() == [[2, 0], [2, 0], [1, 1]]
+
+
+def test_table_a1_by_hand(tmp_path):
+    """The paper's point is the tiny configuration's, 0.005."""
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    table = tables.table_a1([grid_of(path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5)})])
+    row, = table.numbers.to_dict("records")
+    assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((0.35, 0.45))
+    assert table.cells.to_dict("records") == [{
+        "experiment": "tiny", "method": "ADAM", "paper (α, β1, β2)": "0.005, 0.9, 0.99", "ours (α, β1, β2)": "0.001",
+        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "2 of 3",
+        "on the grid's edge": "α"}]
+
+
 def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
@@ -277,6 +298,9 @@ def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monk
     line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
     assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
     assert list(line.get_ydata()) == pytest.approx([0.6, 0.45, 0.75])
+    bars = [bar[:, 1].tolist() for bar in axes.collections[0].get_segments()]
+    assert bars == [pytest.approx([mean - std, mean + std])
+                    for mean, std in ((0.6, 0.141421), (0.45, 0.070711), (0.75, 0.070711))]
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([0.005], pytest.approx([0.45]))
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 

@@ -88,8 +88,7 @@ def test_both_methods_keep_their_bounds_and_learn(kind):
 
 
 def test_one_long_step_leaves_the_terms_of_theorem_1_no_slack():
-    """From 1 to -1 and to the best point: the first two terms of (14) are met, the third to one half as beta1 goes to 0.
-    """
+    """From 1 to -1, the best point: the first two terms of (14) are met, the third to one half as beta1 goes to 0."""
     problem = online.Quadratics.far_away()
     losses, x, run = online.play(problem, "namsg", online.settings("namsg", 2.0, HarmonicDecay(0.01), 0.99), [1.0], BOX)
     best = best_fixed_point(problem.total, np.zeros(1), BOX)

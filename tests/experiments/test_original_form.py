@@ -16,9 +16,10 @@ def test_the_gradient_is_that_of_the_loss():
     random = np.random.default_rng(0)
     features, labels = random.standard_normal((6, 4)), np.array([0, 1, 2, 2, 1, 0])
     x = random.standard_normal(15)
-    loss = [original_form.softmax_regression(x, features[i:i + 1], labels[i:i + 1])[0] for i in range(6)]
-    assert original_form.softmax_regression(x, features, labels)[0] == pytest.approx(np.mean(loss))
-    assert check_grad(*(lambda x, i=i: original_form.softmax_regression(x, features, labels)[i] for i in (0, 1)), x) < 1e-6
+    losses = [original_form.softmax_regression(x, features[i:i + 1], labels[i:i + 1])[0] for i in range(6)]
+    assert original_form.softmax_regression(x, features, labels)[0] == pytest.approx(np.mean(losses))
+    loss, gradient = (lambda x, i=i: original_form.softmax_regression(x, features, labels)[i] for i in (0, 1))
+    assert check_grad(loss, gradient, x) < 1e-6
     even = original_form.softmax_regression(np.zeros(15), features, labels)
     assert even[0] == pytest.approx(np.log(3))
     assert even[1][-3:] == pytest.approx([0, 0, 0])
@@ -41,8 +42,8 @@ def test_algorithm_1_is_the_real_optimizers_run(tmp_path):
 
 def test_the_table_by_hand():
     """Of ratios 1.1 and 1.21: log 1.1 times 1.5, and a half width of 12.706 * log 1.1 * sqrt(1 / 2) / sqrt(2)."""
-    played = pd.DataFrame({"seed": [0, 1], "epoch": [1, 1], "algorithm_train": [1.1, 2.42], "original_train": [1.0, 2.0],
-                           "algorithm_test": [1.0, 1.0], "original_test": [1.0, 1.0]})
+    played = pd.DataFrame({"seed": [0, 1], "epoch": [1, 1], "algorithm_train": [1.1, 2.42],
+                           "original_train": [1.0, 2.0], "algorithm_test": [1.0, 1.0], "original_test": [1.0, 1.0]})
     made = original_form.table(played, "A title")
     row, = made.numbers.to_dict("records")
     step = np.log(1.1)

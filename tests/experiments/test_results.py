@@ -1,5 +1,7 @@
 """Which of the recorded runs means are of, and records that do not belong together."""
 
+import statistics
+
 import pandas as pd
 import pytest
 from tiny_experiment import record, write_config
@@ -37,6 +39,7 @@ def test_bands_are_of_one_deviation_and_end_where_the_runs_do(experiment, losses
     curve = results.Results(experiment, pd.DataFrame(), pd.DataFrame(runs)).curve("adam", "train_loss")
     assert curve.loc[1, ["n", "mean", "low", "high"]].tolist() == pytest.approx(
         [5, sum(losses) / 5, low, high], abs=1e-5)
+    assert curve.loc[1, "std"] == pytest.approx(statistics.stdev(losses))
 
 
 def test_the_band_of_one_run_is_its_line(experiment, tmp_path):

@@ -115,6 +115,54 @@ def test_table_a3_takes_the_last_five_epochs_and_the_best(tmp_path):
     assert (row["last_paper_mean"], row["best_paper_std"]) == (0.9052, 0.0033)
 
 
+def test_table_a3_by_hand(tmp_path):
+    """Of 0.6, 0.7 and 0.9, mean 0.7333, the deviation of a sample is sqrt((0.0178 + 0.0011 + 0.0278) / 2) = 0.1528; of
+    best ones 0.7, 0.9 and 0.9, sqrt((0.0178 + 0.0044 + 0.0044) / 2) = 0.1155. Over n they were 0.1247 and 0.0943."""
+    accuracies = {("adam", 0): [0.7, *[0.6] * 5], ("adam", 1): [0.9, *[0.7] * 5], ("adam", 2): [0.1, *[0.9] * 5]}
+    table = tables.table_a3(results_of(tmp_path, {run: [0.5] * 6 for run in accuracies}, accuracies))
+    row, = table.numbers.to_dict("records")
+    assert (row["last_mean"], row["last_std"]) == pytest.approx((0.73333, 0.15275), abs=1e-5)
+    assert (row["best_mean"], row["best_std"]) == pytest.approx((0.83333, 0.11547), abs=1e-5)
+    assert table.cells.to_dict("records") == [{
+        "method": "ADAM", "n": "3 of 2", "mean of last 5 epochs, paper": "0.9052 ± 0.0026",
+        "mean of last 5 epochs, ours": "0.7333 ± 0.1528", "best of each run, paper": "0.9073 ± 0.0033",
+        "best of each run, ours": "0.8333 ± 0.1155"}]
+
+
+def test_table_a3_of_one_run_has_no_deviation(tmp_path):
+    table = tables.table_a3(results_of(tmp_path, {("adam", 0): [0.5] * 6}, {("adam", 0): [0.9, *[0.6] * 5]}))
+    assert table.numbers[["last_std", "best_std"]].isna().all(axis=None)
+    assert table.cells["mean of last 5 epochs, ours"].item() == "0.6000"
+
+
+def test_every_measure_of_the_summary_by_hand(tmp_path):
+    """Of 0.2, 0.3 and 0.7: 0.4 and sqrt((0.04 + 0.01 + 0.09) / 2) = 0.26458."""
+    results = results_of(tmp_path, {("adam", seed): [0.9, 0.9] for seed in range(3)})
+    columns = ["train_loss", "train_loss_full", "test_loss", "test_accuracy"]
+    last = results.epochs["epoch"] == 2
+    for i, column in enumerate(columns):
+        results.epochs.loc[last, column] = [i + value for value in (0.2, 0.3, 0.7)]
+    table = tables.summary(results)
+    row, = table.numbers.to_dict("records")
+    for i, column in enumerate(columns):
+        assert (row[f"{column}_mean"], row[f"{column}_std"]) == pytest.approx((i + 0.4, 0.26458), abs=1e-5)
+        assert table.cells[tables.MEASURES[column]].item() == f"{i + 0.4:.4f} ± 0.2646"
+    assert (row["best_test_accuracy_mean"], row["best_test_accuracy_std"]) == pytest.approx((3.4, 0.26458), abs=1e-5)
+    assert (row["n"], row["epochs"], row["learning_rate"]) == (3, 2, 0.005)
+
+
+def test_the_interval_of_a_share_of_epochs_by_hand(tmp_path):
+    """NAMSG needs 1/2 and 1/4 of ADAM's 4 epochs: log 2 times 1 and 2, half width 12.7062 / 2 of it."""
+    results = results_of(tmp_path, {**{("adam", seed): [1.0, 0.8, 0.6, 0.4] for seed in (0, 1)},
+                                    ("namsg", 0): [0.9, 0.4, 0.4, 0.4], ("namsg", 1): [0.4] * 4})
+    table = tables.epochs_to_loss(results)
+    row, = table.numbers[(table.numbers["method"] == "namsg") & (table.numbers["by_epoch"] == 4)].to_dict("records")
+    assert (row["epochs"], row["reference_epochs"], row["n"]) == (1.5, 4, 2)
+    assert (row["share"], row["low"], row["high"]) == pytest.approx(
+        [2 ** -power for power in (1.5, 1.5 + 12.7062 / 2, 1.5 - 12.7062 / 2)], rel=1e-4)
+    assert table.cells["by epoch 4"].item() == "0.35 (0.00 to 28.90): 1.5 of 4.0"
+
+
 def test_the_papers_numbers_keep_the_order_that_its_text_tells():
     """Section 5.2: NAMSG is faster than AMSGRAD for almost all settings, and than ADAM and NADAM for most."""
     assert all(len(column) == 10 for column in paper.TABLE_A2.values())
