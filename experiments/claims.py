@@ -166,8 +166,8 @@ def _original_form(evidence: Evidence) -> Judgement:
     found = Interval(int(last["n"]), *(math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high")))
     verdict, p = within(found, math.log1p(LIKE))
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
-               f"{last['train_difference']:+.2%} ({last['train_low']:+.2%} to {last['train_high']:+.2%}), n = {found.n}; the "
-               f"most in any epoch {numbers['train_difference'].abs().max():.2%}, of test loss "
+               f"{last['train_difference']:+.2%} ({last['train_low']:+.2%} to {last['train_high']:+.2%}), "
+               f"n = {found.n}; the most in any epoch {numbers['train_difference'].abs().max():.2%}, of test loss "
                f"{numbers['test_difference'].abs().max():.2%}")
     return Judgement(verdict, finding, found.n, numbers, p)
 
@@ -198,7 +198,8 @@ CLAIMS = [
           "like the form (6) that it approximates: train losses within a factor of 1.01.]",
           Computed("running train loss of NAMSG by Algorithm 1 over that by (6), epoch 20, both in float64; paired by "
                    "seed, geometric mean",
-                   f"the 95 % t interval of the mean lies between {1 / (1 + LIKE) - 1:+.1%} and {LIKE:+.1%}", _original_form, ["python -m experiments.original_form --data DIR"])),
+                   f"the 95 % t interval of the mean lies between {1 / (1 + LIKE) - 1:+.1%} and {LIKE:+.1%}",
+                   _original_form, ["python -m experiments.original_form --data DIR"])),
 
     # Section 5.1
     Claim("mnist_logistic-lowest", LOGISTIC, "Section 5.1",

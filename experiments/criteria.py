@@ -297,8 +297,8 @@ class PublishedCells:
     @property
     def rule(self) -> str:
         low = math.expm1(-math.log1p(self.limit))
-        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}; decided "
-                "when all cells have all their seeds")
+        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}; "
+                "decided when all cells have all their seeds")
 
     @property
     def commands(self) -> list[str]:
