@@ -166,9 +166,9 @@ def _original_form(evidence: Evidence) -> Judgement:
     found = Interval(int(last["n"]), *(math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high")))
     verdict, p = within(found, math.log1p(LIKE))
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
-               f"{last['train_difference']:+.2%} ({last['train_low']:+.2%} to {last['train_high']:+.2%}), "
-               f"n = {found.n}; the most in any epoch {numbers['train_difference'].abs().max():.2%}, of test loss "
-               f"{numbers['test_difference'].abs().max():.2%}")
+               f"{last['train_difference']:+.3%} ({last['train_low']:+.3%} to {last['train_high']:+.3%}), "
+               f"n = {found.n}; at most {numbers['train_difference'].abs().max():.2%} in any epoch, and "
+               f"{numbers['test_difference'].abs().max():.2%} of test loss")
     return Judgement(verdict, finding, found.n, numbers, p)
 
 

@@ -33,7 +33,7 @@ class MadeUp(Evidence):
     """
 
     def __init__(self, curves=(), grid=(), diverged=(), tuned=()):
-        super().__init__(CHECKOUT / "nowhere", CHECKOUT / "configs")
+        super().__init__(CHECKOUT / "tests", CHECKOUT / "configs")   # a folder without records
         columns = ["method", "seed", "epoch", "train_loss", "test_loss", "test_accuracy", "overfitting"]
         runs = pd.DataFrame(list(grid), columns=["method", *POINT, "seed", "status", "train_loss"])
         self.curves = lambda experiment, of_tuned=False: pd.DataFrame(list(tuned if of_tuned else curves),
