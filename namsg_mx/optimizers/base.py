@@ -1,5 +1,6 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
+import math
 from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
@@ -24,6 +25,7 @@ from namsg_mx.optimizers.arguments import (
 )
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
+UNCHOSEN_BASE_LR = (None, LRScheduler().base_lr)   # of a scheduler that was given none
 
 
 class LastUpdate(NamedTuple):
@@ -48,7 +50,7 @@ class ScheduledLearningRate(LRScheduler):
     """A schedule of the update number, in the form in which MXNet asks for it: by ``num_update``, from 1."""
 
     def __init__(self, schedule):
-        super().__init__()
+        super().__init__(base_lr=math.nan)   # which the schedule does not know
         self.schedule = schedule
 
     def __call__(self, num_update):
@@ -129,7 +131,9 @@ class ElementwiseOptimizer(Optimizer):
         The implementation of the step: 'auto' is the fastest for their device and dtype; one that is named runs, or the
         first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
-        MXNet's own; not together with ``learning_rate``.
+        MXNet's own, or any picklable callable with a ``base_lr``. As in MXNet, a number given as ``learning_rate``
+        overwrites the scheduler's ``base_lr``. So does the method's default where no ``base_lr`` was chosen, that is,
+        where it is None or MXNet's 0.01; MXNet's Adam overwrites any by its default.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. float16 weights need
         ``multi_precision=True``, as epsilon vanishes in float16.
@@ -149,17 +153,18 @@ class ElementwiseOptimizer(Optimizer):
         # Either would be called with another number than it takes: an update's from 0 here, and MXNet's from 1.
         if isinstance(learning_rate, LRScheduler):
             raise ValueError(f"learning_rate={learning_rate!r}: MXNet's schedulers are given as lr_scheduler")
-        if lr_scheduler is not None and not isinstance(lr_scheduler, LRScheduler):
-            raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler; other "
-                             "schedules are given as learning_rate")
-        if lr_scheduler is not None and learning_rate is not None:
-            raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one of the two; "
-                             "the scheduler's base_lr is its learning rate")
-        if lr_scheduler is None:
-            learning_rate = self.DEFAULT_LEARNING_RATE if learning_rate is None else learning_rate
+        if lr_scheduler is not None and not (callable(lr_scheduler) and hasattr(lr_scheduler, "base_lr")):
+            raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler, or be called "
+                             "and have a base_lr as these; other schedules are given as learning_rate")
+        if learning_rate is None and (lr_scheduler is None or lr_scheduler.base_lr in UNCHOSEN_BASE_LR):
+            learning_rate = self.DEFAULT_LEARNING_RATE
+        if learning_rate is not None:
             learning_rate = check_setting("learning_rate", learning_rate, NONNEGATIVE)
-            if callable(learning_rate):
-                learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
+        if callable(learning_rate):
+            if lr_scheduler is not None:
+                raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one "
+                                 "schedule of the two")
+            learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
         if clip_gradient is not None:
             clip_gradient = check_number("clip_gradient", clip_gradient, POSITIVE)
         super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler,

@@ -316,15 +316,43 @@ def test_set_learning_rate():
         scheduled.set_learning_rate(0.1)
 
 
+def rates_of(method, steps, options):
+    """The step size of each update of a parameter."""
+    optimizer, rates = mx.optimizer.create(method, **options), []
+    weight = mx.nd.ones(2)
+    state = optimizer.create_state(0, weight)
+    for _ in range(steps):
+        optimizer.update(0, weight, mx.nd.ones(2), state)
+        rates.append(optimizer.learning_rate)
+    return rates
+
+
+def factor_scheduler(**options):
+    return mx.lr_scheduler.FactorScheduler(step=2, factor=0.5, **options)
+
+
 def test_mxnets_lr_scheduler_keeps_its_own_base_lr_and_warm_up():
-    net = dense_net()
-    scheduler = mx.lr_scheduler.FactorScheduler(step=2, factor=0.5, base_lr=0.4, warmup_steps=2)
-    trainer = gluon.Trainer(net.collect_params(), "namsg", {"lr_scheduler": scheduler})
-    rates = []
-    for batch in batches(5):
-        train(net, trainer, [batch])
-        rates.append(trainer.optimizer.last_update().learning_rate)
+    scheduler = factor_scheduler(base_lr=0.4, warmup_steps=2)
+    rates = rates_of("namsg", 5, {"lr_scheduler": scheduler})
     assert rates == pytest.approx([0.2, 0.4, 0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_learning_rate_overwrites_the_schedulers_base_lr_as_in_mxnet(method):
+    """What image-classification, rcnn, ssd and MXNet's own tests write."""
+    for options in ({}, {"base_lr": 0.7}, {"base_lr": 0.03}):
+        rates = [rates_of(name, 5, {"learning_rate": 0.03, "lr_scheduler": factor_scheduler(**options)})
+                 for name in (method, "adam")]
+        assert rates[0] == rates[1] == pytest.approx([0.03, 0.03, 0.015, 0.015, 0.0075])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_base_lr_that_nobody_chose_gives_way_to_the_default(method):
+    """Coming from Adam, which overwrites any: 0.01, MXNet's default, would be ten times the step size of before."""
+    assert rates_of("adam", 1, {"lr_scheduler": factor_scheduler()}) == [0.001]
+    default = mx.optimizer.create(method).DEFAULT_LEARNING_RATE
+    assert rates_of(method, 3, {"lr_scheduler": factor_scheduler()}) == [default, default, default / 2]
+    assert rates_of(method, 1, {"lr_scheduler": factor_scheduler(base_lr=0.4)}) == [0.4]
 
 
 def test_gradients_accumulate_with_grad_req_add():

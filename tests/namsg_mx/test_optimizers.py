@@ -244,10 +244,11 @@ INVALID = [
     ({"switch_to_sgd": 0}, r"switch_to_sgd=0: must be an integer above 0"),
     ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
     ({"eta": lambda k: 1.0}, r"eta=.*picklable"),
-    ({"learning_rate": 0.1, "lr_scheduler": FactorScheduler(10)}, r"learning_rate=0\.1 and lr_scheduler"),
+    ({"learning_rate": -0.1, "lr_scheduler": FactorScheduler(10)}, r"learning_rate=-0\.1: must be a number in"),
     ({"learning_rate": FactorScheduler(10)}, "learning_rate=.*: MXNet's schedulers are given as lr_scheduler"),
     ({"lr_scheduler": InverseSquareRoot(1.0)}, "lr_scheduler=.*: must be an mxnet.lr_scheduler.LRScheduler"),
-    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one of the"),
+    ({"lr_scheduler": 0.1}, "lr_scheduler=0.1: must be an mxnet.lr_scheduler.LRScheduler"),
+    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one schedule of the two"),
 ]
 
 
