@@ -215,7 +215,26 @@ class ElementwiseOptimizer(Optimizer):
                     binding = binding._replace(count=binding.replica_count)
                 self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
 
-    update_multi_precision = update
+    def update_multi_precision(self, index, weight, grad, state):
+        """`update`, by which MXNet's Updater calls it.
+
+        An ``update`` that a subclass defines is called as MXNet calls those of its own optimizers: with one array at a
+        time, and with the float32 master copy in the place of a float16 weight, gradient and state to match.
+        """
+        if type(self).update is ElementwiseOptimizer.update:
+            self.update(index, weight, grad, state)
+            return
+        if not isinstance(index, (list, tuple)):
+            index, weight, grad, state = [index], [weight], [grad], [state]
+        for i, its_weight, its_grad, its_state in zip(index, weight, grad, state):
+            if its_weight.dtype != np.float16:
+                self.update(i, its_weight, its_grad, its_state)
+                continue
+            _check_arrays(self, its_weight, its_grad, its_state)
+            _adapt_precision(its_state, len(self.STATE), its_weight)
+            *moments, master = its_state
+            self.update(i, master, in_precision(its_grad, np.float32), moments)
+            in_precision(master, np.float16).copyto(its_weight)
 
     def _step(self, indices, lrs, wds, binding):
         """Make the step of this method on ``binding.arrays``, and set ``_last``."""
