@@ -8,15 +8,15 @@ A kernel is a module with two functions:
     The arrays of one step, bound for many steps: an object whose ``step(scalars, coefficients, count)`` makes one,
     changing weights and states in place. It adds the number of gradient elements that are not finite to ``count``, an
     int64 NDArray of one element, waits for nothing but the row numbers of sparse gradients, and leaves the gradients'
-    values alone. The ndarray kernel's also takes ``measure``, for the switch to SGD.
-
-The state of a weight is a list of arrays of its shape: ``m``, ``v`` and ``v_hat`` as far as the method has them. For
-float16 weights they are float32, and the float32 master copy of the weight stands at the end.
+    values alone. The ndarray kernel's also takes ``measure``, for the switch to SGD. ``rebind(grads)`` takes other
+    gradients, if they are like those before and the kernel gains by it, and returns whether it did. A fused kernel
+    raises SharedMemoryError for arrays that it cannot update at once.
 """
 
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from namsg_mx.kernels import cpu, cuda, ndarray
+from namsg_mx.kernels.fused import SharedMemoryError
 
 KERNELS = {"cuda": cuda, "cpu": cpu, "ndarray": ndarray}   # the fastest first
 
@@ -62,3 +62,17 @@ def choose(name, context, dtype):
     if reason is not None:
         raise RuntimeError(f"kernel={name!r}: {reason}")
     return name
+
+
+def bind(name, weights, grads, states, lazy_update):
+    """The name of the kernel to run, see `choose`, and the arrays bound for it.
+
+    With 'auto', arrays that overlap take the ndarray kernel. SharedMemoryError if a fused one is named for them.
+    """
+    chosen = choose(name, weights[0].context, weights[0].dtype)
+    try:
+        return chosen, KERNELS[chosen].bind(weights, grads, states, lazy_update)
+    except SharedMemoryError:
+        if name != "auto":
+            raise
+    return "ndarray", ndarray.bind(weights, grads, states, lazy_update)

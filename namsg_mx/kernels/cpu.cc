@@ -7,6 +7,8 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -27,6 +29,10 @@ struct namsg_mxnet {
               void **const_arrays, int const_count, void **mutable_arrays, int mutable_count, const void *property,
               int priority, const char *name);
   int (*get_data)(void *array, void **data);
+  int (*get_storage)(void *array, int *type);
+  int (*get_dtype)(void *array, int *dtype);
+  int (*get_context)(void *array, int *device_type, int *device_id);
+  int (*get_shape)(void *array, int *dimensions, const int64_t **shape);
   int (*share)(void *array, void **copy);
   int (*free)(void *array);
   const char *(*last_error)();
@@ -51,21 +57,73 @@ namsg_mxnet mxnet;
 constexpr int64_t kElementsPerThread = 16384; /* fewer are not worth another thread */
 constexpr int64_t kVector = 64;               /* elements: threads meet at multiples of it, and cut no vector */
 
-/* The parameters of a step, bound once for many steps. Their handles are its own: the caller may drop the arrays. */
-struct Bound {
-  std::vector<namsg_parameter> parameters;
-  std::vector<std::vector<int64_t>> rows;
-  std::vector<void *> handles;
-  int64_t size = 0;
+/* MXNet's handles of some arrays. They are its own: the caller may drop the arrays. */
+class Handles {
+ public:
+  Handles() = default;
+  Handles(const Handles &) = delete;
+  ~Handles() {
+    for (void *handle : handles_) mxnet.free(handle);
+  }
 
-  ~Bound() {
-    for (void *handle : handles) mxnet.free(handle);
+  /* Put its own handle of an array in the place of the caller's; false if MXNet refuses. */
+  bool share(void **handle) {
+    if (mxnet.share(*handle, handle) != 0) return false;
+    handles_.push_back(*handle);
+    return true;
+  }
+  void *operator[](size_t i) const { return handles_[i]; }
+  const std::vector<void *> &all() const { return handles_; }
+
+ private:
+  std::vector<void *> handles_;
+};
+
+/* The memory that an array may share with views of it: a chunk, to which the first word of an NDArray points (fused.py
+ * checks that it does). */
+void *chunk(void *handle) { return *static_cast<void **>(handle); }
+
+bool chunk_before(void *a, void *b) { return std::less<void *>()(chunk(a), chunk(b)); }
+
+/* One array of each memory, in the order of chunks, as the engine takes no memory twice. */
+std::vector<void *> one_of_each(std::vector<void *> arrays) {
+  std::sort(arrays.begin(), arrays.end(), chunk_before);
+  const auto same = [](void *a, void *b) { return chunk(a) == chunk(b); };
+  arrays.erase(std::unique(arrays.begin(), arrays.end(), same), arrays.end());
+  return arrays;
+}
+
+/* The arrays of a step that stay: weights and states. */
+struct Bound {
+  std::vector<namsg_parameter> parameters; /* without their gradients */
+  std::vector<std::vector<int64_t>> rows;
+  Handles handles;
+  std::vector<void *> memories;
+  int64_t size = 0;
+};
+
+/* The gradients of a step, of which some programs make new ones for each; and their memories that no weight or state
+ * has a part of. */
+struct Gradients {
+  Handles handles;
+  std::vector<void *> memories;
+
+  void find_memories(const Bound &bound) {
+    const std::vector<void *> all = one_of_each(handles.all());
+    std::set_difference(all.begin(), all.end(), bound.memories.begin(), bound.memories.end(),
+                        std::back_inserter(memories), chunk_before);
   }
 };
 
-/* One step of a Bound, on its way through the engine. */
-struct Job {
+/* What the caller holds. */
+struct Binding {
   std::shared_ptr<const Bound> bound;
+  std::shared_ptr<const Gradients> gradients;
+};
+
+/* One step, on its way through the engine. */
+struct Job {
+  Binding binding;
   void *count;
   namsg_scalars scalars;
   std::vector<namsg_coefficients> coefficients;
@@ -153,9 +211,9 @@ int64_t step_elements(const Addresses &a, int64_t n, const namsg_scalars &s, con
 char *address(void *handle) {
   if (handle == nullptr) return nullptr;
   /* oneDNN may have left the array in a layout of its own, weights after an inference pass for instance. The C API has
-   * no way to undo that inside an operation. MXNet's own function has: a member of the chunk that the first word of an
-   * NDArray points to (fused.py checks that it does). It returns at once where there is nothing to undo. */
-  if (mxnet.reorder != nullptr) mxnet.reorder(*static_cast<void **>(handle));
+   * no way to undo that inside an operation. MXNet's own function has, a member of the chunk. It returns at once where
+   * there is nothing to undo. */
+  if (mxnet.reorder != nullptr) mxnet.reorder(chunk(handle));
   void *data = nullptr;
   if (mxnet.get_data(handle, &data) != 0) throw std::runtime_error(mxnet.last_error());
   return static_cast<char *>(data);
@@ -177,12 +235,14 @@ int64_t step_part(const Addresses &addresses, const namsg_parameter &parameter, 
 
 void run(void *, void *argument) {
   const Job &job = *static_cast<const Job *>(argument);
-  const std::vector<namsg_parameter> &parameters = job.bound->parameters;
+  const std::vector<namsg_parameter> &parameters = job.binding.bound->parameters;
   std::vector<Addresses> addresses(parameters.size());
-  for (size_t i = 0; i < parameters.size(); ++i)
+  for (size_t i = 0; i < parameters.size(); ++i) {
     std::transform(parameters[i].handles, parameters[i].handles + ARRAYS, addresses[i].array, address);
+    addresses[i].array[GRAD] = address(job.binding.gradients->handles[i]);
+  }
   int64_t *const total = reinterpret_cast<int64_t *>(address(job.count));
-  const int64_t size = job.bound->size;
+  const int64_t size = job.binding.bound->size;
   const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), 1 + size / kElementsPerThread));
   int64_t count = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : count) schedule(static, 1)
@@ -209,6 +269,24 @@ void delete_job(void *argument) {
   delete job;
 }
 
+/* Whether MXNet has two arrays for alike in all but their memory and elements. */
+bool alike(void *one, void *other) {
+  struct Form {
+    int storage, dtype, device_type, device_id, dimensions;
+    const int64_t *shape; /* MXNet's, until it is asked again */
+  };
+  const auto get = [](void *array, Form *form) {
+    return mxnet.get_storage(array, &form->storage) == 0 && mxnet.get_dtype(array, &form->dtype) == 0 &&
+           mxnet.get_context(array, &form->device_type, &form->device_id) == 0 &&
+           mxnet.get_shape(array, &form->dimensions, &form->shape) == 0 && form->dimensions >= 0;
+  };
+  Form a, b;
+  if (!get(one, &a)) return false;
+  const std::vector<int64_t> shape(a.shape, a.shape + a.dimensions);
+  return get(other, &b) && a.storage == b.storage && a.dtype == b.dtype && a.device_type == b.device_type &&
+         a.device_id == b.device_id && std::equal(shape.begin(), shape.end(), b.shape, b.shape + b.dimensions);
+}
+
 }  // namespace
 
 extern "C" {
@@ -216,42 +294,59 @@ extern "C" {
 /* Give this library MXNet's functions; to be called first. */
 void namsg_load(const namsg_mxnet *functions) { mxnet = *functions; }
 
-/* A new Bound of `count` parameters, to be given back to namsg_release; null if MXNet refuses a handle. */
+/* A new Binding of `count` parameters, to be given back to namsg_release; null if MXNet refuses a handle. */
 void *namsg_bind(int count, const namsg_parameter *parameters) {
-  std::unique_ptr<std::shared_ptr<Bound>> shared(new std::shared_ptr<Bound>(new Bound));
-  Bound &bound = **shared;
+  const std::shared_ptr<Bound> bound(new Bound);
+  const std::shared_ptr<Gradients> gradients(new Gradients);
   for (int i = 0; i < count; ++i) {
     namsg_parameter parameter = parameters[i];
-    for (void *&handle : parameter.handles) {
-      if (handle == nullptr) continue;
-      if (mxnet.share(handle, &handle) != 0) return nullptr;
-      bound.handles.push_back(handle);
-    }
+    if (!gradients->handles.share(&parameter.handles[GRAD])) return nullptr;
+    parameter.handles[GRAD] = nullptr;
+    for (void *&handle : parameter.handles)
+      if (handle != nullptr && !bound->handles.share(&handle)) return nullptr;
     if (parameter.rows != nullptr) {
-      bound.rows.emplace_back(parameter.rows, parameter.rows + parameter.row_count);
-      parameter.rows = bound.rows.back().data();   /* stays where it is when `rows` grows */
+      bound->rows.emplace_back(parameter.rows, parameter.rows + parameter.row_count);
+      parameter.rows = bound->rows.back().data();   /* stays where it is when `rows` grows */
     }
-    bound.parameters.push_back(parameter);
-    bound.size += parameter.row_count * parameter.row_length;
+    bound->parameters.push_back(parameter);
+    bound->size += parameter.row_count * parameter.row_length;
   }
-  return shared.release();
+  bound->memories = one_of_each(bound->handles.all());
+  gradients->find_memories(*bound);
+  return new Binding{bound, gradients};
 }
 
-void namsg_release(void *bound) { delete static_cast<std::shared_ptr<Bound> *>(bound); }
+/* Take other gradients, one for each parameter; steps under way keep theirs. Returns 1, or 0, and keeps those of before,
+ * where the others differ from these in more than elements, or share memory with other arrays. */
+int namsg_rebind(void *binding, void *const *grads) {
+  Binding &held = *static_cast<Binding *>(binding);
+  const std::shared_ptr<Gradients> gradients(new Gradients);
+  for (size_t i = 0; i < held.bound->parameters.size(); ++i) {
+    void *handle = grads[i];
+    if (!alike(handle, held.gradients->handles[i]) || !gradients->handles.share(&handle)) return 0;
+  }
+  gradients->find_memories(*held.bound);
+  if (gradients->memories.size() < held.bound->parameters.size()) return 0;
+  held.gradients = gradients;
+  return 1;
+}
+
+void namsg_release(void *binding) { delete static_cast<Binding *>(binding); }
 
 /* Push one step to the engine: `coefficients` has one entry for each parameter, and `count`, an int64 array of one
  * element, grows by the number of gradients that are not finite. Returns MXNet's status. */
-int namsg_step(void *bound, void *count, int32_t device, const namsg_scalars *scalars,
+int namsg_step(void *binding, void *count, int32_t device, const namsg_scalars *scalars,
                const namsg_coefficients *coefficients, int division, int skip) {
-  const std::shared_ptr<Bound> &shared = *static_cast<std::shared_ptr<Bound> *>(bound);
-  std::unique_ptr<Job> job(new Job{shared, nullptr, *scalars, {coefficients, coefficients + shared->parameters.size()},
-                                   division, skip});
+  const Binding &held = *static_cast<Binding *>(binding);
+  std::unique_ptr<Job> job(new Job{held, nullptr, *scalars,
+                                   {coefficients, coefficients + held.bound->parameters.size()}, division, skip});
   if (const int status = mxnet.share(count, &job->count)) return status;
-  std::vector<void *> handles = shared->handles;
-  handles.push_back(job->count);
+  std::vector<void *> memories = held.bound->memories;
+  memories.insert(memories.end(), held.gradients->memories.begin(), held.gradients->memories.end());
+  memories.push_back(job->count);
   const struct { int32_t type, id; } cpu = {1, device}; /* mxnet::Context */
   /* Gradients are among the mutable arrays, as a layout of oneDNN's is undone in place; their values stay. */
   return mxnet.push(run, job.release(), delete_job, const_cast<void *>(static_cast<const void *>(&cpu)), nullptr, 0,
-                    handles.data(), static_cast<int>(handles.size()), nullptr, 0, "namsg_step");
+                    memories.data(), static_cast<int>(memories.size()), nullptr, 0, "namsg_step");
 }
 }

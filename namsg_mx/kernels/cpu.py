@@ -14,12 +14,13 @@ from namsg_mx.kernels.fused import (
     DIVISIONS,
     MEMBERS,
     StepScalars,
-    check_own_memory,
+    check_overlap,
     name_arrays,
     step_coefficients,
     step_scalars,
     unknown_mxnet,
 )
+from namsg_mx.kernels.sparse import rows_and_values
 
 REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reorder2Default()
 
@@ -27,7 +28,9 @@ REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reord
 class Functions(ctypes.Structure):
     """namsg_mxnet"""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("push", "get_data", "share", "free", "last_error", "reorder")]
+    _fields_ = [(name, ctypes.c_void_p) for name in (
+        "push", "get_data", "get_storage", "get_dtype", "get_context", "get_shape", "share", "free", "last_error",
+        "reorder")]
 
 
 class Parameter(ctypes.Structure):
@@ -61,11 +64,13 @@ def _load():
     except OSError as error:
         return None, str(error)
     functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in (
-        "MXEnginePushSyncND", "MXNDArrayGetData", "MXShallowCopyNDArray", "MXNDArrayFree", "MXGetLastError", REORDER)))
+        "MXEnginePushSyncND", "MXNDArrayGetData", "MXNDArrayGetStorageType", "MXNDArrayGetDType", "MXNDArrayGetContext",
+        "MXNDArrayGetShapeEx64", "MXShallowCopyNDArray", "MXNDArrayFree", "MXGetLastError", REORDER)))
     if functions.reorder is None and Features().is_enabled("MKLDNN"):
         return None, "this MXNet has oneDNN, and does not let other libraries undo the layouts that it gives to arrays"
     library.namsg_load(ctypes.byref(functions))
     library.namsg_bind.restype = ctypes.c_void_p
+    library.namsg_rebind.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.namsg_release.argtypes = [ctypes.c_void_p]
     library.namsg_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(StepScalars),
                                    ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
@@ -83,7 +88,7 @@ def unsupported(context, dtype):
 
 
 def bind(weights, grads, states, lazy_update):
-    """See the package. MXNetError for arrays that are views of one memory, or rows that do not exist."""
+    """See the package."""
     if all(grad.stype == "default" for grad in grads):
         return BoundArrays(weights, grads, states)
     return BoundSparse(weights, grads, states, lazy_update)
@@ -97,11 +102,11 @@ class BoundArrays:
 
     def __init__(self, weights, grads, states, rows=None):
         self.arrays = (weights, grads, states)   # kept, as long as the library has them
+        check_overlap([*weights, *grads, *(array for state in states for array in state)])
         self.library = load()
         self.device = weights[0].context.device_id
         self.dtype = weights[0].dtype
         self.latest = None
-        check_own_memory([*weights, *grads, *(array for state in states for array in state)])
         parameters = (Parameter * len(weights))()
         for parameter, weight, grad, state, its_rows in zip(parameters, weights, grads, states,
                                                             rows or [None] * len(weights)):
@@ -117,12 +122,17 @@ class BoundArrays:
         # Not at exit, where a daemon thread may be in a step of it, or an exit handler make one more.
         weakref.finalize(self, self.library.namsg_release, self.bound).atexit = False
 
+    def rebind(self, grads):
+        handles = (ctypes.c_void_p * len(grads))(*(grad.handle for grad in grads))
+        return bool(self.library.namsg_rebind(self.bound, handles))
+
     def step(self, scalars, coefficients, count):
         if (coefficients, scalars.decoupled_wd) != self.latest:
             self.numbers = step_coefficients(coefficients, scalars.decoupled_wd)
+            self.numbers_address = self.numbers.ctypes.data   # slow to ask for
             self.latest = (coefficients, scalars.decoupled_wd)
         check_call(self.library.namsg_step(
-            self.bound, count.handle, self.device, step_scalars(scalars, self.dtype), self.numbers.ctypes.data,
+            self.bound, count.handle, self.device, step_scalars(scalars, self.dtype), self.numbers_address,
             DIVISIONS[scalars.division], scalars.skip_nonfinite))
 
 
@@ -130,24 +140,15 @@ class BoundSparse:
     """The arrays of a step with row_sparse gradients, whose arrays are new ones in each step."""
 
     def __init__(self, weights, grads, states, lazy_update):
+        check_overlap([*weights, *(array for state in states for array in state)])
         self.arrays = (weights, grads, states)
         self.lazy_update = lazy_update
 
+    def rebind(self, grads):
+        return False
+
     def step(self, scalars, coefficients, count):
         weights, grads, states = self.arrays
-        rows = [None] * len(grads)
-        dense = list(grads)
-        for i, (weight, grad) in enumerate(zip(weights, grads)):
-            if grad.stype == "row_sparse" and self.lazy_update:
-                rows[i], dense[i] = _checked_rows(grad, weight.shape[0]), grad.data
-            elif grad.stype == "row_sparse":
-                dense[i] = grad.tostype("default")
+        rows, dense = zip(*(rows_and_values(grad, self.lazy_update) for grad in grads))
+        rows = [each if each is None else each.asnumpy() for each in rows]
         BoundArrays(weights, dense, states, rows).step(scalars, coefficients, count)
-
-
-def _checked_rows(grad, count):
-    rows = grad.indices.asnumpy().astype(np.int64)
-    if rows.size and (rows.min() < 0 or rows.max() >= count):
-        raise MXNetError(f"a row_sparse gradient has rows {rows.min()} to {rows.max()}, "
-                         f"and the weight has rows 0 to {count - 1}")
-    return rows

@@ -20,12 +20,14 @@ from mxnet.rtc import CudaModule
 from namsg_mx.kernels.fused import (
     DIVISIONS,
     MEMBERS,
-    check_own_memory,
+    SharedMemoryError,
+    chunk,
     name_arrays,
     step_coefficients,
     step_scalars,
     unknown_mxnet,
 )
+from namsg_mx.kernels.sparse import rows_and_values
 
 THREADS = 256         # of a block
 TILE = 2048           # elements that a block updates: each thread twice four
@@ -54,7 +56,7 @@ def unsupported(context, dtype):
 
 
 def bind(weights, grads, states, lazy_update):
-    """See the package. MXNetError for arrays that are views of one memory."""
+    """See the package."""
     if all(grad.stype == "default" for grad in grads):
         return BoundArrays(weights, grads, states)
     return BoundSparse(weights, grads, states, lazy_update)
@@ -67,14 +69,16 @@ class BoundArrays:
     """
 
     def __init__(self, weights, grads, states, indices=None):
-        check_own_memory([*weights, *grads, *(each for state in states for each in state)])
         parameters = [(i, name_arrays(weight, grad, state))
                       for i, weight, grad, state in zip(indices or range(len(weights)), weights, grads, states)
                       if weight.size]   # an empty array has no address
         self.dtype = weights[0].dtype
         limit = group_limit(self.dtype == np.float16)
-        self.groups = [Group(*zip(*parameters[i:i + limit])) for i in range(0, len(parameters), limit)]
+        self.groups = [Group(*zip(*group)) for group in split_parameters(parameters, limit)]
         self.latest = None
+
+    def rebind(self, grads):
+        return False
 
     def step(self, scalars, coefficients, count):
         if (scalars, coefficients) != self.latest:
@@ -131,18 +135,19 @@ class BoundSparse:
         self.parameters = list(zip(weights, grads, states))
         self.lazy_update = lazy_update
 
+    def rebind(self, grads):
+        return False
+
     def step(self, scalars, coefficients, count):
         indices, stepped, scattered = [], [], []
         for i, (weight, grad, state) in enumerate(self.parameters):
-            if grad.stype == "row_sparse" and self.lazy_update:
-                rows, whole = grad.indices, [weight, *state]
+            rows, grad = rows_and_values(grad, self.lazy_update)
+            if rows is not None:
                 if rows.size == 0:
                     continue
-                grad = grad.data
+                whole = [weight, *state]
                 weight, *state = (each.take(rows) for each in whole)
                 scattered.append((rows, whole, [weight, *state]))
-            elif grad.stype == "row_sparse":
-                grad = grad.tostype("default")
             indices.append(i)
             stepped.append((weight, grad, state))
         if stepped:
@@ -150,6 +155,24 @@ class BoundSparse:
         for rows, whole, parts in scattered:
             for each, part in zip(whole, parts):
                 each[rows] = part
+
+
+def split_parameters(parameters, limit):
+    """The parameters of each launch: at most ``limit``, and no two arrays of one memory, as MXNet takes none of those.
+
+    ``parameters`` are pairs of an index and arrays by name. SharedMemoryError if two arrays of one parameter share it.
+    """
+    groups, memories = [], set()
+    for index, arrays in parameters:
+        its_memories = set(map(chunk, arrays.values()))
+        if len(its_memories) < len(arrays):
+            raise SharedMemoryError
+        if not groups or len(groups[-1]) == limit or its_memories & memories:
+            groups.append([])
+            memories = set()
+        groups[-1].append((index, arrays))
+        memories |= its_memories
+    return groups
 
 
 def place_table(sizes):

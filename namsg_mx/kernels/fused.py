@@ -1,7 +1,6 @@
 """What the fused kernels share: step.h's numbers, and the memory of the arrays that one engine operation takes."""
 
 import ctypes
-from collections import Counter
 from functools import lru_cache
 from math import prod
 
@@ -14,6 +13,7 @@ from namsg_mx.kernels.projection import limits
 
 COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
+OFFSET_OF_OFFSET = 64   # of an NDArray's byte_offset_ in it: behind ptr_ and shape_ in mxnet/ndarray.h
 MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
 
 
@@ -35,14 +35,11 @@ def step_scalars(scalars, dtype):
 
 def step_coefficients(coefficients, decoupled_wd):
     """The namsg_coefficients of the package's Coefficients: a float32 array with a row for each parameter."""
-    rows = np.empty((len(coefficients.lr), len(COEFFICIENTS)), np.float32)
-    columns = dict(zip(COEFFICIENTS, rows.T))
-    for name, values in coefficients._asdict().items():
-        columns[name][:] = values
-    columns["decay"][:] = 0
-    if decoupled_wd:
-        columns["decay"][:] = np.multiply(coefficients.lr, coefficients.wd)
-        columns["wd"][:] = 0
+    lr, wd, m_factor, g_factor, v_scale = coefficients
+    decays = (0, np.multiply(lr, wd)) if decoupled_wd else (wd, 0)
+    rows = np.empty((len(lr), len(COEFFICIENTS)), np.float32)
+    for column, values in enumerate((lr, *decays, m_factor, g_factor, v_scale)):
+        rows[:, column] = values
     return rows
 
 
@@ -56,13 +53,14 @@ def name_arrays(weight, grad, state):
 
 @lru_cache(maxsize=None)
 def unknown_mxnet():
-    """None, or why this MXNet's arrays are not known well enough: what `chunk` reads is no part of its interface."""
-    array = ones((1,), cpu())
+    """None, or why this MXNet's arrays are not known well enough: what `place` reads is no part of its interface."""
+    array = ones((3,), cpu())
     array.wait_to_read()
+    view = array[2:3]
     address = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    place = chunk(array)
-    if ctypes.c_void_p.from_address(place).value != address.value or _chunk_bytes(place) != 4:
+    memory, offset = place(array)
+    if ctypes.c_void_p.from_address(memory).value != address.value or offset != 0 or place(view) != (memory, 8):
         return "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
     return None
 
@@ -70,36 +68,53 @@ def unknown_mxnet():
 def chunk(array):
     """The address of an array's chunk, the memory that it may share with views of it; None for an empty array.
 
-    It is the first word of an NDArray, and its own first two words point to the data and count its bytes. The address
-    of the elements must not be asked for before the engine has made them: MXNet would allocate them twice, and what the
-    engine is making would be lost.
+    It is the first word of an NDArray, and its own first word points to the data. The address of the elements must not
+    be asked for before the engine has made them: MXNet would allocate them twice, and what the engine is making would
+    be lost.
     """
     return ctypes.c_void_p.from_address(array.handle.value).value
+
+
+def place(array):
+    """The chunk of an array and the byte of it at which the array begins."""
+    address = array.handle.value
+    return (ctypes.c_void_p.from_address(address).value,
+            ctypes.c_size_t.from_address(address + OFFSET_OF_OFFSET).value)
 
 
 def is_same_array(one, other):
     """Whether two NDArrays are one, or handles of one: npx.set_np() and kvstores make new handles for each update.
 
-    False also where that cannot be told: for parts of a larger memory, and with an MXNet that is not known.
+    False also where that cannot be told: with an MXNet that is not known.
     """
     if one is other:
         return True
     if not isinstance(one, NDArray) or not isinstance(other, NDArray) or unknown_mxnet() is not None:
         return False
-    place = chunk(one)
-    if place is None or place != chunk(other) or one.dtype != other.dtype:
-        return False
-    shape = one.shape   # each look at it is a call into MXNet
-    return shape == other.shape and _chunk_bytes(place) == prod(shape) * np.dtype(one.dtype).itemsize
+    memory = chunk(one)
+    return (memory is not None and memory == chunk(other) and place(one) == place(other) and one.dtype == other.dtype
+            and one.shape == other.shape)
 
 
-def _chunk_bytes(place):
-    """The size of a chunk's memory: its second word."""
-    return ctypes.c_size_t.from_address(place + ctypes.sizeof(ctypes.c_void_p)).value
+class SharedMemoryError(MXNetError):
+    """Arrays of a step overlap: a fused kernel, which updates all of them at once, has no order for them."""
+
+    def __init__(self):
+        super().__init__("two arrays of the step are views of one memory, and overlap; take kernel='ndarray', which "
+                         "updates one array after the other")
 
 
-def check_own_memory(arrays):
-    """MXNetError if two arrays share memory: MXNet's engine, given both for one operation, would wait for itself."""
-    if max(Counter(chunk(array) for array in arrays if array.size).values(), default=0) > 1:
-        raise MXNetError("two arrays of the step are views of one memory; weights, gradients and states must have "
-                         "memory of their own, or take kernel='ndarray'")
+def check_overlap(arrays):
+    """SharedMemoryError if two of these arrays have an element in common. Parts of one buffer need not have."""
+    if len(set(map(chunk, arrays))) == len(arrays):
+        return
+    last_memory = last_end = None
+    for memory, begin, end in sorted(_extent(array) for array in arrays if array.size):
+        if memory == last_memory and begin < last_end:
+            raise SharedMemoryError
+        last_memory, last_end = memory, end
+
+
+def _extent(array):
+    memory, begin = place(array)
+    return memory, begin, begin + prod(array.shape) * np.dtype(array.dtype).itemsize

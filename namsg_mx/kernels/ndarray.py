@@ -4,6 +4,7 @@ import numpy as np
 from mxnet.ndarray import broadcast_maximum, cast, full, sqrt, where
 
 from namsg_mx.kernels.projection import limits
+from namsg_mx.kernels.sparse import rows_and_values
 
 
 def unsupported(context, dtype):
@@ -22,6 +23,9 @@ class BoundArrays:
         self.arrays = list(zip(weights, grads, states))
         self.lazy_update = lazy_update
 
+    def rebind(self, grads):
+        return False
+
     def step(self, scalars, coefficients, count, measure=False):
         """One step. With ``measure``, returns for each array what `switch_sums` says, or None where nothing moved."""
         columns = [[column] * len(self.arrays) if isinstance(column, float) else column for column in coefficients]
@@ -34,15 +38,11 @@ class BoundArrays:
         if scalars.bounds is not None:
             scalars = scalars._replace(bounds=limits(scalars.bounds, weight.dtype))
         target, *moments = state[-1:] + state[:-1] if is_half else [weight, *state]
+        rows, grad = rows_and_values(grad, self.lazy_update)
+        if rows is not None and rows.size == 0:
+            return None
         if is_half:
             grad = grad.astype(np.float32)
-        rows = None
-        if grad.stype == "row_sparse" and self.lazy_update:
-            rows, grad = grad.indices, grad.data
-            if rows.size == 0:
-                return None
-        elif grad.stype == "row_sparse":
-            grad = grad.tostype("default")
         arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
         update, divisor, nonfinite = _step(*arrays, grad=grad, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
                                            g_factor=g_factor, v_scale=v_scale)

@@ -1,17 +1,18 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
 import math
-from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
 import numpy as np
 from mxnet.context import cpu
 from mxnet.lr_scheduler import LRScheduler
 from mxnet.ndarray import NDArray, full, zeros
+from mxnet.ndarray.sparse import RowSparseNDArray
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
 from namsg_mx.kernels.fused import is_same_array
+from namsg_mx.kernels.sparse import dense_view
 from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
     NONNEGATIVE,
@@ -84,16 +85,26 @@ class Binding(NamedTuple):
     replica_count: NDArray
 
 
-class Call(NamedTuple):
+class Call:
     """What an update was given, and its `Binding` for each device: more than one in model parallelism alone.
 
-    ``num_update`` is the optimizer's at the latest update that was given this.
+    ``num_update`` is the optimizer's at the latest update that was given this. ``kept`` are weights and states.
     """
 
-    num_update: int
-    indices: list
-    objects: list
-    bindings: list
+    def __init__(self, indices, weights, grads, states, lazy_update, bindings):
+        self.indices, self.grads, self.bindings = list(indices), list(grads), bindings
+        self.kept = _kept(weights, states)
+        self.lazy_update, self.num_update = lazy_update, 0
+
+    def takes(self, indices, weights, grads, states):
+        """Whether an update of these arrays is this one, or has become it by other gradients, as some programs make."""
+        if self.indices != list(indices) or not _are_same(self.kept, _kept(weights, states)):
+            return False
+        if not _are_same(self.grads, grads):
+            if len(self.bindings) > 1 or not self.bindings[0].arrays.rebind(grads):
+                return False
+            self.grads = list(grads)
+        return True
 
 
 class ElementwiseOptimizer(Optimizer):
@@ -201,19 +212,35 @@ class ElementwiseOptimizer(Optimizer):
     def create_state_multi_precision(self, index, weight):
         if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
-        master = in_precision(weight, np.float32)
+        master = in_precision(weight.tostype("default"), np.float32)
         return self.create_state(index, master) + [master]
 
     def update(self, index, weight, grad, state):
         """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for no dense one."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
+        views = [dense_view(each) if isinstance(each, RowSparseNDArray) else each for each in weight]
+        self._update(index, views, grad, state)
+        for each, view in zip(weight, views):
+            if view is not each:
+                view.wait_to_read()
+
+    def _update(self, index, weight, grad, state):
         self._follow_move(index[0], state[0])
-        with self._counting(index):
+        counts, num_update = self._index_update_count, self.num_update
+        before = {i: counts[i] for i in index if i in counts}
+        self._update_count(index)
+        try:
             for binding in self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state):
                 if self._is_replica(binding.indices[0]):
                     binding = binding._replace(count=binding.replica_count)
                 self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
+        except Exception:   # an update that raises an error does not count
+            for i in index:
+                counts.pop(i, None)
+            counts.update(before)
+            self.num_update = num_update
+            raise
 
     def update_multi_precision(self, index, weight, grad, state):
         """`update`, by which MXNet's Updater calls it.
@@ -249,9 +276,10 @@ class ElementwiseOptimizer(Optimizer):
         # Not by all the indices: a network that skips layers at random has ever new sets of them.
         key = (kernel, weights[0].context, indices[0])
         call = self._bound.pop(key, None)
-        if call is None or not _is_of(call, indices, _objects(weights, grads, states)):
+        if call is None or not call.takes(indices, weights, grads, states) or call.lazy_update != self.lazy_update:
             call = self._new_call(kernel, indices, weights, grads, states)
-        self._bound[key] = call._replace(num_update=self.num_update)
+        call.num_update = self.num_update
+        self._bound[key] = call
         # Let go of what the last two updates did not use: after `reset_ctx`, all the arrays on the device before.
         while next(iter(self._bound.values())).num_update < self.num_update - 1:
             del self._bound[next(iter(self._bound))]
@@ -267,12 +295,11 @@ class ElementwiseOptimizer(Optimizer):
         parts = {}
         for arrays in zip(indices, weights, grads, states):
             parts.setdefault(arrays[1].context, []).append(arrays)
-        return Call(self.num_update, list(indices), _objects(weights, grads, states), [
+        return Call(indices, weights, grads, states, self.lazy_update, [
             self._bind_on_device(kernel, context, *map(list, zip(*part))) for context, part in parts.items()])
 
     def _bind_on_device(self, kernel, context, indices, weights, grads, states):
-        kernel = kernels.choose(kernel, context, weights[0].dtype)
-        arrays = kernels.KERNELS[kernel].bind(weights, grads, states, self.lazy_update)
+        kernel, arrays = kernels.bind(kernel, weights, grads, states, self.lazy_update)
         if context not in self._nonfinite_counts:
             self._nonfinite_counts[context] = [zeros((1,), cpu(), np.int64).as_in_context(context) for _ in range(2)]
         return Binding(indices, arrays, kernel, *self._nonfinite_counts[context])
@@ -321,26 +348,11 @@ class ElementwiseOptimizer(Optimizer):
         if index in counts or len(self._all_index_update_counts) < 2:
             return
         for (_, context, _), call in self._bound.items():
-            if any(each is state for each in call.objects):
+            if any(each is state for each in call.kept):
                 before = self._all_index_update_counts.get(context.device_id, {})
                 counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
                 self.num_update = self._most_updates(counts)
                 return
-
-    @contextmanager
-    def _counting(self, indices):
-        """Count an update of these parameters, unless it raises an error."""
-        counts, num_update = self._index_update_count, self.num_update
-        before = {i: counts[i] for i in indices if i in counts}
-        self._update_count(indices)
-        try:
-            yield
-        except Exception:
-            for i in indices:
-                counts.pop(i, None)
-            counts.update(before)
-            self.num_update = num_update
-            raise
 
     def _is_replica(self, index):
         """Whether the gradient of this update is one that another device has counted: replicas see the same one."""
@@ -366,14 +378,13 @@ class ElementwiseOptimizer(Optimizer):
                     num_update=self._most_updates(counts))
 
 
-def _objects(weights, grads, states):
-    """The arrays of an update, and its states as they are."""
-    return [*weights, *grads, *states, *(array for state in states if isinstance(state, list) for array in state)]
+def _kept(weights, states):
+    """The weights of an update, its states as they are, and their arrays."""
+    return [*weights, *states, *(array for state in states if isinstance(state, list) for array in state)]
 
 
-def _is_of(call, indices, objects):
-    return (call.indices == list(indices) and len(call.objects) == len(objects)
-            and all(map(is_same_array, call.objects, objects)))
+def _are_same(objects, others):
+    return len(objects) == len(others) and all(map(is_same_array, objects, others))
 
 
 def _check_arrays(optimizer, weight, grad, state):
@@ -381,8 +392,7 @@ def _check_arrays(optimizer, weight, grad, state):
     if weight.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
     if weight.stype != "default":
-        raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported; "
-                        "the gradient may be 'row_sparse' (grad_stype), the weight must be 'default'")
+        raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported")
     if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1):
         raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
                         "the float32 master copy); these states were saved by another optimizer")

@@ -301,6 +301,24 @@ def test_arrays_that_share_memory_are_refused(ring):
         optimizer.update(0, weight, weight, optimizer.create_state(0, weight))
 
 
+def test_parts_of_one_buffer_are_updated_like_arrays_of_their_own(ring):
+    """MXNet takes no two of them in one launch."""
+    sizes = [3, 100, 1, 17]
+    weights, gradients = weights_and_gradients(sizes, steps=3)
+    results = []
+    for is_flat in (True, False):
+        buffer = ring.array(np.concatenate(weights))
+        ends = np.cumsum(sizes)
+        arrays = [buffer[int(end - size):int(end)] if is_flat else ring.array(w)
+                  for end, size, w in zip(ends, sizes, weights)]
+        optimizer = namsg_mx.NAMSG(kernel="cuda")
+        states = [optimizer.create_state(i, w) for i, w in enumerate(arrays)]
+        for grads in gradients:
+            optimizer.update(list(range(4)), arrays, [ring.array(g) for g in grads], states)
+        results.append([each.asnumpy() for each in [*arrays, *(each for state in states for each in state)]])
+    assert_equal_bits(*results)
+
+
 def test_nothing_of_the_kernel_is_pickled(ring):
     optimizer = namsg_mx.NAMSG(kernel="cuda")
     weight = ring.array([1.0, np.nan])

@@ -349,20 +349,120 @@ def test_a_gradient_that_the_engine_has_yet_to_make_is_not_allocated_by_binding_
     assert (weight.asnumpy() < 0).all()
 
 
-SHARED = array([1.0, 2.0, 3.0, 4.0])
-ALIASED = {
-    "weight and gradient": ([SHARED], [SHARED], [[array(np.zeros(4)) for _ in range(3)]]),
-    "two views that overlap": ([SHARED[0:3], SHARED[1:4]], [array(np.ones(3)), array(np.ones(3))],
-                               [[array(np.zeros(3)) for _ in range(3)] for _ in range(2)]),
-    "one state twice": ([array([1.0])], [array([1.0])], [[array([0.0])] * 3]),
-}
+def weight_as_gradient():
+    weight = array([1.0, 2.0, 3.0, 4.0])
+    return [weight], [weight], [[array(np.zeros(4)) for _ in range(3)]]
 
 
-@pytest.mark.parametrize(("weights", "grads", "states"), ALIASED.values(), ids=ALIASED)
-def test_arrays_that_share_memory_are_refused(weights, grads, states):
+def weights_that_overlap():
+    both = array([1.0, 2.0, 3.0, 4.0])
+    return ([both[0:3], both[1:4]], [array(np.ones(3)) for _ in range(2)],
+            [[array(np.zeros(3)) for _ in range(3)] for _ in range(2)])
+
+
+def one_state_twice():
+    return [array([1.0])], [array([1.0])], [[array([0.0])] * 3]
+
+
+OVERLAPPING = pytest.mark.parametrize("make", [weight_as_gradient, weights_that_overlap, one_state_twice])
+
+
+@OVERLAPPING
+def test_arrays_that_overlap_are_refused(make):
+    weights, grads, states = make()
     optimizer = namsg_mx.NAMSG(kernel="cpu")
-    with pytest.raises(MXNetError, match="views of one memory"):
+    with pytest.raises(MXNetError, match="views of one memory, and overlap; take kernel='ndarray'"):
         optimizer.update(list(range(len(weights))), weights, grads, states)
+
+
+@OVERLAPPING
+def test_auto_takes_another_kernel_for_arrays_that_overlap(make):
+    results = []
+    for kernel in ("auto", "ndarray"):
+        weights, grads, states = make()
+        before = weights[0].asnumpy()
+        optimizer = namsg_mx.NAMSG(kernel=kernel)
+        for _ in range(3):
+            optimizer.update(list(range(len(weights))), weights, grads, states)
+        assert optimizer.last_update().kernel == "ndarray"
+        results.append([each.asnumpy() for each in [*weights, *(each for state in states for each in state)]])
+        assert not np.array_equal(results[-1][0], before)
+    assert_equal_bits(*results)
+
+
+def parts(buffer, sizes):
+    """Views of one flat buffer, one after the other."""
+    ends = np.cumsum(sizes)
+    return [buffer[int(end - size):int(end)] for end, size in zip(ends, sizes)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("flat", ["weights", "gradients", "both apart", "both in one"])
+def test_parts_of_one_buffer_are_updated_like_arrays_of_their_own(flat, dtype):
+    """As programs have them that reduce all gradients at once."""
+    sizes = [3, 100, 1, 17]
+    weights, gradients = weights_and_gradients(sizes, steps=5)
+    results = []
+    for buffers in (flat, "none"):
+        total = sum(sizes)
+        memory = [array(np.zeros(n), dtype) for n in ((2 * total,) if buffers == "both in one" else (total, total))]
+        homes = [memory[0][:total], memory[0][total:]] if buffers == "both in one" else memory
+        arrays = [parts(homes[0], sizes) if buffers in ("weights", "both apart", "both in one")
+                  else [array(w, dtype) for w in weights],
+                  parts(homes[1], sizes) if buffers in ("gradients", "both apart", "both in one")
+                  else [array(w, dtype) for w in weights]]
+        for view, values in zip(arrays[0], weights):
+            view[:] = array(values, dtype)
+        optimizer = namsg_mx.NAMSG(kernel="cpu", multi_precision=True)
+        states = [optimizer.create_state_multi_precision(i, w) for i, w in enumerate(arrays[0])]
+        bindings = []
+        for grads in gradients:
+            for view, values in zip(arrays[1], grads):
+                view[:] = array(values, dtype)
+            optimizer.update(list(range(len(sizes))), *arrays, states)
+            bindings.append(next(iter(optimizer._bound.values())).bindings)
+        assert all(each is bindings[0] for each in bindings)
+        results.append([each.asnumpy() for each in [*arrays[0], *(each for state in states for each in state)]])
+    assert_equal_bits(*results)
+
+
+def test_other_gradients_are_taken_in_the_place_of_those_before():
+    """Some programs make new ones for each update: of arrays of their own, of one buffer, of the one before."""
+    sizes = [3, 100, 1]
+    weights, gradients = weights_and_gradients(sizes, steps=8)
+    results = []
+    for kind in ("anew", "kept"):
+        optimizer = namsg_mx.NAMSG(kernel="cpu")
+        arrays = [array(w) for w in weights]
+        states = [optimizer.create_state(i, w) for i, w in enumerate(arrays)]
+        kept = [array(np.zeros(n)) for n in sizes]
+        for k, grads in enumerate(gradients):
+            given = kept if kind == "kept" else parts(array(np.zeros(sum(sizes))), sizes) if k in (3, 4) else [
+                array(np.zeros(n)) for n in sizes]
+            for each, values in zip(given, grads):
+                each[:] = array(values)
+            optimizer.update([0, 1, 2], arrays, given, states)
+        results.append([each.asnumpy() for each in [*arrays, *(each for state in states for each in state)]])
+    assert_equal_bits(*results)
+
+
+@pytest.mark.parametrize(("other", "error"), [
+    (lambda: array([1.0, 2.0]), ValueError), (lambda: array([1.0, 2.0, 3.0], np.float16), TypeError),
+    (lambda: array([[1.0, 2.0, 3.0]]), ValueError), (lambda: array([1.0, 2.0, 3.0]).tostype("csr"), Exception)])
+@pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
+def test_other_gradients_are_checked_as_the_first_ones_are(kernel, other, error):
+    optimizer, weight = namsg_mx.NAMSG(kernel=kernel), array([1.0, 1.0, 1.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([1.0, 2.0, 3.0]), state)
+    before = weight.asnumpy()
+    with pytest.raises(error):
+        optimizer.update(0, weight, other(), state)
+    assert_equal_bits([weight.asnumpy()], [before])
+    optimizer.update(0, weight, weight if kernel == "ndarray" else array([1.0, 2.0, 3.0]), state)
+    assert (weight.asnumpy() < before).all()
+    if kernel == "cpu":
+        with pytest.raises(MXNetError, match="views of one memory"):
+            optimizer.update(0, weight, weight, state)
 
 
 def test_views_are_updated_where_they_lie():
@@ -409,11 +509,13 @@ def test_any_arrays_are_stepped_or_refused_with_the_reason(shapes, dtypes, kerne
         assert (moved < 1).all()
 
 
+@pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
+@pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("rows", [[-1], [3], [0, 7]])
-def test_rows_that_do_not_exist_are_refused(rows):
+def test_rows_that_do_not_exist_are_refused(rows, lazy, kernel):
     weight = array(np.ones((3, 2)))
     grad = mx.nd.sparse.row_sparse_array((np.ones((len(rows), 2), np.float32), rows), shape=(3, 2))
-    optimizer = namsg_mx.NAMSG(kernel="cpu", lazy_update=True)
+    optimizer = namsg_mx.NAMSG(kernel=kernel, lazy_update=lazy)
     with pytest.raises(MXNetError, match="the weight has rows 0 to 2"):
         optimizer.update(0, weight, grad, optimizer.create_state(0, weight))
 

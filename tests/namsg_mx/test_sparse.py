@@ -1,11 +1,17 @@
-"""row_sparse gradients: standard updates are dense updates with rows of zeros; lazy ones leave other rows alone."""
+"""row_sparse gradients and weights: standard updates are dense ones with rows of zeros; lazy ones leave rows alone."""
+
+import sys
+import textwrap
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import METHODS, array, signed_gradients
+from comparison import CPU_KERNEL, METHODS, array, signed_gradients
+from loopback import run_cluster
 from mxnet import autograd, gluon
 
+KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 ROWS = [1, 4]
 SETTINGS = {"learning_rate": 0.05, "wd": 0.02, "clip_gradient": 2.0}
 
@@ -17,8 +23,8 @@ def sparse_gradients(dtype=np.float32):
                    for g in dense]
 
 
-def train(optimizer, gradients, dtype=np.float32):
-    weight = array(np.linspace(-1, 1, 18).reshape(6, 3), dtype=dtype)
+def train(optimizer, gradients, dtype=np.float32, stype="default"):
+    weight = array(np.linspace(-1, 1, 18).reshape(6, 3), dtype=dtype).tostype(stype)
     state = optimizer.create_state_multi_precision(0, weight)
     for g in gradients:
         optimizer.update(0, weight, g, state)
@@ -46,17 +52,153 @@ def test_lazy_updates_touch_the_gradients_rows_alone(method, dtype):
         assert np.array_equal(value[others], initial[others])
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_rows_that_a_gradient_has_twice_are_added_up(dtype, lazy, kernel):
+    """No operator of MXNet makes such a gradient, nor one whose rows do not ascend: users do."""
+    values = np.array([[1, 2, 3], [4, 5, 6], [-7, 8, 9.5], [0.25, 0.5, 1], [1, 1, 1]])
+    rows = [4, 1, 4, 4, 0]
+    dense = np.zeros((6, 3))
+    np.add.at(dense, rows, values)
+    if kernel == "cpu" and dtype == np.float64:
+        pytest.skip("the CPU kernel takes no float64 weights")
+
+    def gradient(values, rows):
+        return mx.nd.sparse.row_sparse_array((mx.nd.array(values, dtype=dtype), rows), shape=(6, 3), dtype=dtype)
+
+    results = []
+    for grad in (gradient(values, rows), gradient(dense[[0, 1, 4]], [0, 1, 4])):
+        optimizer = mx.optimizer.create("namsg", kernel=kernel, lazy_update=lazy, multi_precision=True, wd=0.1)
+        results.append(train(optimizer, [grad, grad], dtype))
+        assert optimizer.last_update().kernel == kernel
+    assert all(map(np.array_equal, *results))
+
+
+def test_lazy_update_can_be_set_at_any_time():
+    grad = sparse_gradients()[1][0]
+    weight = array(np.ones((6, 3)))
+    optimizer = mx.optimizer.create("namsg", wd=0.1)
+    state = optimizer.create_state(0, weight)
+    for lazy in (False, True, False):
+        optimizer.lazy_update, before = lazy, weight.asnumpy()
+        optimizer.update(0, weight, grad, state)
+        moved = (weight.asnumpy() != before).any(axis=1)
+        assert moved.tolist() == [row in ROWS if lazy else True for row in range(6)]
+
+
 def test_lazy_update_without_rows_changes_nothing():
     empty = mx.nd.sparse.zeros("row_sparse", (6, 3))
     optimizer = mx.optimizer.create("namsg", lazy_update=True, **SETTINGS)
     assert all(map(np.array_equal, train(optimizer, [empty]), train(optimizer, [])))
 
 
-def test_row_sparse_weights_are_refused():
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(("method", "dtype"), [("namsg", np.float32), ("namsg", np.float16),
+                                               ("averagedsgd", np.float32)])
+def test_row_sparse_weights_train_like_dense_ones_to_the_bit(method, dtype, lazy, kernel):
+    _, gradients = sparse_gradients(dtype)
+    options = dict(SETTINGS, lazy_update=lazy, kernel=kernel, multi_precision=True)
+    dense, sparse = (train(mx.optimizer.create(method, **options), gradients, dtype, stype)
+                     for stype in ("default", "row_sparse"))
+    assert all(map(np.array_equal, sparse, dense))
+
+
+def test_a_row_sparse_weight_with_a_dense_gradient():
+    dense, _ = sparse_gradients()
+    gradients = [array(g) for g in dense]
+    assert all(map(np.array_equal, train(mx.optimizer.create("namsg"), gradients, stype="row_sparse"),
+                   train(mx.optimizer.create("namsg"), gradients)))
+
+
+@pytest.mark.parametrize("rows", [[], [0, 3]])
+def test_rows_of_zeros_that_a_weight_lacks_are_made(rows):
+    values = np.ones((len(rows), 3), np.float32)
+    weight = mx.nd.sparse.row_sparse_array((values, rows), shape=(6, 3)) if rows else \
+        mx.nd.sparse.zeros("row_sparse", (6, 3))
+    dense = weight.tostype("default")
+    gradient = sparse_gradients()[1][0]
+    for each in (weight, dense):
+        optimizer = mx.optimizer.create("namsg", wd=0.1)
+        optimizer.update(0, each, gradient, optimizer.create_state(0, each))
+    assert np.array_equal(weight.asnumpy(), dense.asnumpy())
+    assert (weight.asnumpy()[ROWS] != 0).all()
+    assert weight.indices.asnumpy().tolist() == list(range(6))
+
+
+def test_csr_weights_are_refused():
     optimizer = mx.optimizer.create("namsg")
-    weight = mx.nd.ones((6, 3)).tostype("row_sparse")
-    with pytest.raises(TypeError, match="weights of storage type 'row_sparse' are not supported"):
-        optimizer.update(0, weight, weight, optimizer.create_state(0, mx.nd.ones((6, 3))))
+    weight = mx.nd.ones((6, 3))
+    with pytest.raises(TypeError, match="weights of storage type 'csr' are not supported"):
+        optimizer.update(0, weight.tostype("csr"), weight, optimizer.create_state(0, weight))
+
+
+class Embedding(gluon.nn.Block):
+    """Rows of a parameter that is wholly row_sparse, or of a dense one."""
+
+    def __init__(self, stype):
+        super().__init__()
+        self.is_sparse = stype == "row_sparse"
+        self.weight = self.params.get("weight", shape=(20, 4), init=mx.init.Uniform(1), dtype="float32",
+                                      stype=stype, grad_stype="row_sparse", allow_deferred_init=True)
+
+    def forward(self, tokens):
+        weight = self.weight.row_sparse_data(tokens) if self.is_sparse else self.weight.data()
+        return mx.nd.Embedding(tokens, weight, input_dim=20, output_dim=4, sparse_grad=True)
+
+
+def train_embedding(stype, options, kvstore="local", folder=None, method="namsg"):
+    """All rows after 6 steps, of 2 of which the states are saved and loaded in a fresh Trainer."""
+    mx.random.seed(0)
+    np.random.seed(0)
+    net = Embedding(stype)
+    net.initialize()
+    trainer = gluon.Trainer(net.collect_params(), method, options, kvstore=kvstore)
+    for k in range(6):
+        with autograd.record():
+            loss = ((net(mx.nd.array([1, 3, 5 + k, 3])) - 1) ** 2).sum()
+        loss.backward()
+        trainer.step(1)   # no other number, where servers have the optimizer since the first rows were asked for
+        if k == 1 and folder:
+            trainer.save_states(str(folder / "states"))
+            net.save_parameters(str(folder / "net"))
+            net = Embedding(stype)
+            net.load_parameters(str(folder / "net"))
+            trainer = gluon.Trainer(net.collect_params(), method, kvstore=kvstore)
+            trainer.load_states(str(folder / "states"))
+    rows = mx.nd.arange(20, dtype="int64")
+    return (net.weight.row_sparse_data(rows) if net.is_sparse else net.weight.data()).asnumpy()
+
+
+@pytest.mark.parametrize("kvstore", ["local", "device"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gluons_row_sparse_parameters_train(lazy, kvstore, tmp_path):
+    """MXNet updates them in its kvstore, which prints an error and goes on."""
+    options = {"learning_rate": 0.1, "wd": 0.01, "lazy_update": lazy}
+    expected = train_embedding("default", options)
+    start = train_embedding("default", dict(options, learning_rate=0.0, wd=0.0))
+    moved = (expected != start).any(axis=1)
+    assert moved.tolist() == [not lazy or row in (1, 3, 5, 6, 7, 8, 9, 10) for row in range(20)]
+    assert np.array_equal(train_embedding("row_sparse", options, kvstore), expected)
+    assert np.array_equal(train_embedding("row_sparse", options, kvstore, tmp_path), expected)
+
+
+def test_servers_update_row_sparse_weights():
+    """Each server of two has a part of the rows."""
+    script = textwrap.dedent("""
+        import sys
+        sys.path[:0] = {path!r}
+        import namsg_mx
+        from test_sparse import train_embedding
+        print('weights', *train_embedding('row_sparse', {options!r}, 'dist_sync').ravel().tolist())
+    """)
+    options = {"learning_rate": 0.1, "wd": 0.01}
+    script = script.format(path=[*sys.path, str(Path(__file__).parent)], options=options)
+    outputs, statuses = run_cluster(script, workers=1, servers=2)
+    assert statuses == [0], outputs
+    found = np.float32(outputs[0][0].split("weights ")[1].split())
+    assert np.array_equal(found, train_embedding("default", options).ravel())
 
 
 def test_csr_gradients_are_refused():

@@ -1,0 +1,49 @@
+"""row_sparse gradients and weights, as all kernels take them."""
+
+import numpy as np
+from mxnet.base import MXNetError
+from mxnet.ndarray import array as make_array
+from mxnet.ndarray import from_dlpack, to_dlpack_for_write
+from mxnet.ndarray.sparse import row_sparse_array
+
+
+def dense_view(weight):
+    """A dense array in the memory of a row_sparse one, whose rows that MXNet has not made are made, of zeros.
+
+    Waits for what is pending on ``weight``. MXNet's engine does not know that the two are one: whoever writes to the
+    view waits for it, too.
+    """
+    view = from_dlpack(to_dlpack_for_write(weight))   # of the rows that are there, in their order
+    if view.shape != weight.shape:
+        rows = row_sparse_array((weight.tostype("default"), np.arange(weight.shape[0])), weight.shape, weight.context,
+                                weight.dtype)
+        rows.copyto(weight)
+        view = from_dlpack(to_dlpack_for_write(weight))
+    return view
+
+
+def rows_and_values(grad, lazy_update):
+    """The row numbers of a gradient, an NDArray, or None for all rows; and the values of these rows, a dense array.
+
+    Rows that a row_sparse gradient has several times are added up. MXNetError for rows that do not exist.
+    """
+    if grad.stype == "default":
+        return None, grad
+    grad = _with_distinct_rows(grad)
+    return (grad.indices, grad.data) if lazy_update else (None, grad.tostype("default"))
+
+
+def _with_distinct_rows(grad):
+    """``grad`` in MXNet's form, with rows that ascend; its operators take it for granted and do not look."""
+    rows, count = grad.indices.asnumpy(), grad.shape[0]
+    if rows.size and not 0 <= rows.min() <= rows.max() < count:
+        raise MXNetError(f"a row_sparse gradient has rows {rows.min()} to {rows.max()}, "
+                         f"and the weight has rows 0 to {count - 1}")
+    if (np.diff(rows) > 0).all():
+        return grad
+    distinct, places = np.unique(rows, return_inverse=True)
+    values = grad.data.asnumpy()
+    sums = np.zeros((len(distinct), *values.shape[1:]), np.promote_types(values.dtype, np.float32))
+    np.add.at(sums, places, values)
+    return row_sparse_array((make_array(sums, grad.context, values.dtype), distinct), grad.shape, grad.context,
+                            values.dtype)
