@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from experiments.figures import COLOURS, PANELS
+from experiments.figures import COLOURS, PANELS, colours
 from experiments.results import LABELS, Results, describe_n
 
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
@@ -29,13 +29,13 @@ class Entry(NamedTuple):
 
 def legend(results: Results) -> list[Entry]:
     """The methods that have runs, with the number of those that curves are of, that diverged, and that are short."""
-    entries = []
+    entries, colour = [], colours(results.experiment.methods, ON_ANY_GROUND)
     for method in results.methods:
         shown = results.epochs[results.epochs["method"] == method]
         count = results.count(method)
         n = describe_n(shown["seed"].nunique(), len(results.experiment.seeds), count["diverged"])
         short = f", {count['short']} short" if count["short"] else ""
-        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", ON_ANY_GROUND[method]))
+        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", colour[method]))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
 
@@ -66,13 +66,13 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
     figure = _figure(f"train loss at epoch {epochs}", "α", "log")
     alphas = sorted(grid["learning_rate"].unique())
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
-    entries = []
+    entries, colour = [], colours(grid["method"].unique(), ON_ANY_GROUND)
     for method, of_method in grid[grid["diverged"] == 0].groupby("method", sort=False):
-        entries.append(Entry(method, LABELS[method], ON_ANY_GROUND[method]))
+        entries.append(Entry(method, LABELS[method], colour[method]))
         for beta2, line in of_method.sort_values("learning_rate").groupby("beta2", dropna=False):
             name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
-                               line={"color": ON_ANY_GROUND[method], "dash": "dash" if beta2 == 0.999 else "solid"},
+                               line={"color": colour[method], "dash": "dash" if beta2 == 0.999 else "solid"},
                                meta=method, hovertemplate="%{y:.4g}")
     _label_decades(figure, grid["mean"][grid["diverged"] == 0])
     return figure.to_dict(), entries

@@ -12,11 +12,19 @@ from experiments.config import Experiment, Run
 from experiments.errors import RecordError
 from experiments.records import EPOCH_COLUMNS, RunRecord
 
-LABELS = {"sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nadam": "NADAM",
-          "nadam_mxnet": "NADAM (MXNet)", "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
-          "namsg_decreasing_alpha": "NAMSG (α/√t)", "namsg_theorem1": "NAMSG (Theorem 1)", "namsg1": "NAMSG1",
-          "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1",
-          "amsb2": "AMSB2"}
+
+class _Labels(dict):
+    """A method that is not among them goes by its own name."""
+
+    def __missing__(self, method: str) -> str:
+        return method
+
+
+LABELS = _Labels({
+    "sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nadam": "NADAM", "nadam_mxnet": "NADAM (MXNet)",
+    "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
+    "namsg_decreasing_alpha": "NAMSG (α/√t)", "namsg_theorem1": "NAMSG (Theorem 1)", "namsg1": "NAMSG1",
+    "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2"})
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 
 
