@@ -130,6 +130,8 @@ def _how(options: argparse.Namespace, epochs: int, group=None) -> Options:
 
 def _make(experiment: Experiment, chosen: Sequence[Run], how: Options, options: argparse.Namespace, group=None) -> int:
     """Train those of the runs that are not complete, with the other workers of a group if any; the exit status."""
+    if not group and "DMLC_ROLE" in os.environ:
+        raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
     recorded = {}
     for one in chosen:
         record = RunRecord(how.results / one.folder)

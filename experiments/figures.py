@@ -6,9 +6,10 @@ records give equal files where the version of matplotlib is equal.
 
 from __future__ import annotations
 
+import colorsys
 import io
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Iterable, Mapping, NamedTuple, Sequence
 
 import matplotlib
 import pandas as pd
@@ -54,6 +55,17 @@ class Row(NamedTuple):
     part: str = ""
 
 
+def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[str, str]:
+    """The known colours, and one of its own for each other of these methods, by its place among them.
+
+    Their hues go on by the golden ratio, so that each is far from those before.
+    """
+    others = [method for method in dict.fromkeys(methods) if method not in known]
+    rgb = (colorsys.hls_to_rgb((0.75 + i * 0.6180339887) % 1, 0.5, 0.65) for i in range(len(others)))
+    return {**known, **{method: "#" + "".join(f"{round(255 * part):02X}" for part in parts)
+                        for method, parts in zip(others, rgb)}}
+
+
 def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
     """Draw a row of panels against epochs: train loss, the same over NAMSG's, test loss and test accuracy.
 
@@ -63,8 +75,9 @@ def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 3.5 * len(rows) + 0.6), layout="constrained")
         *parts, below = figure.subfigures(len(rows) + 1, 1, height_ratios=[3.5] * len(rows) + [0.6])
+        colour = colours(method for row in rows for method in row.results.experiment.methods)
         for part, row in zip(parts, rows):
-            _draw_row(part, row)
+            _draw_row(part, row, colour)
         _draw_legend(below, figure, [row.results for row in rows])
         return save(figure, name, folder)
 
@@ -81,9 +94,10 @@ def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Pat
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.8 * len(grids) + 0.8), layout="constrained")
         *parts, below = figure.subfigures(len(grids) + 1, 1, height_ratios=[3.8] * len(grids) + [0.8])
+        colour = colours(method for grid in grids for method in grid.experiment.methods)
         for part, grid in zip(parts, grids):
-            _draw_grid(part, grid)
-        _draw_grid_legend(below, grids)
+            _draw_grid(part, grid, colour)
+        _draw_grid_legend(below, grids, colour)
         return save(figure, name, folder)
 
 
@@ -99,18 +113,18 @@ def save(figure: Figure, name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def _draw_row(part: SubFigure, row: Row) -> None:
+def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     results = row.results
     short = (results.runs["status"] == "short").any()
     part.suptitle(results.experiment.title + (f": {row.part}" if row.part else "") + (" (unfinished)" if short else ""),
-                  x=0.01, ha="left", fontweight="bold")
+                  x=0.01, ha="left", fontweight="bold", parse_math=False)
     panels = list(PANELS)
     if BASE in results.methods and len(results.methods) > 1:
         panels.insert(1, ("ratio", f"train loss / {LABELS[BASE]}'s", "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = {method: results.curve_over(BASE, method, "train_loss") if column == "ratio" else
                   results.curve(method, column) for method in results.methods}
-        _draw_curves(axes, curves)
+        _draw_curves(axes, curves, colour)
         axes.set(xlabel="epoch", yscale=scale)
         axes.set_title(title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -122,17 +136,18 @@ def _draw_row(part: SubFigure, row: Row) -> None:
         after = _first_after_drop(results)
         if column in INSETS and after is not None:
             inset = axes.inset_axes(INSETS[column])
-            _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()})
+            _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()},
+                         colour)
             inset.set_title("after the step size drops", fontsize=8)
             inset.tick_params(labelsize=7)
             inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
-def _draw_curves(axes, curves: dict[str, pd.DataFrame]) -> None:
+def _draw_curves(axes, curves: Mapping[str, pd.DataFrame], colour: Mapping[str, str]) -> None:
     for method, curve in curves.items():
-        axes.plot(curve.index, curve["mean"], color=COLOURS[method], linestyle=DASHES.get(method, "-"), linewidth=1.5,
+        axes.plot(curve.index, curve["mean"], color=colour[method], linestyle=DASHES.get(method, "-"), linewidth=1.5,
                   marker="o" if len(curve) == 1 else None, label=LABELS[method])
-        axes.fill_between(curve.index, curve["low"], curve["high"], color=COLOURS[method], alpha=0.2, linewidth=0)
+        axes.fill_between(curve.index, curve["low"], curve["high"], color=colour[method], alpha=0.2, linewidth=0)
 
 
 def _label_plainly(axes) -> None:
@@ -170,14 +185,15 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
                 title=f"{n}lines: means; bands: one standard deviation, within the range of the runs", title_fontsize=8)
 
 
-def _draw_grid(part: SubFigure, grid: Grid) -> None:
+def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
     points = selection.averages(grid)
     points = points[points["diverged"] == 0]
     if points.empty:
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
     n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
     part.suptitle(f"{grid.experiment.title}: train loss at epoch {grid.experiment.tuning.epochs} "
-                  f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold")
+                  f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold",
+                  parse_math=False)
     without = points.groupby("method")["beta2"].transform("count") == 0
     shown = [methods for methods in (points[~without]["method"].unique(), points[without]["method"].unique())
              if len(methods)]
@@ -188,9 +204,9 @@ def _draw_grid(part: SubFigure, grid: Grid) -> None:
             for beta2, of_beta2 in points[points["method"] == method].groupby("beta2", dropna=False):
                 line = of_beta2.sort_values("learning_rate")
                 axes.errorbar(line["learning_rate"], line["mean"], line["std"].fillna(0), marker=".", linewidth=1.3,
-                              color=COLOURS[method], linestyle=_dash(beta2))
+                              color=colour[method], linestyle=_dash(beta2))
             axes.plot(selected[method]["chosen"]["learning_rate"], selected[method]["train_loss"],
-                      _mark(selected[method]), markersize=10, color=COLOURS[method], fillstyle="none")
+                      _mark(selected[method]), markersize=10, color=colour[method], fillstyle="none")
         steps = sorted(points[points["method"].isin(methods)]["learning_rate"].unique())
         axes.set(xscale="log", yscale="log", xlabel="step size α", title=", ".join(LABELS[m] for m in methods))
         axes.set_xticks(steps, [f"{step:g}" for step in steps])
@@ -206,13 +222,13 @@ def _mark(selected: dict) -> str:
     return "s" if "learning_rate" in selected["edges"] else "o"
 
 
-def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid]) -> None:
+def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[str, str]) -> None:
     """What colours, dashes, bars, rings and squares mean, as far as they are drawn."""
     methods = dict.fromkeys(method for grid in grids for method in grid.runs["method"].unique())
     betas = {beta2 for grid in grids for beta2 in grid.runs["beta2"].dropna().unique()}
     marks = {_mark(selected) for grid in grids for selected in selection.select(grid).values()}
     words = {"o": "lowest of a method", "s": "lowest, on the edge of the grid"}
-    handles = [Line2D([], [], color=COLOURS[method], label=LABELS[method]) for method in methods]
+    handles = [Line2D([], [], color=colour[method], label=LABELS[method]) for method in methods]
     handles += [Line2D([], [], color="#666666", linestyle=_dash(beta2), label=f"β2 = {beta2:g}")
                 for beta2 in sorted(betas)]
     handles += [Line2D([], [], color="#666666", linestyle="", marker=mark, markersize=9, fillstyle="none",

@@ -1,27 +1,220 @@
-"""MXNet's launcher, ``mxnet/tools/launch.py``, as it is but for two defects.
+"""Starts the processes of a training on MXNet's kvstore, and ends them all where one fails or the launcher is ended.
 
     python -m experiments.launch -n 2 -s 2 --launcher local python -m experiments run CONFIG --kvstore dist_sync
 
-It calls ``Thread.isAlive``, which Python 3.9 removed; and it exits with 0 when a process that it started has failed.
+In place of ``mxnet/tools/launch.py``, which needs Python 3.8, gives the command to a shell without quoting it, leaves
+processes behind and exits with 0 when one of them has failed. The scheduler runs here; servers and workers run here,
+too (``local``), or by turns on the machines of a host file (``ssh``).
 """
 
 from __future__ import annotations
 
-import runpy
+import argparse
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import socket
+import subprocess
 import sys
-import threading
-from importlib.util import find_spec
+import time
 from pathlib import Path
+from typing import Iterator, Mapping, Sequence
+
+GRACE_SECONDS = 3    # for the other processes, when one has failed, to say why they end
+KILL_SECONDS = 10    # until a process that was asked to end is killed
+PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # of the environment, by ssh
+# On the other machine: the command, which ends when standard input does, and so with the launcher or the connection.
+REMOTE = """cd {folder} || exit
+exec 3<&0
+env {variables} {command} </dev/null 3<&- &
+command=$!
+(cat <&3; kill $command) >/dev/null 2>&1 &
+wait $command
+status=$?
+kill $! 2>/dev/null
+exit $status
+"""
 
 
-def main() -> int:
-    threading.Thread.isAlive = threading.Thread.is_alive
-    failures: list = []
-    threading.excepthook = failures.append   # each process has a thread, which raises where the process has failed
-    launcher = Path(find_spec("mxnet").origin).parent / "tools" / "launch.py"   # found without loading MXNet
-    sys.argv[0] = str(launcher)
-    runpy.run_path(str(launcher), run_name="__main__")
-    return 1 if failures else 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, that of the first process that failed, 128 + signal where one ended it or the launcher."""
+    options = _options(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:   # as nohup has it
+            signal.signal(number, _raise)
+    try:
+        return _launch(options)
+    except KeyboardInterrupt:
+        print("launch: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except _Ended as ended:
+        return 128 + ended.args[0]
+    except OSError as error:   # a command that is not there
+        print(f"launch: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+class _Ended(Exception):
+    """By a signal."""
+
+
+def _raise(number: int, _) -> None:
+    """Signals become exceptions, so that what was started is ended."""
+    raise _Ended(number)
+
+
+def _launch(options: argparse.Namespace) -> int:
+    address = "127.0.0.1" if options.launcher == "local" else _own_address()
+    shared = {"DMLC_PS_ROOT_URI": address, "DMLC_PS_ROOT_PORT": str(_free_port(address)),
+              "DMLC_NUM_WORKER": str(options.num_workers), "DMLC_NUM_SERVER": str(options.num_servers)}
+    with _processes() as processes:
+        scheduler = _start(options.command, {**shared, "DMLC_ROLE": "scheduler", "DMLC_NODE_HOST": address})
+        processes.append(scheduler)
+        # It alone, until it listens: what is wrong with the command is told once, and no one waits for anyone.
+        while not _listens(address, int(shared["DMLC_PS_ROOT_PORT"])):
+            if scheduler.poll() is not None:
+                if scheduler.returncode == 0:
+                    print("launch: the scheduler ended without being one: the command joins no kvstore",
+                          file=sys.stderr)
+                return _status(scheduler) or 1
+            time.sleep(0.1)
+        roles = ["server"] * options.num_servers + ["worker"] * options.num_workers
+        for i, role in enumerate(roles):
+            host = options.hosts[i % len(options.hosts)] if options.hosts else None
+            variables = {**shared, "DMLC_ROLE": role, "DMLC_NODE_HOST": host[0] if host else address}
+            processes.append(_start_on(host, options.command, variables) if host else
+                             _start(options.command, variables))
+        return _wait(processes)
+
+
+def _wait(processes: Sequence[subprocess.Popen]) -> int:
+    """Until all have ended with 0, or one has not and the others had time to say why they end."""
+    first, deadline = 0, None
+    while True:
+        running = [process for process in processes if process.poll() is None]
+        failed = [process for process in processes if process not in running and process.returncode]
+        if failed and deadline is None:
+            first, deadline = _status(failed[0]), time.monotonic() + GRACE_SECONDS
+        if not running or deadline is not None and time.monotonic() > deadline:
+            return first
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[list[subprocess.Popen]]:
+    """A list for processes; those that still run at its end are ended."""
+    processes: list[subprocess.Popen] = []
+    try:
+        yield processes
+    finally:
+        # A second Ctrl-C must not leave any behind.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        for process in processes:
+            _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + KILL_SECONDS
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0, deadline - time.monotonic()))
+        for process in processes:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    """To the process and all that it has started, if it still runs."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
+def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> subprocess.Popen:
+    """In a session of its own, so that Ctrl-C reaches the launcher alone."""
+    return subprocess.Popen(command, env={**os.environ, **variables}, start_new_session=True,
+                            preexec_fn=_end_with_launcher, **options)
+
+
+def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
+    name, port = host
+    passed = {key: value for key, value in {**os.environ, **variables}.items() if key.startswith(PASSED_ON)}
+    remote = REMOTE.format(folder=shlex.quote(os.getcwd()), command=shlex.join(command),
+                           variables=" ".join(shlex.quote(f"{key}={value}") for key, value in passed.items()))
+    return _start(["ssh", "-o", "BatchMode=yes", "-p", port, name, f"exec sh -c {shlex.quote(remote)}"], {},
+                  stdin=subprocess.PIPE)
+
+
+def _end_with_launcher() -> None:
+    """In a process that starts: Linux ends it when the launcher has ended, were it by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)   # PR_SET_PDEATHSIG
+
+
+def _status(process: subprocess.Popen) -> int:
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _free_port(address: str) -> int:
+    """Another one each time: what is left of an earlier training does not know it."""
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        return listener.getsockname()[1]
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket() as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((address, port)) == 0
+
+
+def _own_address() -> str:
+    """That by which other machines reach this one; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+        caller.connect(("10.255.255.255", 1))
+        return caller.getsockname()[0]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"launch: {message} ({self.prog} --help shows what is possible)\n")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m experiments.launch", description=__doc__.partition("\n")[0])
+    parser.add_argument("-n", "--num-workers", type=_positive, required=True, metavar="N")
+    parser.add_argument("-s", "--num-servers", type=_positive, metavar="N", help="(default: as many as workers)")
+    parser.add_argument("--launcher", choices=("local", "ssh"), default="local",
+                        help="where servers and workers run (default: local)")
+    parser.add_argument("-H", "--hostfile", type=_hosts, dest="hosts", metavar="FILE",
+                        help="with ssh: the other machines, HOST or HOST:PORT (of ssh), one a line")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each process runs")
+    options = parser.parse_args(arguments)
+    options.command = options.command[options.command[:1] == ["--"]:]
+    if not options.command:
+        parser.error("the command is missing")
+    if (options.launcher == "ssh") != bool(options.hosts):
+        parser.error("--launcher ssh needs a --hostfile, and local takes none")
+    options.num_servers = options.num_servers or options.num_workers
+    return options
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _hosts(path: str) -> list[tuple[str, str]]:
+    """Hosts with their ports."""
+    try:
+        lines = Path(path).read_text().split()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from error
+    hosts = [(name, port or "22") for name, _, port in (line.partition(":") for line in lines)]
+    if not hosts:
+        raise argparse.ArgumentTypeError(f"{path}: names no host")
+    return hosts
 
 
 if __name__ == "__main__":

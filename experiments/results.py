@@ -14,10 +14,10 @@ from experiments.records import EPOCH_COLUMNS, RunRecord
 
 
 class _Labels(dict):
-    """A method that is not among them goes by its own name."""
+    """A method that is not among them goes by its own name, in quotes where that is another's label."""
 
     def __missing__(self, method: str) -> str:
-        return method
+        return f"'{method}'" if method in self.values() else method
 
 
 LABELS = _Labels({

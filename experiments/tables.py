@@ -16,6 +16,8 @@ from experiments.speed import epochs_to_common_loss, share_of_epochs
 
 MEASURES = {"train_loss": "train loss", "train_loss_full": "train loss, whole set", "test_loss": "test loss",
             "test_accuracy": "test accuracy", "best_test_accuracy": "best test accuracy"}
+LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
+                       "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # pandas escapes all but the caption
 LAST_EPOCHS = 5   # of which Table A3 takes the mean test accuracy
 
 
@@ -33,7 +35,7 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
         "md": _markdown(table),
         # Not all the digits, as the last ones of exp and log are not the same on all processors.
         "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
-        "tex": table.cells.to_latex(index=False, escape=True, caption=table.title),
+        "tex": table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{kind}" for kind in forms]

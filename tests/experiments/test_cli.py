@@ -12,7 +12,9 @@ import termios
 from pathlib import Path
 
 import pytest
-from tiny_experiment import command, experiments, write_config
+from tiny_experiment import CONFIG, command, experiments, write_config
+
+from experiments import figures
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -115,6 +117,30 @@ def test_figure_and_table(made):
         written = [Path(line.partition(": ")[2]) for line in result.stdout.splitlines() if line.startswith("written: ")]
         assert len(written) >= 2
         assert all(file.stat().st_size > 0 for file in written)
+
+
+def test_methods_and_titles_of_any_name_are_shown(tmp_path):
+    """Names that no table of ours has, and what LaTeX, Matplotlib's formulas and legends take for their own."""
+    names = ("my.method", "_x", "ADAM", "-")
+    text = CONFIG.replace("A tiny experiment", "'5 $ & 10 % of_a #{}^~ \\frac $x'").replace("epochs: 3", "epochs: 1")
+    for name in names[2:]:
+        text += "  " + text[text.index("adam:"):text.index("  namsg:")].replace("adam:", f'"{name}":', 1)
+    path = write_config(tmp_path, text.replace("  adam:", f"  {names[0]}:").replace("  namsg:", f"  {names[1]}:"))
+    results = tmp_path / "results"
+    assert experiments("run", path, "--results", results, "--seeds", "0").returncode == 0
+    for what in ("figure", "table"):
+        result = experiments(what, path, "--results", results, "--seeds", "0")
+        assert result.returncode == 0, result.stderr
+        assert "Warning" not in result.stderr
+    drawn = (results / "figures" / "tiny.svg").read_text()
+    caption = next(line for line in (results / "tables" / "tiny.tex").read_text().splitlines() if "caption" in line)
+    assert caption == r"\caption{5 \$ \& 10 \% of\_a \#\{\}\textasciicircum \textasciitilde  \textbackslash " \
+        r"frac \$x}"
+    rows = (results / "tables" / "tiny.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["method", *names]
+    colours = figures.colours(names)
+    assert len({colours[name] for name in names}) == len(names)
+    assert all(colours[name].lower() in drawn for name in names)
 
 
 def test_equal_records_give_equal_figures(made, tmp_path):

@@ -1,7 +1,9 @@
 """Runs on MXNet's kvstore, with real processes on loopback: trajectories, kills, and what is refused."""
 
+import contextlib
 import csv
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +135,62 @@ def test_one_worker_with_another_command_ends_all_at_once_and_trains_nothing(tmp
         assert message in error
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "results").exists()
+
+
+VARIABLES = {"DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "9091",
+             "DMLC_NUM_WORKER": "2", "DMLC_NUM_SERVER": "1"}
+
+
+@pytest.mark.parametrize("name, value", [
+    ("DMLC_ROLE", "foo"), ("DMLC_ROLE", ""), ("DMLC_NUM_SERVER", "0"), ("DMLC_NUM_SERVER", "-1"),
+    ("DMLC_NUM_WORKER", "two"), ("DMLC_NUM_WORKER", "\u0662"), ("DMLC_PS_ROOT_PORT", "abc"),
+    ("DMLC_PS_ROOT_PORT", "65536"), ("DMLC_PS_ROOT_URI", "no such host"), ("NAMSG_SILENT_SECONDS", "0"), ("NAMSG_SILENT_SECONDS", "9" * 5000)])
+def test_what_a_launcher_sets_is_checked(tmp_path, monkeypatch, capsys, name, value):
+    for each in {**VARIABLES, name: value}.items():
+        monkeypatch.setenv(*each)
+    assert cli.main(["run", str(write_config(tmp_path)), "--results", str(tmp_path), "--kvstore", "dist_sync"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"experiments: {name}=") and error.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for each in {**VARIABLES, "DMLC_ROLE": "scheduler", "DMLC_PS_ROOT_PORT": str(port)}.items():
+            monkeypatch.setenv(*each)
+        arguments = ["run", str(write_config(tmp_path)), "--results", str(tmp_path), "--kvstore", "dist_sync"]
+        assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == f"experiments: DMLC_PS_ROOT_PORT={port}: taken by another process\n"
+
+
+def test_a_command_for_one_process_is_refused_where_a_launcher_starts_many(tmp_path):
+    result = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", "2", sys.executable, "-m", "experiments",
+                             "run", str(write_config(tmp_path)), "--results", str(tmp_path / "results")], check=False,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("experiments: --kvstore is missing") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_process_that_is_still_joining_notices_that_the_scheduler_is_gone(tmp_path):
+    """A scheduler that was there when the process first asked, as told by a call that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = dict(os.environ, **{**VARIABLES, "DMLC_PS_ROOT_PORT": str(listener.getsockname()[1]),
+                                          "DMLC_NODE_HOST": "127.0.0.1"})
+        process = subprocess.Popen([sys.executable, *map(str, run_arguments(write_config(tmp_path), tmp_path))],
+                                   env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        calls = []
+        while True:
+            calls.append(listener.accept()[0])   # kept, as ps-lite would call again
+            calls[-1].settimeout(0.5)
+            with contextlib.suppress(socket.timeout):
+                if not calls[-1].recv(1):
+                    break
+    for call in calls:
+        call.close()
+    output, error = process.communicate()
+    assert (process.returncode, output) == (1, "")
+    assert error == "experiments: worker: the scheduler is gone; start all the processes again\n"
 
 
 def group_of(count, rank=0):

@@ -1,0 +1,161 @@
+"""The launcher, with real processes: what they are given, and that none of them outlives it or waits for another."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Notes what it was given, under its role and process; the scheduler listens until it is called.
+NOTE = """
+import os, socket, sys, time
+role, folder = os.environ["DMLC_ROLE"], sys.argv[1]
+if role == "scheduler":
+    listener = socket.create_server((os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])))
+    listener.accept()
+path = os.path.join(folder, f"{role}-{os.getpid()}")
+with open(path + ".tmp", "w") as file:
+    file.write(repr((sys.argv[2:], os.getcwd(), dict(os.environ))))
+os.rename(path + ".tmp", path)
+"""
+WAIT = NOTE + "time.sleep(10**6)"
+ODD = ["/a b", "a;touch X", "$HOME", "'", '"', "*", "", "\\", "a\nb", "ü"]
+
+
+def launch(folder, script, *arguments, options=("-n", "2", "-s", "1")):
+    return subprocess.Popen([sys.executable, "-m", "experiments.launch", *options, sys.executable, "-c", script,
+                             str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def noted(folder):
+    """By role and process, what `NOTE` wrote."""
+    return {path.name: ast.literal_eval(path.read_text()) for path in folder.iterdir() if path.suffix != ".tmp"}
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def wait_for_the_end_of(folder):
+    """Of all the processes that have noted anything."""
+    for name in noted(folder):
+        while os.path.exists(f"/proc/{name.rpartition('-')[2]}"):
+            time.sleep(0.05)
+
+
+def test_each_process_gets_its_role_and_the_arguments_as_they_are(tmp_path):
+    process = launch(tmp_path, NOTE, *ODD)
+    assert process.communicate() == ("", "") and process.returncode == 0
+    made = noted(tmp_path)
+    assert sorted(name.partition("-")[0] for name in made) == ["scheduler", "server", "worker", "worker"]
+    assert all(arguments == ODD for arguments, _, _ in made.values())
+    for _, _, environment in made.values():
+        assert environment["DMLC_NUM_WORKER"] == "2" and environment["DMLC_NUM_SERVER"] == "1"
+    assert not (tmp_path / "X").exists()
+
+
+def test_each_training_has_a_port_of_its_own(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    both = [launch(tmp_path / name, NOTE) for name in ("a", "b")]
+    assert [process.wait() for process in both] == [0, 0]
+    ports = [{environment["DMLC_PS_ROOT_PORT"] for _, _, environment in noted(tmp_path / name).values()}
+             for name in ("a", "b")]
+    assert [len(of_one) for of_one in ports] == [1, 1]
+    assert ports[0] != ports[1]
+
+
+@pytest.mark.parametrize("ends, status", [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)])
+def test_one_that_fails_ends_all_with_its_status(tmp_path, ends, status):
+    process = launch(tmp_path, NOTE + f"if role == 'server': {ends}\ntime.sleep(10**6)")
+    assert process.wait() == status
+    wait_for_the_end_of(tmp_path)
+
+
+def test_what_is_wrong_with_the_command_is_told_once(tmp_path):
+    process = launch(tmp_path, NOTE.replace("if role", "sys.exit('no such thing')\nif role"))
+    assert process.communicate() == ("", "no such thing\n") and process.returncode == 1
+    process = launch(tmp_path, "pass")
+    assert process.communicate()[1].count("\n") == 1 and process.returncode == 1
+    result = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", "2", str(tmp_path / "none")],
+                            stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, f"launch: {tmp_path / 'none'}: No such file or directory\n")
+    assert not noted(tmp_path)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129),
+                                            (signal.SIGKILL, -9)])
+def test_none_outlives_the_launcher(tmp_path, number, status):
+    process = launch(tmp_path, WAIT)
+    wait_for(lambda: len(noted(tmp_path)) == 4, process)
+    process.send_signal(number)
+    output, error = process.communicate()
+    assert process.returncode == status
+    assert (output, error) == ("", "launch: interrupted; the same command goes on from the last checkpoint\n"
+                               if number == signal.SIGINT else "")
+    wait_for_the_end_of(tmp_path)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ((), "-n/--num-workers"), (("-n", "2"), "the command is missing"), (("-n", "0", "x"), "'0' is not a number from 1"),
+    (("-n", "2", "-s", "x", "x"), "'x' is not a number"), (("-n", "2", "--launcher", "ssh", "x"), "needs a --hostfile"),
+    (("-n", "2", "--launcher", "ssh", "-H", "none", "x"), "none: No such file or directory"),
+    (("-n", "2", "--launcher", "mpi", "x"), "invalid choice: 'mpi'")])
+def test_bad_options_are_one_line(arguments, message):
+    result = subprocess.run([sys.executable, "-m", "experiments.launch", *arguments], stderr=subprocess.PIPE, text=True,
+                            check=False)
+    assert result.returncode == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+# As ssh: the other machine's processes are in a session of their own, and are told of the end of the connection alone.
+SSH = """#!/bin/sh
+test "$1 $2 $3 $4" = "-o BatchMode=yes -p 2222" || exit 9
+echo "$5" >> "$0.hosts"
+exec setsid --wait sh -c "$6"
+"""
+
+
+@pytest.fixture
+def by_ssh(tmp_path, monkeypatch):
+    """A folder with a stand-in for ssh, which is on the path, and the launcher's options for it."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("NAMSG_SILENT_SECONDS", "7 ' ;")
+    (tmp_path / "hosts").write_text("one:2222\n\ntwo:2222\n")
+    return ssh, ("-n", "2", "-s", "1", "--launcher", "ssh", "-H", str(tmp_path / "hosts"))
+
+
+def test_by_ssh_they_get_the_same(tmp_path, by_ssh):
+    ssh, options = by_ssh
+    folder = tmp_path / "made"
+    folder.mkdir()
+    process = launch(folder, NOTE, *ODD, options=options)
+    assert process.communicate() == ("", "") and process.returncode == 0
+    assert sorted((ssh.parent / "ssh.hosts").read_text().split()) == ["one", "one", "two"]
+    made = noted(folder)
+    assert len(made) == 4
+    for arguments, where, environment in made.values():
+        assert (arguments, where) == (ODD, os.getcwd())
+        assert environment["NAMSG_SILENT_SECONDS"] == "7 ' ;"
+    process = launch(folder, NOTE + "if role == 'worker': sys.exit(3)\ntime.sleep(10**6)", options=options)
+    assert process.wait() == 3
+    wait_for_the_end_of(folder)
+
+
+def test_by_ssh_none_outlives_the_launcher(tmp_path, by_ssh):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    process = launch(folder, WAIT, options=by_ssh[1])
+    wait_for(lambda: len(noted(folder)) == 4, process)
+    process.kill()
+    process.wait()
+    wait_for_the_end_of(folder)
