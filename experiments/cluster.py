@@ -5,12 +5,15 @@ A worker trains in its own process, which loads MXNet with the run's number of t
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sys
 import threading
+from concurrent.futures import CancelledError
 from typing import Sequence
 
-from distributed import Client, as_completed, get_worker
+from distributed import Client, as_completed, get_worker, rpc
 from distributed.scheduler import KilledWorker
 
 from experiments.config import Options, Run
@@ -19,6 +22,7 @@ from experiments.progress import Progress
 from experiments.sweep import FAILED, UNUSABLE, Outcome, Words, attempt, outcome
 
 TOPIC = "namsg-epochs"
+ANSWER_SECONDS = 10
 _ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet's random state is one of the process
 
 
@@ -27,16 +31,14 @@ def sweep_on_cluster(runs: Sequence[Run], options: Options, address: str, progre
 
     Workers must see the results and data folders under the same paths, and import the same experiments. UsageError
     from any run, or where no scheduler answers, ends them all, as does KeyboardInterrupt, but for the runs that workers
-    are at, which they complete.
+    are at, which they complete. ConnectionError if the scheduler is lost.
     """
     options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
+    _check_scheduler(address)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # the loss of a scheduler is told below
     outcomes = []
-    with client:
+    with Client(address, timeout=ANSWER_SECONDS) as client:
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(TOPIC, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
         futures = {client.submit(_make, run, options, pure=False): run for run in runs}
@@ -45,9 +47,26 @@ def sweep_on_cluster(runs: Sequence[Run], options: Options, address: str, progre
                 run = futures[future]
                 outcomes.append(outcome(run, options, *_last_words(future)))
                 progress.ended(*outcomes[-1])
+        except CancelledError:
+            raise ConnectionError(f"--scheduler {address}: the scheduler is lost; with another one, the same command "
+                                  "goes on from the last epoch of each run") from None
         finally:
             client.cancel(list(futures), force=True)
     return outcomes
+
+
+def _check_scheduler(address: str) -> None:
+    """UsageError unless a scheduler answers. A Client alone would wait without end for what accepts and says nothing.
+    """
+    async def identity() -> str:
+        async with rpc(address, timeout=ANSWER_SECONDS) as other:
+            return (await other.identity())["type"]
+    try:
+        answer = asyncio.run(asyncio.wait_for(identity(), ANSWER_SECONDS))
+    except Exception as error:   # whatever comes of talking to something else
+        raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
+    if answer != "Scheduler":
+        raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, and no scheduler")
 
 
 def _last_words(future) -> Words:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
+from experiments.errors import UsageError
 from experiments.records import RunRecord
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
@@ -25,9 +27,8 @@ def scheduler(tmp_path):
                                 "0", "--no-dashboard", "--scheduler-file", str(address_file)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(300):
-            if address_file.exists():
-                break
+        while not address_file.exists():
+            assert process.poll() is None
             time.sleep(0.1)
         with distributed.Client(scheduler_file=str(address_file)) as client:
             yield client
@@ -53,7 +54,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
     results = tmp_path / "results"
     workers = {name: start_worker(scheduler, name) for name in ("one", "two", "three", "four")}
     try:
-        scheduler.wait_for_workers(4, timeout=60)
+        scheduler.wait_for_workers(4)
         sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
                                            scheduler.scheduler.address))
         while len(under_way(results)) < 4:   # each worker is in the middle of its run
@@ -62,7 +63,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
         busy = next(address for address, tasks in scheduler.processing().items() if tasks)
         workers[scheduler.scheduler_info()["workers"][busy]["name"]].send_signal(signal.SIGKILL)
         workers["late"] = start_worker(scheduler, "late")
-        output, error = sweep.communicate(timeout=120)
+        output, error = sweep.communicate()
         assert sweep.returncode == 0, error
         assert output.count(": done") == 6
         assert all(len(RunRecord(folder).seconds.rows()) == EPOCHS for folder in results.glob("tiny/*/*"))
@@ -80,3 +81,33 @@ def test_no_scheduler_is_one_line(tmp_path):
     result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", "tcp://127.0.0.1:9")
     assert result.returncode == 2
     assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there" in result.stderr
+
+
+def test_a_scheduler_that_is_lost_is_one_line(tmp_path, scheduler):
+    results = tmp_path / "results"
+    worker = start_worker(scheduler, "one")
+    try:
+        sweep = subprocess.Popen(**command("run", write_config(tmp_path, LONG), "--results", results, "--scheduler",
+                                           scheduler.scheduler.address))
+        while not under_way(results):
+            assert sweep.poll() is None, sweep.communicate()
+            time.sleep(0.05)
+        address = scheduler.scheduler.address
+        os.kill(scheduler.run_on_scheduler(os.getpid), signal.SIGKILL)
+        _, error = sweep.communicate()
+        assert sweep.returncode == 1
+        assert error.strip() == (f"experiments: --scheduler {address}: the scheduler is lost; with another one, the "
+                                 "same command goes on from the last epoch of each run")
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_what_answers_otherwise_or_not_at_all_is_no_scheduler(monkeypatch):
+    from experiments import cluster
+
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:   # accepts, in its backlog
+        for address in (f"tcp://127.0.0.1:{silent.getsockname()[1]}", "tcp://no such host:1", "nonsense://", ""):
+            with pytest.raises(UsageError, match="no Dask scheduler answers there"):
+                cluster._check_scheduler(address)

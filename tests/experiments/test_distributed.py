@@ -144,7 +144,8 @@ VARIABLES = {"DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_RO
 @pytest.mark.parametrize("name, value", [
     ("DMLC_ROLE", "foo"), ("DMLC_ROLE", ""), ("DMLC_NUM_SERVER", "0"), ("DMLC_NUM_SERVER", "-1"),
     ("DMLC_NUM_WORKER", "two"), ("DMLC_NUM_WORKER", "\u0662"), ("DMLC_PS_ROOT_PORT", "abc"),
-    ("DMLC_PS_ROOT_PORT", "65536"), ("DMLC_PS_ROOT_URI", "no such host"), ("NAMSG_SILENT_SECONDS", "0"), ("NAMSG_SILENT_SECONDS", "9" * 5000)])
+    ("DMLC_PS_ROOT_PORT", "65536"), ("DMLC_PS_ROOT_URI", "no such host"), ("NAMSG_SILENT_SECONDS", "0"),
+    ("NAMSG_SILENT_SECONDS", "9" * 5000)])
 def test_what_a_launcher_sets_is_checked(tmp_path, monkeypatch, capsys, name, value):
     for each in {**VARIABLES, name: value}.items():
         monkeypatch.setenv(*each)
