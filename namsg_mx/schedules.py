@@ -8,6 +8,7 @@ for these.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Callable, Iterable, Tuple, Union
 
 
@@ -36,9 +37,9 @@ class ObservationDistance:
     end: float = 3.0
 
     def __post_init__(self):
-        _require(self.updates >= 1, "updates", self.updates, "at least 1")
-        _require(0 <= self.start < math.inf, "start", self.start, "in [0, inf)")
-        _require(0 <= self.end < math.inf, "end", self.end, "in [0, inf)")
+        _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
+        _require_value("start", self.start)
+        _require_value("end", self.end)
 
     def __call__(self, k: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, k / self.updates)
@@ -55,6 +56,9 @@ class InverseSquareRoot:
     """
 
     initial: float
+
+    def __post_init__(self):
+        _require_value("initial", self.initial)
 
     def __call__(self, k: int) -> float:
         return self.initial / math.sqrt(k + 1)
@@ -74,7 +78,8 @@ class ExponentialDecay:
     factor: float
 
     def __post_init__(self):
-        _require(0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
+        _require_value("initial", self.initial)
+        _require(_is_number(self.factor) and 0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
 
     def __call__(self, k: int) -> float:
         # Not to 0, where the observation distance has no meaning, nor to what MXNet's operators refuse as too small.
@@ -92,6 +97,9 @@ class HarmonicDecay:
     """
 
     initial: float
+
+    def __post_init__(self):
+        _require_value("initial", self.initial)
 
     def __call__(self, k: int) -> float:
         return self.initial / (k + 1)
@@ -115,10 +123,12 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self):
-        _require(isinstance(self.at, Iterable), "at", self.at, "update numbers, increasing")
+        _require_value("initial", self.initial)
+        _require(isinstance(self.at, Iterable), "at", self.at, "update numbers, at least 0, increasing")
         object.__setattr__(self, "at", tuple(self.at))   # a list from a configuration file is as good
-        _require(list(self.at) == sorted(set(self.at)), "at", self.at, "update numbers, increasing")
-        _require(0 <= self.factor < math.inf, "factor", self.factor, "in [0, inf)")
+        _require(all(_is_number(boundary) and boundary >= 0 for boundary in self.at)
+                 and list(self.at) == sorted(set(self.at)), "at", self.at, "update numbers, at least 0, increasing")
+        _require_value("factor", self.factor)
 
     def __call__(self, k: int) -> float:
         return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)
@@ -142,11 +152,23 @@ class WarmUp:
     start: float = 0.0
 
     def __post_init__(self):
-        _require(self.updates >= 1, "updates", self.updates, "at least 1")
+        _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
+        _require(not isinstance(self.target, type), "target", self.target, "a schedule, and not its class")
+        if not callable(self.target):
+            _require_value("target", self.target)
+        _require_value("start", self.start)
 
     def __call__(self, k: int) -> float:
         target = self.target(k) if callable(self.target) else self.target
         return self.start + (target - self.start) * min(1.0, k / self.updates)
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _require_value(name, value):
+    _require(_is_number(value) and 0 <= value < math.inf, name, value, "in [0, inf)")
 
 
 def _require(condition, name, value, allowed):

@@ -3,6 +3,7 @@
 import math
 import numbers
 import pickle
+from inspect import signature
 from typing import Iterable, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Interval(NamedTuple):
 
 NONNEGATIVE = Interval(0, math.inf)
 POSITIVE = Interval(0, math.inf, includes_low=False)
+FINITE = Interval(-math.inf, math.inf, includes_low=False)
 DECAY_RATE = Interval(0, 1)
 EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # below, float32 may hold 0, and 0 / 0 comes of it
 
@@ -36,14 +38,17 @@ def check_number(name, value, interval):
 
 
 def check_setting(name, value, interval):
-    """A number in ``interval``, or a schedule, whose values are checked as they come (`value_at`)."""
+    """A number in ``interval``, or a schedule. Its values are checked as they come (`value_at`), the first at once."""
     if not callable(value):
         return check_number(name, value, interval)
+    if isinstance(value, type):
+        raise ValueError(f"{name}={value!r}: is a class; give a schedule made of it, {value.__name__}(...)")
     try:
         pickle.dumps(value)
     except Exception as error:
         raise ValueError(f"{name}={value!r}: a schedule must be picklable, as save_states pickles the optimizer; "
                          "a lambda or a local function is not") from error
+    value_at(name, value, 0, interval)
     return value
 
 
@@ -52,10 +57,16 @@ def value_at(name, setting, k, interval):
     return check_number(f"{name} at update {k}", setting(k), interval) if callable(setting) else setting
 
 
+def check_count(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise ValueError(f"{name}={value!r}: must be an integer, at least 0")
+    return int(value)
+
+
 def check_flag(name, value):
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}={value!r}: must be True or False")
-    return value
+    return bool(value)
 
 
 def check_choice(name, value, choices):
@@ -72,3 +83,18 @@ def check_bounds(bounds):
     if len(pair) != 2 or not all(isinstance(bound, numbers.Real) for bound in pair) or not pair[0] < pair[1]:
         raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
     return float(pair[0]), float(pair[1])
+
+
+# The arguments that are meant by the names which PyTorch, Keras and MXNet's other optimizers have.
+MEANT = {"lr": ("learning_rate",), "betas": ("beta1", "beta2"), "beta_1": ("beta1",), "beta_2": ("beta2",),
+         "momentum": ("beta1",), "eps": ("epsilon",), "weight_decay": ("wd",), "clipvalue": ("clip_gradient",)}
+
+
+def check_names(optimizer, given):
+    """TypeError if there are names in ``given`` that ``__init__`` of this class and of its bases do not have."""
+    known = {name for base in optimizer.__mro__ for name in signature(base.__init__).parameters}
+    for name in given:
+        if name not in known:
+            meant = " and ".join(each for each in MEANT.get(name, ()) if each in known)
+            says = f"; here that is {meant}" if meant else ""
+            raise TypeError(f"{optimizer.__name__} has no argument {name!r}{says}")

@@ -15,11 +15,13 @@ from namsg_mx.kernels.fused import is_same_array
 from namsg_mx.kernels.sparse import dense_view
 from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
+    FINITE,
     NONNEGATIVE,
-    POSITIVE,
     check_bounds,
     check_choice,
+    check_count,
     check_flag,
+    check_names,
     check_number,
     check_setting,
     value_at,
@@ -146,7 +148,8 @@ class ElementwiseOptimizer(Optimizer):
         overwrites the scheduler's ``base_lr``. So does the method's default where no ``base_lr`` was chosen, that is,
         where it is None or MXNet's 0.01; MXNet's Adam overwrites any by its default.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
-        As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. float16 weights need
+        As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped, unless
+        ``clip_gradient`` is None, or 0 and below, as in MXNet. float16 weights need
         ``multi_precision=True``, as epsilon vanishes in float16.
 
     Raises
@@ -160,7 +163,9 @@ class ElementwiseOptimizer(Optimizer):
     _scheduled_rates = {}   # by num_update: the latest two that lr_scheduler was asked for
 
     def __init__(self, learning_rate, beta1, *, bounds=None, decoupled_wd=False, lazy_update=False,
-                 nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0, clip_gradient=None, **kwargs):
+                 nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0, clip_gradient=None, rescale_grad=1.0,
+                 begin_num_update=0, multi_precision=False, **kwargs):
+        check_names(type(self), kwargs)
         # Either would be called with another number than it takes: an update's from 0 here, and MXNet's from 1.
         if isinstance(learning_rate, LRScheduler):
             raise ValueError(f"learning_rate={learning_rate!r}: MXNet's schedulers are given as lr_scheduler")
@@ -177,9 +182,12 @@ class ElementwiseOptimizer(Optimizer):
                                  "schedule of the two")
             learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
         if clip_gradient is not None:
-            clip_gradient = check_number("clip_gradient", clip_gradient, POSITIVE)
+            clip_gradient = check_number("clip_gradient", clip_gradient, FINITE)
         super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler,
-                         wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=clip_gradient, **kwargs)
+                         wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=clip_gradient,
+                         rescale_grad=check_number("rescale_grad", rescale_grad, FINITE),
+                         begin_num_update=check_count("begin_num_update", begin_num_update),
+                         multi_precision=check_flag("multi_precision", multi_precision), **kwargs)
         self.beta1 = check_setting("beta1", beta1, DECAY_RATE)
         self.bounds = check_bounds(bounds)
         self.decoupled_wd = check_flag("decoupled_wd", decoupled_wd)
@@ -305,7 +313,8 @@ class ElementwiseOptimizer(Optimizer):
         return Binding(indices, arrays, kernel, *self._nonfinite_counts[context])
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
-        return kernels.Scalars(self.rescale_grad, self.clip_gradient, beta1, beta2, epsilon, division,
+        clip_gradient = self.clip_gradient if self.clip_gradient and self.clip_gradient > 0 else None   # as in MXNet
+        return kernels.Scalars(self.rescale_grad, clip_gradient, beta1, beta2, epsilon, division,
                                self.decoupled_wd, self.bounds, self.nonfinite == "skip", divisor_limits)
 
     @property
@@ -393,9 +402,10 @@ def _check_arrays(optimizer, weight, grad, state):
         raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
     if weight.stype != "default":
         raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported")
-    if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1):
+    if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1) \
+            or not all(isinstance(each, NDArray) for each in state):
         raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
-                        "the float32 master copy); these states were saved by another optimizer")
+                        f"the float32 master copy), as create_state makes it, not {_describe(state)}")
     if grad.stype not in ("default", "row_sparse"):
         raise TypeError(f"{name}: gradients of storage type {grad.stype!r} are not supported")
     # cpu(0), cpu(1), cpu_pinned(0) are one memory, and a kvstore mixes them.
@@ -408,6 +418,12 @@ def _check_arrays(optimizer, weight, grad, state):
     if grad.dtype != weight.dtype or len({array.dtype for array in state}) > 1:
         dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
         raise TypeError(f"{name}: weight and gradient must have one dtype, and the states one, not {', '.join(dtypes)}")
+
+
+def _describe(state):
+    if not isinstance(state, (list, tuple)):
+        return f"of type {type(state).__name__}"
+    return f"a {type(state).__name__} of {len(state)}; a state of another length was saved by another optimizer"
 
 
 def _adapt_precision(state, count, weight):

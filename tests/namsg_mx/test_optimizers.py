@@ -233,7 +233,17 @@ INVALID = [
     ({"mu": -1}, r"mu=-1"),
     ({"eta": 0.9, "mu": 0.1}, r"eta=0\.9 and mu=0\.1: give at most one"),
     ({"wd": -1}, r"wd=-1"),
-    ({"clip_gradient": 0}, r"clip_gradient=0: must be a number in \(0, inf\)"),
+    ({"clip_gradient": "1"}, r"clip_gradient='1': must be a number in \(-inf, inf\)"),
+    ({"clip_gradient": float("nan")}, r"clip_gradient=nan"),
+    ({"rescale_grad": float("nan")}, r"rescale_grad=nan: must be a number in \(-inf, inf\)"),
+    ({"rescale_grad": None}, r"rescale_grad=None"),
+    ({"multi_precision": "x"}, r"multi_precision='x': must be True or False"),
+    ({"begin_num_update": -1}, r"begin_num_update=-1: must be an integer, at least 0"),
+    ({"begin_num_update": "3"}, r"begin_num_update='3'"),
+    ({"eta": ObservationDistance}, r"eta=.*: is a class; give a schedule made of it, ObservationDistance\(\.\.\.\)"),
+    ({"learning_rate": StepDecay}, r"learning_rate=.*: is a class"),
+    ({"beta1": namsg_mx.HarmonicDecay}, r"beta1=.*: is a class"),
+    ({"beta1": ObservationDistance(5, start=1.0)}, r"beta1 at update 0=1\.0: must be a number in \[0, 1\)"),
     ({"bounds": (1, 1)}, r"bounds=\(1, 1\): .*low < high"),
     ({"bounds": 3}, r"bounds=3"),
     ({"bounds": "12"}, r"bounds='12'"),
@@ -341,9 +351,30 @@ def test_an_update_whose_schedule_raises_does_not_count(setting):
     assert (optimizer.num_update, optimizer.last_update().k) == (2, 1)
 
 
-def test_unknown_arguments_are_not_ignored():
-    with pytest.raises(TypeError, match="momentum"):
-        mx.optimizer.create("namsg", momentum=0.9)
+@pytest.mark.parametrize(("method", "arguments", "message"), [
+    ("namsg", {"lr": 0.1}, "NAMSG has no argument 'lr'; here that is learning_rate"),
+    ("namsg", {"betas": (0.9, 0.99)}, "NAMSG has no argument 'betas'; here that is beta1 and beta2"),
+    ("amsgrad", {"weight_decay": 0.1}, "AMSGrad has no argument 'weight_decay'; here that is wd"),
+    ("dozatnadam", {"eps": 1e-8}, "DozatNadam has no argument 'eps'; here that is epsilon"),
+    ("averagedsgd", {"eps": 1e-8}, "AveragedSGD has no argument 'eps'$"),
+    ("namsb", {"momentum": 0.9}, "NAMSB has no argument 'momentum'; here that is beta1"),
+    ("amsbound", {"speed": 1}, "AMSBound has no argument 'speed'$")])
+def test_unknown_arguments_are_refused_with_the_one_that_is_meant(method, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        mx.optimizer.create(method, **arguments)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_clip_of_0_and_below_is_none_as_in_mxnet(method, kernel):
+    weights, gradients = shapes_and_gradients(3)
+    expected = run(mx.optimizer.create(method, kernel=kernel), weights, gradients)
+    for clip in (0, 0.0, -1.0):
+        assert_equal_bits(run(mx.optimizer.create(method, kernel=kernel, clip_gradient=clip), weights, gradients),
+                          expected)
+        later = mx.optimizer.create(method, kernel=kernel, clip_gradient=1.5)
+        later.clip_gradient = clip
+        assert_equal_bits(run(later, weights, gradients), expected)
 
 
 def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
@@ -556,11 +587,17 @@ def test_arrays_of_a_device_that_parameters_have_left_are_let_go(kernel):
     assert [sys.getrefcount(each) for each in (*left[:2], *left[2])] == held
 
 
-def test_states_of_another_optimizer_are_refused():
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda weight: mx.optimizer.create("adam").create_state(0, weight), "a tuple of 2; .*saved by another optimizer"),
+    (lambda weight: [weight.copy()], "a list of 1; .*saved by another optimizer"),
+    (lambda weight: tuple(namsg_mx.NAMSG().create_state(0, weight)), "must be a list of m, v, v_hat .*a tuple of 3"),
+    (lambda weight: weight.copy(), "not of type NDArray"),
+    (lambda weight: None, "not of type NoneType"),
+    (lambda weight: [None, None, None], "must be a list of m, v, v_hat")])
+def test_states_that_are_none_of_its_own_are_refused(make, message):
     weight = array([1.0])
-    adam_state = mx.optimizer.create("adam").create_state(0, weight)
-    with pytest.raises(TypeError, match="m, v, v_hat.*saved by another optimizer"):
-        namsg_mx.NAMSG().update(0, weight, weight, adam_state)
+    with pytest.raises(TypeError, match=message):
+        namsg_mx.NAMSG().update(0, weight, weight, make(weight))
 
 
 def test_shapes_that_differ_are_refused_and_never_broadcast():

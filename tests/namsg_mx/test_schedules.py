@@ -38,7 +38,12 @@ def test_values(schedule, values):
     lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
     lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5),
     lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=5), lambda: StepDecay(1.0, at=(5,), factor=-0.1),
-    lambda: WarmUp(1.0, updates=0)])
+    lambda: WarmUp(1.0, updates=0), lambda: WarmUp("a", 5), lambda: WarmUp(-1.0, 5), lambda: WarmUp(StepDecay, 5),
+    lambda: WarmUp(1.0, 5, start=None), lambda: ObservationDistance("a"), lambda: ObservationDistance(5, start="a"),
+    lambda: ObservationDistance(True), lambda: InverseSquareRoot("a"), lambda: InverseSquareRoot(-1.0),
+    lambda: HarmonicDecay(None), lambda: HarmonicDecay(float("nan")), lambda: ExponentialDecay("a", 0.5),
+    lambda: ExponentialDecay(0.9, "a"), lambda: StepDecay(1.0, at="12"), lambda: StepDecay(1.0, at=(-1,)),
+    lambda: StepDecay(1.0, at=(1, "2")), lambda: StepDecay("a", at=(5,)), lambda: StepDecay(1.0, at=(5,), factor="a")])
 def test_arguments_out_of_range(build):
-    with pytest.raises(ValueError, match=r"^(updates|start|end|factor|at)=.*: must be"):
+    with pytest.raises(ValueError, match=r"^(updates|start|end|factor|at|target|initial)=.*: must be"):
         build()
