@@ -1,8 +1,10 @@
 """NAMSG (Algorithm 1), with its switch to SGD (SWNTS, Section 5.2)."""
 
 import math
+import sys
 from numbers import Integral
 
+from mxnet.kvstore.kvstore import KVStore
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
@@ -85,7 +87,7 @@ class NAMSG(ElementwiseOptimizer):
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
         self._switch = None              # number of the first update that is SGD
         self._switch_sums = {}           # parameter index: its two sums for alpha_hat, from the update before
-        self._is_on_servers = False      # a copy of this, which makes the updates, as far as pickling tells
+        self._is_on_servers = False      # a copy of this, which makes the updates
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)
 
@@ -115,7 +117,7 @@ class NAMSG(ElementwiseOptimizer):
         ValueError
             If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it; or when
             the optimizer is sent to the servers of a distributed kvstore, or was, as none of them sees all the
-            parameters: use ``update_on_kvstore=False``. (Pickling it with protocol 0 counts as that.)
+            parameters: use ``update_on_kvstore=False``.
         RuntimeError
             At the update: when none was made before it, or when its steps were all 0, or one was not finite.
         """
@@ -128,13 +130,16 @@ class NAMSG(ElementwiseOptimizer):
         self._switch_sums = {}
 
     def __reduce_ex__(self, protocol):
-        # kvstore.set_optimizer alone pickles with protocol 0. An error on a server would be printed there and ignored,
-        # and a switch set here later would not get there.
-        if protocol == 0:
+        # An error on a server would be printed there and ignored, and a switch set here later would not get there.
+        # Nothing else tells that kvstore.set_optimizer pickles it for the servers.
+        if protocol == 0 and sys._getframe(1).f_code is KVStore.set_optimizer.__code__:
             if self._switch is not None:
                 raise ValueError(f"switch_to_sgd={self._switch}: {ON_SERVERS}")
             self._is_on_servers = True
         return super().__reduce_ex__(protocol)
+
+    def __getstate__(self):
+        return dict(super().__getstate__(), _is_on_servers=False)
 
     def _kernel_of(self, k):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)

@@ -44,14 +44,36 @@ def test_a_server_unpickles_and_applies_the_optimizer(imports):
     assert not np.allclose([float(w) for w in expected.split()[1:]], [1, 2, 3])
 
 
-def test_the_switch_to_sgd_is_refused_once_the_optimizer_is_on_servers():
-    """kvstore.set_optimizer pickles it with protocol 0, and a later switch would stay with the worker."""
-    optimizer = namsg_mx.NAMSG()
-    optimizer.switch_to_sgd(5)
-    optimizer = namsg_mx.NAMSG()
-    pickle.dumps(optimizer, 0)
-    with pytest.raises(ValueError, match=r"switch_to_sgd=5: the servers .* update_on_kvstore=False"):
+ONCE_SENT = textwrap.dedent("""
+    import pickle
+    import namsg_mx
+    import mxnet as mx
+    kvstore, optimizer = mx.kv.create('dist_sync'), namsg_mx.NAMSG()
+    kvstore.set_optimizer(optimizer)
+    try:
         optimizer.switch_to_sgd(5)
+    except ValueError as error:
+        print(error, flush=True)
+    pickle.loads(pickle.dumps(optimizer)).switch_to_sgd(5)   # which is on no server
+""")
+
+
+def test_the_switch_to_sgd_is_refused_once_the_optimizer_is_on_servers():
+    """It would stay with the worker."""
+    outputs, statuses = run_cluster(ONCE_SENT, workers=1)
+    assert statuses == [0], outputs
+    assert outputs[0][0].startswith("switch_to_sgd=5: the servers ")
+    assert "update_on_kvstore=False" in outputs[0][0]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_any_pickle_leaves_the_switch_to_sgd_as_it_was(protocol):
+    """MXNet sends the optimizer to servers with protocol 0, and so may anyone keep it."""
+    optimizer = namsg_mx.NAMSG()
+    copy = pickle.loads(pickle.dumps(optimizer, protocol))
+    for each in (optimizer, copy):
+        each.switch_to_sgd(5)
+    assert pickle.loads(pickle.dumps(optimizer, protocol))._switch == 5
 
 
 def test_the_switch_to_sgd_is_refused_on_servers():
