@@ -7,12 +7,13 @@ file. 130: Ctrl-C. Errors are one line on stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from experiments import config
 from experiments.config import Experiment, Options, Run
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     def command():
         options = _parser().parse_args(arguments)
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()   # what cannot be written is an error here, and not at the interpreter's end
+        return status
     return _status(command)
 
 
@@ -53,12 +56,21 @@ def _status(command: Callable[[], int]) -> int:
     except RecordError as error:
         return _fail(1, str(error))
     except BrokenPipeError:   # the reader, `head` for instance, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush_or_close()
         return 1
     except OSError as error:
+        _flush_or_close()
         return _fail(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted; the same command goes on from the last epoch of each run")
+    except KeyboardInterrupt as interrupt:
+        return _fail(130, "; ".join(["interrupted", *interrupt.args]))
+
+
+def _flush_or_close() -> None:
+    """Standard output, which the interpreter flushes at its end: a second error would change the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(options: argparse.Namespace) -> int:
@@ -141,7 +153,7 @@ def _make(experiment: Experiment, chosen: Sequence[Run], how: Options, options: 
     todo = [one for one in chosen if one.folder in recorded]
     print(f"{experiment.title}: {len(chosen)} runs of {how.epochs} epochs, {len(chosen) - len(todo)} already complete",
           flush=True)
-    with Progress(recorded, how.epochs) as progress:
+    with _resumable(), Progress(recorded, how.epochs) as progress:
         if group:
             outcomes = group.sweep(todo, how, progress)
         elif options.scheduler:
@@ -152,7 +164,19 @@ def _make(experiment: Experiment, chosen: Sequence[Run], how: Options, options: 
             outcomes = sweep(todo, how, options.jobs or _default_jobs(how), progress)
     print(f"records: {how.results / experiment.name}")
     failed = sum(outcome.status == "failed" for outcome in outcomes)
-    return _fail(1, f"{failed} of {len(chosen)} runs failed") if failed else 0
+    if failed:
+        return _fail(1, f"{failed} of {len(chosen)} runs failed")
+    busy = sum(outcome.status == "busy" and not RunRecord(how.results / outcome.run.folder).is_complete(how.epochs)
+               for outcome in outcomes)
+    return _fail(1, f"{busy} of {len(chosen)} runs are not complete: another process is at them") if busy else 0
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from the last epoch of each run") from None
 
 
 def get_data(options: argparse.Namespace) -> int:
@@ -251,7 +275,7 @@ def show_claims(options: argparse.Namespace) -> int:
             raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
     verdicts = claims.judge(Evidence(Path(options.results), CONFIGS), options.claim)
     if options.json:
-        print(json.dumps([claims.as_json(verdict) for verdict in verdicts], indent=2, ensure_ascii=False))
+        print(json.dumps([claims.as_json(verdict) for verdict in verdicts], indent=2))
         return 0
     print("\n".join(claims.describe(verdict) for verdict in verdicts))
     if not options.claim:
@@ -476,5 +500,6 @@ def _print_paths(paths: Sequence[Path]) -> None:
 
 
 def _fail(status: int, message: str) -> int:
-    print(f"experiments: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):   # nobody reads it
+        print(f"experiments: {message}", file=sys.stderr, flush=True)
     return status

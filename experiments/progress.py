@@ -20,10 +20,11 @@ class Progress:
     """
 
     def __init__(self, recorded: Mapping[object, int], epochs: int):
-        self._epochs, self._recorded = epochs, dict(recorded)
+        # A run may have more rows than epochs are asked for now.
+        self._epochs, self._recorded = epochs, {run: min(rows, epochs) for run, rows in recorded.items()}
         self._runs, self._ended = len(recorded), 0
         self._start = self._last_line = time.monotonic()
-        total, initial = len(recorded) * epochs, sum(recorded.values())
+        total, initial = len(recorded) * epochs, sum(self._recorded.values())
         self._bar = tqdm(total=total, initial=initial, unit="epoch", disable=not sys.stderr.isatty())
         self._left, self._made = total - initial, 0
 
@@ -35,17 +36,18 @@ class Progress:
 
     def epoch(self, run: Run, epoch: int) -> None:
         """An epoch's record was written."""
-        self._recorded[run.folder] += 1
-        self._left -= 1
+        gained = epoch - self._recorded[run.folder]   # not 1 where recorded rows are made again
+        self._recorded[run.folder] = epoch
+        self._left -= gained
         self._made += 1
-        self._bar.update()
+        self._bar.update(gained)
         if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
 
     def ended(self, run: Run, status: str, reason: str) -> None:
         """A run ended, in one of the ways of `experiments.sweep.Outcome`."""
         self._ended += 1
-        skipped = max(0, self._epochs - self._recorded[run.folder])   # epochs that nobody will make here
+        skipped = self._epochs - self._recorded[run.folder]   # epochs that nobody will make here
         self._left -= skipped
         self._bar.total -= skipped
         self._line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))

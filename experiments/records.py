@@ -218,11 +218,7 @@ class RunRecord:
 
     def add_environment(self, first_epoch: int, environment: Mapping[str, Any]) -> None:
         """Note what the epochs from ``first_epoch`` on are made with."""
-        earlier = read_json(self._environment, None) or []
-        if not (isinstance(earlier, list) and all(isinstance(e, dict) and _is_count(e.get("first_epoch"))
-                                                  for e in earlier)):
-            raise _damaged(self._environment)
-        earlier = [e for e in earlier if e["first_epoch"] < first_epoch]
+        earlier = [e for e in read_environments(self._environment) if e["first_epoch"] < first_epoch]
         write_json(self._environment, [*earlier, {"first_epoch": first_epoch, **environment}])
 
     def add_epoch(self, row: Mapping[str, Any], seconds: Mapping[str, Any], state: Mapping[str, bytes]) -> None:
@@ -240,6 +236,7 @@ class RunRecord:
         """Set the mark of completion; status 'done' or 'diverged'. RecordError as from `add_epoch`."""
         self._check_made()
         write_json(self._done, {"epochs": epochs, "status": status, "sha256": self._digests(epochs)})
+        _remove(self._failed)   # of another process, which has failed meanwhile
 
     def fail(self, reason: str) -> None:
         """Note why an attempt failed, where that is possible."""
@@ -408,6 +405,15 @@ def read_json(path: Path, keys: Sequence[str] | None) -> Any:
     except ValueError:
         pass
     raise _damaged(path)
+
+
+def read_environments(path: Path) -> list[dict[str, Any]]:
+    """What an environment.json holds, oldest first; none without the file."""
+    content = read_json(path, None) if path.exists() else []
+    if not isinstance(content, list) or not all(isinstance(one, dict) and _is_count(one.get("first_epoch"))
+                                                for one in content):
+        raise _damaged(path)
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

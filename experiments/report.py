@@ -19,7 +19,7 @@ from experiments import charts, claims, results, selection, tables
 from experiments.comparison import VERDICTS
 from experiments.evidence import Evidence
 from experiments.figures import BOUNDED, FIVE, STRATEGIES
-from experiments.records import read_json, write_atomically
+from experiments.records import read_environments, write_atomically
 
 EXPERIMENTS = (claims.LOGISTIC, claims.CNN, claims.CIFAR)
 # The page's figures of curves, by the part of the claims beside them: experiment, figure of the paper, its methods.
@@ -179,7 +179,7 @@ def _machines(folder: Path) -> list[dict[str, Any]]:
     """What the runs were made with: each distinct environment, and how many runs it made, or went on with."""
     counts = Counter(json.dumps(made, sort_keys=True) for path in sorted(folder.glob("*/*/*/environment.json"))
                      for made in ({k: v for k, v in one.items() if k != "first_epoch"}
-                                  for one in read_json(path, None)))
+                                  for one in read_environments(path)))
     return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple, Sequence
@@ -35,7 +35,9 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
     statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
-    counts = {method: Counter(s.state for s in statuses if s.run.method == method) for method in methods}
+    counts = {method: Counter() for method in methods}
+    for status in statuses:
+        counts[status.run.method][status.state] += 1
     return {
         "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
@@ -95,8 +97,10 @@ def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:
     """From the mean of each method's recorded epochs, or of all the methods' where it has none."""
     everything = [seconds for s in statuses for seconds in s.seconds]
     total = 0.0
-    for method in {s.run.method for s in statuses}:
-        of_method = [s for s in statuses if s.run.method == method]
+    by_method = defaultdict(list)
+    for status in statuses:
+        by_method[status.run.method].append(status)
+    for of_method in by_method.values():
         left = sum(max(0, epochs - s.epochs) for s in of_method if s.state not in ("done", "diverged"))
         recorded = [seconds for s in of_method for seconds in s.seconds] or everything
         if left and not recorded:

@@ -94,7 +94,15 @@ def attempt(run: Run, options: Options, report: Callable[[int], None], *workers)
         return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror or error}"
     except Exception as error:
         traceback.print_exc()
-        return FAILED, f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        return FAILED, _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, with its type."""
+    lines = str(error).strip().splitlines() or [""]
+    line = lines[-1 if lines[0].startswith("Traceback") else 0]   # MXNet's are texts of a traceback
+    name = type(error).__name__
+    return line if line.startswith(f"{name}: ") else f"{name}: {line}"
 
 
 def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
@@ -102,11 +110,18 @@ def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:
         raise UsageError(text)
-    if kind == ENDED:
+    if kind == ENDED or kind == FAILED and _is_complete(record, options.epochs):   # killed as it ended
         return Outcome(run, record.completion()["status"])
     if kind == FAILED:
         record.fail(text)
     return Outcome(run, kind, text)
+
+
+def _is_complete(record: RunRecord, epochs: int) -> bool:
+    try:
+        return record.is_complete(epochs)
+    except RecordError:   # it has failed for that
+        return False
 
 
 class _Worker:

@@ -12,9 +12,9 @@ import termios
 from pathlib import Path
 
 import pytest
-from tiny_experiment import CONFIG, command, experiments, write_config
+from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
-from experiments import figures
+from experiments import claims, cli, figures, theory_figures
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -243,6 +243,49 @@ def test_a_reader_that_has_seen_enough_gets_no_error():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
+
+
+def test_an_interrupt_promises_to_go_on_only_where_that_is_so(monkeypatch, capsys, tmp_path):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(theory_figures, "draw_theory", interrupt)
+    assert cli.main(["figure", "theory", "--results", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "experiments: interrupted\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nobodys(made, tmp_path, closed):
+    path, results, _ = made
+    arguments = command("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *arguments["args"]]
+    result = subprocess.run(**dict(arguments, args=shell), check=False)
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == {name: content for name, content in numbers(results).items()
+                                 if name.startswith("tiny/adam") and "seed0" in name}
+
+
+def test_output_that_cannot_be_written_is_one_line(made):
+    path, results, _ = made
+    with open("/dev/full", "w") as full:
+        result = experiments("status", path, "--results", results, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == "experiments: [Errno 28] No space left on device\n"
+    process = subprocess.Popen(**command("status", path, "--results", results))   # less than a buffer
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 1)
+
+
+def test_characters_that_the_output_has_not_are_written_otherwise(made):
+    path, results, _ = made
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="ascii")
+    result = experiments("table", path, "--results", results, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "| method | \\u03b1 |" in result.stdout and result.stdout.count("written: ") == 6
+    claim = claims.CLAIMS[0].name
+    result = experiments("claims", claim, "--json", cwd=CHECKOUT, env=environment)
+    plain = experiments("claims", claim, "--json", cwd=CHECKOUT)
+    assert result.returncode == 0 and json.loads(result.stdout) == json.loads(plain.stdout)
 
 
 def test_list_names_every_method_with_its_source():

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 from tiny_experiment import hide_members, make_older, small_disk
 
+from experiments import report
 from experiments.errors import RecordError, UsageError
 from experiments.records import EPOCH_COLUMNS, Busy, RunRecord, write_atomically
 
@@ -172,6 +173,17 @@ def test_the_environment_of_each_attempt_is_kept(tmp_path):
         record.add_environment(first_epoch, {"commit": commit})
     assert json.loads((record.folder / "environment.json").read_text()) == \
         [{"first_epoch": 1, "commit": "a"}, {"first_epoch": 3, "commit": "c"}]
+
+
+@pytest.mark.parametrize("content", ["null", "5", "{}", "[1]", "[{}]", '[{"first_epoch": "1"}]', "[", ""])
+def test_an_environment_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / "tiny" / "adam" / "run" / "environment.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(RecordError, match="environment.json: damaged"):
+        report._machines(tmp_path)
+    path.write_text('[{"first_epoch": 1, "cores": 2}]')
+    assert report._machines(tmp_path) == [{"cores": 2, "runs": 1}]
 
 
 def test_a_file_is_replaced_or_left(tmp_path):

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import time
 
+import mxnet as mx
 import pytest
-from tiny_experiment import CONFIG, command, experiments, numbers, small_disk, write_config
+from tiny_experiment import CONFIG, command, experiments, numbers, record, small_disk, write_config
 
 from experiments import config, training
 from experiments.config import Options
 from experiments.records import RunRecord
-from experiments.sweep import FAILED, attempt
+from experiments.sweep import FAILED, attempt, outcome
 
 # Long enough to be killed in any part of it.
 SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
@@ -76,7 +77,10 @@ def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupt
     path, expected = uninterrupted
     runners = [subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "1")) for _ in range(2)]
     outputs = [runner.communicate() for runner in runners]
-    assert [runner.returncode for runner in runners] == [0, 0], outputs
+    # The first that ends may leave the other at its last run, and says so.
+    assert sorted(runner.returncode for runner in runners) in ([0, 0], [0, 1]), outputs
+    for runner, (_, error) in zip(runners, outputs):
+        assert ("1 of 2 runs are not complete: another process is at them" in error) == (runner.returncode == 1)
     assert numbers(tmp_path) == expected
     for folder in tmp_path.glob("*/*/*"):
         assert len(RunRecord(folder).seconds.rows()) == 30
@@ -124,6 +128,48 @@ def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reas
     assert kind == FAILED
     assert text.endswith(reason)
     assert "\n" not in text and "None" not in text
+
+
+def test_mxnets_errors_are_told_by_their_last_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *arguments: mx.nd.ones((2, 3)).reshape((5, 5)))
+    run = config.load(write_config(tmp_path)).runs()[0]
+    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    assert kind == FAILED
+    assert text.startswith("MXNetError: ") and "Check failed" in text and "\n" not in text
+
+
+def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
+    """Its mark is set, and stays the last word."""
+    run = config.load(write_config(tmp_path)).runs()[0]
+    record(tmp_path, run, [1.0, 0.5, 0.25], 3)
+    how = Options(tmp_path, 3, None, "cpu", 1)
+    assert outcome(run, how, FAILED, "its process was killed by signal 9").status == "done"
+    assert RunRecord(tmp_path / run.folder).failure() is None
+    assert outcome(run, how._replace(epochs=4), FAILED, "a reason").status == "failed"
+    assert RunRecord(tmp_path / run.folder).failure() == "a reason"
+    (tmp_path / run.folder / "done.json").write_text("damaged")
+    assert outcome(run, how, FAILED, "damaged").status == "failed"
+
+
+def test_a_failure_ends_with_success(tmp_path):
+    """Also that of another process, which has failed meanwhile."""
+    run = config.load(write_config(tmp_path)).runs()[0]
+    record(tmp_path, run, [1.0, 0.5], 3)
+    folder = RunRecord(tmp_path / run.folder)
+    with folder.lock():
+        folder.begin(run.record(Options(tmp_path, 2, None, "cpu", 1)))
+        RunRecord(folder.folder).fail("a full disk")
+        folder.finish(2, "done")
+    assert folder.failure() is None
+
+
+def test_runs_that_another_process_is_at_are_not_complete(tmp_path):
+    path = write_config(tmp_path)
+    run = config.load(path).runs(["adam"], [0])[0]
+    with RunRecord(tmp_path / run.folder).lock():
+        result = experiments("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
+    assert result.returncode == 1
+    assert result.stderr == "experiments: 1 of 1 runs are not complete: another process is at them\n"
 
 
 def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):
