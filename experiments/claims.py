@@ -126,8 +126,10 @@ def expected_errors(judgements: Sequence[Judgement]) -> float:
 
     Once in forty times a claim holds by mistake, and each pair of one that does not hold lies on the wrong side.
     """
-    return sum(ERROR * (1 if judgement.verdict == HOLDS else len(judgement.numbers))
-               for judgement in judgements if _is_decided(judgement))
+    def intervals(judgement: Judgement) -> int:
+        return len(judgement.numbers) if "p" in judgement.numbers and judgement.verdict != HOLDS else 1
+
+    return sum(ERROR * intervals(judgement) for judgement in judgements if _is_decided(judgement))
 
 
 def _is_decided(judgement: Judgement) -> bool:

@@ -322,7 +322,7 @@ def test_published_cells(factor, spread, verdict):
 
 
 def judgement(verdict, p, pairs=1):
-    return Judgement(verdict, "", 10, pd.DataFrame({"pair": range(pairs)}), p)
+    return Judgement(verdict, "", 10, pd.DataFrame({"p": [p] * pairs}), p)
 
 
 def test_all_verdicts_together():
@@ -332,6 +332,9 @@ def test_all_verdicts_together():
     assert claims.by_holm(judgements) == [TOO_FEW, FAILS, "", TOO_FEW, TOO_FEW, ""]
     assert claims.by_holm(judgements[:3]) == [HOLDS, FAILS, ""]
     assert claims.expected_errors(judgements) == pytest.approx(0.025 * (1 + 3 + 5))
+    several = Judgement(HOLDS, "", 10, pd.DataFrame({"p": [0.01] * 3}), 0.01)
+    of_one_interval = Judgement(FAILS, "", 2, pd.DataFrame({"cell": range(10)}), 0.01)
+    assert claims.expected_errors([several, of_one_interval]) == pytest.approx(0.025 * (1 + 1))
     table = claims.as_table([claims.Verdict(claim, each) for claim, each in zip(claims.CLAIMS, judgements)])
     assert "3 verdicts are by intervals; at most 0.2 wrong ones" in table.title
     assert list(table.numbers["p"]) == ["0.01", "0.001", "", "1", "0.02", ""]
