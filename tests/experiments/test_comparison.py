@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from experiments.comparison import (
+    ERROR,
     FAILS,
     HOLDS,
     NOT_RUN,
@@ -51,6 +52,15 @@ def test_the_p_value_is_that_of_the_one_sided_t_test():
         expected = stats.ttest_1samp(values, limit, alternative=alternative).pvalue
         assert relation(interval(values), limit) == (verdict, pytest.approx(expected))
     assert below(interval([0.5, 0.5, 0.5]), 1) == (HOLDS, 0)
+
+
+def test_an_interval_decides_where_the_p_value_is_below_one_fortieth():
+    assert ERROR == pytest.approx(1 / 40)
+    values = np.random.default_rng(3).normal(1, 0.2, 5)
+    for limit in np.linspace(0.5, 1.5, 101):
+        verdict, p = below(interval(values), limit)
+        smaller = min(stats.ttest_1samp(values, limit, alternative=side).pvalue for side in ("less", "greater"))
+        assert (verdict != TOO_FEW) == (smaller < ERROR) == (p < ERROR)
 
 
 def test_the_p_value_of_an_equivalence_is_that_of_its_weaker_side():
