@@ -55,7 +55,7 @@ def test_the_p_value_is_that_of_the_one_sided_t_test():
 
 
 def test_an_interval_decides_where_the_p_value_is_below_one_fortieth():
-    assert ERROR == pytest.approx(1 / 40)
+    assert pytest.approx(1 / 40) == ERROR
     values = np.random.default_rng(3).normal(1, 0.2, 5)
     for limit in np.linspace(0.5, 1.5, 101):
         verdict, p = below(interval(values), limit)
