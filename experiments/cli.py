@@ -248,11 +248,15 @@ def table(options: argparse.Namespace) -> int:
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_grids(options))}
     elif options.table == "A2":
-        made = {"tableA2": tables.table_a2(_collect_grid(config.load(CIFAR), options))}
+        experiment = config.load(CIFAR)
+        methods = _recorded(experiment, options, is_grid=True)
+        made = {"tableA2": tables.table_a2(_collect_grid(experiment, options, methods))}
     elif options.table == "A3":
-        made = {"tableA3": tables.table_a3(_collect(config.load(CIFAR), options))}
+        experiment = config.load(CIFAR)
+        made = {"tableA3": tables.table_a3(_collect(experiment, options, _recorded(experiment, options)))}
     elif _is_config(options.table):
-        results = _collect(_load(options.table, options), options)
+        experiment = _load(options.table, options)
+        results = _collect(experiment, options, _recorded(experiment, options))
         name = _name(results.experiment, options)
         made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
     else:
@@ -333,11 +337,18 @@ def _collect(experiment: Experiment, options: argparse.Namespace, methods: Seque
     return collect(experiment, Path(options.results), options.method or methods, options.seeds, options.partial)
 
 
-def _collect_grid(experiment: Experiment, options: argparse.Namespace):
+def _collect_grid(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
     from experiments.results import collect_grid
 
-    return collect_grid(experiment, Path(options.results), options.method, options.seeds,
+    return collect_grid(experiment, Path(options.results), options.method or methods, options.seeds,
                         getattr(options, "partial", False))
+
+
+def _recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool = False) -> list[str]:
+    """The methods that a table shows where none is asked for."""
+    from experiments.results import recorded_methods
+
+    return recorded_methods(experiment, Path(options.results), options.seeds, options.partial, is_grid)
 
 
 def _collect_grids(options: argparse.Namespace):
@@ -379,7 +390,8 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_selection(command):
         command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
-        command.add_argument("--seeds", type=_seeds, metavar="A-B", help="instead of the configuration's seeds")
+        command.add_argument("--seeds", type=_seeds, metavar="LIST",
+                             help="instead of the configuration's seeds: 3, 0-9 or 0,2,5-7")
         add_results(command)
 
     def add_reading(command):

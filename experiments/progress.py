@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Mapping
+from typing import Collection, Iterator, Mapping, TypeVar
 
 from tqdm import tqdm
 
 from experiments.config import Run
 
 SECONDS_BETWEEN_LINES = 30
+
+Step = TypeVar("Step")
+
+
+def follow(steps: Collection[Step], what: str) -> Iterator[Step]:
+    """The steps, one after another: a bar on a terminal, elsewhere a line as each begins."""
+    is_terminal = sys.stderr.isatty()
+    for i, step in enumerate(tqdm(steps, desc=what, disable=not is_terminal), start=1):
+        if not is_terminal:
+            print(f"[{i}/{len(steps)}] {what}", flush=True)
+        yield step
 
 
 class Progress:

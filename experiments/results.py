@@ -94,6 +94,19 @@ def _curve(rows: pd.DataFrame, column: str) -> pd.DataFrame:
                          "high": (mean + width).clip(upper=by_epoch.max())})
 
 
+def recorded_methods(experiment: Experiment, results: Path, seeds: Sequence[int] | None, partial: bool,
+                     is_grid: bool) -> list[str]:
+    """The methods of an experiment's tables: those by default, and of those on request the ones that are recorded.
+
+    They are where all their runs are complete, or, if ``partial``, one is; of the grid search, if ``is_grid``.
+    """
+    def is_recorded(method: str) -> bool:
+        found, short = (read_grid if is_grid else read)(experiment, results, [method], seeds)
+        return bool((found.runs["status"] != "short").any() and (partial or not short))
+
+    return [m.name for m in experiment.methods.values() if m.by_default or is_recorded(m.name)]
+
+
 def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
             partial: bool) -> Results:
     """Read an experiment's records. RecordError if any run is missing or short, or, if ``partial``, if all are missing.

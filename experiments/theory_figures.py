@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from experiments.dynamics import measured_rate
 from experiments.figures import COLOURS, STYLE, save
 from experiments.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
+from experiments.progress import follow
 from experiments.records import write_atomically
 from namsg_mx.schedules import HarmonicDecay
 from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
@@ -114,14 +115,17 @@ def growth_table() -> list[dict]:
     Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, growth less that at eta = 0 with
     the same noise, and its standard error, difference_error.
     """
-    tau, eta, noise = np.meshgrid([*PANELS, 0.1, 0.01, 0.0001, 0.0002, 0.0005], [*DISTANCES], NOISE, indexing="ij")
-    growth = growth_rate(tau, BETA, eta, noise, updates=3000, chains=512)
-    difference = GrowthRate(growth.chains - growth.chains[:, :1])   # DISTANCES begin with 0
-    columns = {"tau": tau, "beta": np.full_like(tau, BETA), "eta": eta, "noise": noise,
-               "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
-               "standard_error": growth.standard_error, "difference": difference.mean,
-               "difference_error": difference.standard_error}
-    return [dict(zip(columns, row)) for row in zip(*(column.ravel() for column in columns.values()))]
+    eta, noise = np.meshgrid([*DISTANCES], NOISE, indexing="ij")
+    rows = []
+    for tau in follow([*PANELS, 0.1, 0.01, 0.0001, 0.0002, 0.0005], "growth of (11)"):
+        growth = growth_rate(tau, BETA, eta, noise, updates=3000, chains=512)
+        difference = GrowthRate(growth.chains - growth.chains[0])   # DISTANCES begin with 0
+        columns = {"tau": np.full_like(eta, tau), "beta": np.full_like(eta, BETA), "eta": eta, "noise": noise,
+                   "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
+                   "standard_error": growth.standard_error, "difference": difference.mean,
+                   "difference_error": difference.standard_error}
+        rows += [dict(zip(columns, row)) for row in zip(*(column.ravel() for column in columns.values()))]
+    return rows
 
 
 def regret_table() -> list[dict]:
@@ -132,7 +136,7 @@ def regret_table() -> list[dict]:
     """
     bounds = (-1.0, 1.0)
     rows = []
-    for name, problem, start, alpha, beta1 in _problems():
+    for name, problem, start, alpha, beta1 in follow(_problems(), "regret and its bounds"):
         rounds = np.unique(np.geomspace(min(10, len(problem.a)), len(problem.a), 12).astype(int))
         dimension = problem.a.shape[-1]
         best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
@@ -160,7 +164,8 @@ def counterexample_table() -> list[dict]:
     slopes = counterexamples(3 * ROUNDS)
     every = 50
     return [{"method": method, "t": every * (i + 1), "deterministic": x[0], "stochastic": x[1:].mean()}
-            for method in METHODS for i, x in enumerate(play_slopes(method, slopes, alpha=0.5, every=every))]
+            for method in follow(METHODS, "counterexamples")
+            for i, x in enumerate(play_slopes(method, slopes, alpha=0.5, every=every))]
 
 
 def _draw_rates(panel) -> None:

@@ -8,7 +8,7 @@ from a `Run` that was recorded. None of the functions here trains.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, root
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
 TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a decaying beta1 gets there
@@ -283,16 +283,34 @@ def best_fixed_point(total, start, bounds, tolerance=1e-7):
     FixedPoint(x=array([1.]), loss=4.0, gap=0.0)
     """
     low, high = bounds
+
+    def certified(x):
+        loss, gradient = total(x)
+        gap = np.maximum(gradient * (x - low), gradient * (x - high)).sum()
+        return FixedPoint(x, float(loss), float(gap))
+
     x = np.asarray(start, dtype=float)
     for _ in range(STARTS):
         x = minimize(total, x, jac=True, method="L-BFGS-B", bounds=[bounds] * len(x),
                      options={"maxiter": 10000, "maxfun": 100000, "ftol": 0, "gtol": 0, "maxls": 50}).x
         x = np.clip(x, low, high)
-        loss, gradient = total(x)
-        gap = np.maximum(gradient * (x - low), gradient * (x - high)).sum()
-        if gap <= tolerance * (1 + abs(loss)):
-            return FixedPoint(x, float(loss), float(gap))
-    raise RuntimeError(f"the best fixed point was not found: its loss {loss:g} may be {gap:g} above the least one")
+        # Where the loss no longer tells points apart its gradient does, and the gap is not left to roundings.
+        stationary = np.clip(_stationary(total, x, (low < x) & (x < high)), low, high)
+        best = min(certified(x), certified(stationary), key=lambda point: point.gap)
+        if best.gap <= tolerance * (1 + abs(best.loss)):
+            return best
+    raise RuntimeError(f"the best fixed point was not found: its loss {best.loss:g} may be {best.gap:g} above the "
+                       "least one")
+
+
+def _stationary(total, x, is_free):
+    """x with its free elements moved to where their gradient vanishes, as near as that is found."""
+    def moved(free):
+        y = x.copy()
+        y[is_free] = free
+        return y
+
+    return moved(root(lambda free: total(moved(free))[1][is_free], x[is_free], tol=1e-15).x) if is_free.any() else x
 
 
 def regret(losses, best):

@@ -17,10 +17,12 @@ def test_figure_1_is_drawn_without_any_record(tmp_path, capsys):
     assert "<svg" in files[1].read_text(encoding="utf-8")
 
 
-def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch):
+def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(theory_figures, "NOISE", np.array([0.1, 10.0]))
     monkeypatch.setattr(theory_figures, "ROUNDS", 100)
     assert main(["figure", "theory", "--results", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[6] == "[7/7] growth of (11)" and lines[8] == "[2/2] regret and its bounds"
     assert (tmp_path / "figures" / "theory.png").read_bytes().startswith(b"\x89PNG")
     with open(tmp_path / "figures" / "theory_growth.csv", newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
