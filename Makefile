@@ -1,4 +1,4 @@
-# Every target makes what it needs, .venv first.
+# Every target makes what it needs, .venv first; where there is no Python from 3.8 to 3.12, a Python as well, by uv.
 #   make demo                       five methods on rendered digits: a figure and a table, without any download
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make data                       MNIST and CIFAR-10, from the first place that has them: into NAMSG_DATA, or MXNet's folder
@@ -15,18 +15,27 @@ PYTHONS ?= python3.8 python3.12
 # The first Python of a list that is at least 3.8 and below 3.N.
 first_python = $(shell for p in $(1) python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 8) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
-PYTHON ?= $(call first_python,python3.11 python3.10 python3.9 python3.12 python3.8,13)
+UV_PYTHON = .venv-uv/python/bin/python3.11
+PYTHON ?= $(or $(call first_python,python3.11 python3.10 python3.9 python3.12 python3.8,13),$(UV_PYTHON))
 INSTALLED = .venv/installed
 RUN = .venv/bin/python -m experiments
 
-GPU_BASE = $(call first_python,python3.11 python3.10 python3.9 python3.8,12)
+GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12),$(UV_PYTHON))
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
 .PHONY: data demo docs test test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
-$(INSTALLED): setup.py pyproject.toml namsg_mx/kernels/cpu.cc namsg_mx/kernels/step.h
-	@test -n "$(PYTHON)" || { echo "namsg-mx needs Python 3.8 to 3.12 (MXNet 1.9.1 runs on no other); none found" >&2; exit 2; }
+# uv: the one that is here, or PyPI's. All of it stays in .venv-uv.
+$(UV_PYTHON): export UV_PYTHON_INSTALL_DIR = $(CURDIR)/.venv-uv/pythons
+$(UV_PYTHON):
+	@echo "MXNet 1.9.1 needs Python 3.8 to 3.12, and there is none here: uv downloads one into .venv-uv"
+	@{ command -v uv || command -v python3; } >/dev/null || { echo "no python3 either, to install uv by" >&2; exit 2; }
+	@command -v uv >/dev/null || { python3 -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet uv; }
+	@PATH="$$PATH:.venv-uv/bin"; uv python install --quiet --no-bin 3.11 && ln -sfn "$$(dirname "$$(dirname \
+		"$$(uv python find --managed-python --no-project --system 3.11)")")" .venv-uv/python
+
+$(INSTALLED): setup.py pyproject.toml namsg_mx/kernels/cpu.cc namsg_mx/kernels/step.h | $(filter $(UV_PYTHON),$(PYTHON))
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
 	.venv/bin/python -m pip install --quiet --editable '.[test]'
@@ -46,8 +55,7 @@ data: $(INSTALLED)
 docs: $(INSTALLED)
 	.venv/bin/python docs/build.py
 
-.venv-gpu/installed: tests/requirements-gpu.txt
-	@test -n "$(GPU_BASE)" || { echo "MXNet's CUDA build needs Python 3.8 to 3.11; none found" >&2; exit 2; }
+.venv-gpu/installed: tests/requirements-gpu.txt | $(filter $(UV_PYTHON),$(GPU_BASE))
 	$(GPU_BASE) -m venv .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet --requirement $<
 	touch $@
@@ -70,7 +78,7 @@ sanitize: $(INSTALLED)
 		PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 .venv/bin/pytest tests/namsg_mx --ignore tests/namsg_mx/test_cuda.py
 
 # PyTorch has an environment of its own, as gluoncv does not bear it.
-.venv-torch/installed:
+.venv-torch/installed: | $(filter $(UV_PYTHON),$(PYTHON))
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
 	touch $@

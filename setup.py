@@ -29,6 +29,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.8,<3.13",
+    # Said, so that an editable installation is a path, which editors and type checkers follow, and no import hook.
+    package_dir={"": "."},
     packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers", "namsg_mx.theory"],
     package_data={"namsg_mx.kernels": ["step.h", "cpu.cc", "cuda.cu"]},
     ext_modules=[CPU_KERNEL],

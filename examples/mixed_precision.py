@@ -1,0 +1,62 @@
+"""Mixed precision by MXNet's AMP, with gradients accumulated over several batches and clipped by their common norm.
+
+    python examples/mixed_precision.py [--data DIR] [--gpu]
+"""
+
+import digits
+import mxnet as mx
+from mxnet import autograd, gluon, init
+from mxnet.contrib import amp
+from mxnet.gluon import nn
+from mxnet.gluon.data import ArrayDataset, DataLoader
+
+import namsg_mx
+
+BATCH, ACCUMULATED = 32, 4   # a step for each 128 images
+MAX_NORM = 1.0               # of the gradient of the mean loss, over all parameters together
+
+parser = digits.parser(__doc__.splitlines()[0], epochs=4)
+parser.add_argument("--gpu", action="store_true", help="float16 on the first GPU, instead of bfloat16 on the CPU")
+options = parser.parse_args()
+context = mx.gpu(0) if options.gpu else mx.cpu()
+amp.init("float16" if options.gpu else "bfloat16")   # before the network is made; CPUs of MXNet have no float16
+mx.random.seed(0)
+
+train, test = digits.load(options.data)
+training = DataLoader(ArrayDataset(*train), BATCH, shuffle=True, last_batch="discard")
+
+net = nn.HybridSequential()
+net.add(nn.Conv2D(16, 5), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(2),
+        nn.Dense(100, activation="relu"), nn.Dense(10))
+net.initialize(init.Xavier(), ctx=context)
+net(mx.nd.zeros((1, 1, 28, 28), ctx=context))   # gives the parameters their shapes
+net.collect_params().setattr("grad_req", "add")
+net.hybridize(static_alloc=True)
+
+loss_of = gluon.loss.SoftmaxCrossEntropyLoss()
+# AMP leaves the parameters in float32, so NAMSG's state is, too. A step whose scaled gradients overflow is left out.
+trainer = gluon.Trainer(net.collect_params(), "namsg", {
+    "learning_rate": 0.002, "eta": namsg_mx.ObservationDistance(len(training) // ACCUMULATED)})
+amp.init_trainer(trainer)
+gradients = [p.grad(context) for p in net.collect_params().values() if p.grad_req != "null"]
+
+for epoch in range(1, options.epochs + 1):
+    mean_loss = mx.metric.Loss()
+    for i, (images, labels) in enumerate(training, start=1):
+        images, labels = images.as_in_context(context), labels.as_in_context(context)
+        with autograd.record():
+            loss = loss_of(net(images), labels)
+            with amp.scale_loss(loss, trainer) as scaled:
+                autograd.backward(scaled)
+        mean_loss.update(0, loss)
+        if i % ACCUMULATED == 0:
+            amp.unscale(trainer)
+            gluon.utils.clip_global_norm(gradients, MAX_NORM * BATCH * ACCUMULATED, check_isfinite=False)
+            trainer.step(BATCH * ACCUMULATED)
+            net.collect_params().zero_grad()
+    print(f"epoch {epoch}: train loss {mean_loss.get()[1]:.4f}, {trainer.optimizer.num_update} steps", flush=True)
+
+accuracy = mx.metric.Accuracy()
+for images, labels in DataLoader(ArrayDataset(*test), BATCH):
+    accuracy.update(labels, net(images.as_in_context(context)).as_in_context(mx.cpu()))
+print(f"test accuracy: {accuracy.get()[1]:.4f}")
