@@ -124,7 +124,7 @@ class Group(Alone):
         result = error = None
         try:
             result = make()
-        except UsageError as raised:
+        except (RecordError, UsageError, OSError) as raised:
             error = raised
         errors = [one for one in self.exchange(error) if one is not None]
         if errors:

@@ -13,12 +13,13 @@ An epoch's rows are appended first, then the checkpoint is replaced. Rows past t
 was cut off, are what a kill leaves: they are trimmed and made again. Anything else that cannot be read is an error that
 names the file. Floats are written so that they are read back to the bit.
 
-Checkpoint and mark of completion hold the SHA-256 of config.json and of epochs.csv up to their epoch, the checkpoint
-also that of each of its members. All that reads records compares them first.
+The checkpoint and done.json hold the SHA-256 of config.json and of epochs.csv up to their epoch, the checkpoint also
+that of each of its members. Whatever reads a record compares them first.
 
-Older records have none, and keep working by this rule: the checkpoint's only fact is its epoch, the mark's are epochs
-and status; configuration and number of rows must agree with them, and each row must have the form that is written here.
-Rows of an unfinished run without a checkpoint, which git does not keep, are checked for their form alone, too.
+Older records have none, and keep working by this rule: config.json must be that of the run, epochs.csv must have as many
+rows as the checkpoint or done.json says, in the form that is written here, and the checkpoint must have the members that
+the run needs, with the CRC-32 of a zip file. The rows of an unfinished run whose checkpoint is not there, as git does
+not keep it, are checked for their form alone, too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "sgd_learning_rate"
 SECONDS_COLUMNS = ("epoch", "training", "evaluation")
 INTEGER_COLUMNS = ("epoch", "updates")
 OPTIONAL_COLUMNS = ("eta", "sgd_learning_rate", "train_loss_full")   # whose cells may be empty
-DISTRIBUTED = ("kvstore", "workers", "updates_on")   # what a configuration has of a run on MXNet's kvstore
+DISTRIBUTED = {"kvstore", "workers", "updates_on"}   # what a configuration has of a run on MXNet's kvstore
 POSITION = "position.json"   # the member of a checkpoint that says of which run it is, and after which epoch
 
 
@@ -149,7 +150,7 @@ class RunRecord:
 
     def _read_config(self) -> dict[str, Any] | None:
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
-        if config and tuple(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
+        if config and set(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
             raise _damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
             raise RecordError(f"{self._config}: missing, so that nothing says what {self.folder} holds")
