@@ -16,10 +16,10 @@ names the file. Floats are written so that they are read back to the bit.
 The checkpoint and done.json hold the SHA-256 of config.json and of epochs.csv up to their epoch, the checkpoint also
 that of each of its members. Whatever reads a record compares them first.
 
-Older records have none, and keep working by this rule: config.json must be that of the run, epochs.csv must have as many
-rows as the checkpoint or done.json says, in the form that is written here, and the checkpoint must have the members that
-the run needs, with the CRC-32 of a zip file. The rows of an unfinished run whose checkpoint is not there, as git does
-not keep it, are checked for their form alone, too.
+Older records have none, and keep working by this rule: config.json must be that of the run, epochs.csv must have as
+many rows as the checkpoint or done.json says, in the form that is written here, and the checkpoint must have the
+members that the run needs, with the CRC-32 of a zip file. The rows of an unfinished run whose checkpoint is not there,
+as git does not keep it, are checked for their form alone, too.
 """
 
 from __future__ import annotations
