@@ -25,7 +25,7 @@ class Alone:
         return record
 
     def agree(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns on this worker. An error of it on one worker, if a user can mend it, is raised on all."""
+        """What ``make`` returns on this worker. An error on one worker that a user can mend is raised on all."""
         return make()
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
