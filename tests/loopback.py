@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 
 def free_port():
@@ -36,7 +37,15 @@ def cluster(arguments, workers=2, servers=1, last=None, **environment):
 
 
 def run_cluster(script, workers=2, servers=1, **environment):
-    """Standard output and error of each worker, as text, and the workers' exit statuses."""
+    """Standard output and error of each worker, as text, and the workers' exit statuses.
+
+    Where one fails, the others are killed: they would wait for it without end.
+    """
     with cluster(["-c", script], workers, servers, **environment) as processes:
-        outputs = [process.communicate(timeout=60) for process in processes["worker"]]
-        return outputs, [process.returncode for process in processes["worker"]]
+        started = processes["worker"]
+        while None in (statuses := [worker.poll() for worker in started]) and not any(statuses):
+            time.sleep(0.02)
+        for worker in started:
+            worker.kill()
+        outputs = [worker.communicate() for worker in started]
+        return outputs, [worker.returncode for worker in started]

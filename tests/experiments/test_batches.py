@@ -74,7 +74,7 @@ def test_the_next_item_is_made_by_a_thread_while_one_is_in_use():
     for i, thread in ahead(items()):
         assert thread is not threading.main_thread()
         if i + 1 < len(made):
-            assert made[i + 1].wait(timeout=10)
+            assert made[i + 1].wait(timeout=600)
         if i + 2 < len(made):
             assert not made[i + 2].is_set()   # one ahead, and no more
     assert i == 4

@@ -57,7 +57,7 @@ def test_two_workers_started_by_the_launcher_follow_the_trajectory_of_one_proces
     path, expected = alone
     result = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", "2", "-s", "2", "--launcher", "local",
                              sys.executable, *map(str, run_arguments(path, tmp_path))], text=True, check=False,
-                            timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env=dict(os.environ, PYTHONPATH=os.getcwd()))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(": done") == 2   # worker 0 alone speaks
@@ -69,15 +69,15 @@ def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_proce
     path, expected = alone
     arguments = run_arguments(path, tmp_path, "--update-on-servers", "--method", "namsg")
     with cluster(arguments, workers=4, servers=2) as processes:
-        outputs = [worker.communicate(timeout=120) for worker in processes["worker"]]
-        assert [process.wait(20) for process in sum(processes.values(), [])] == [0] * 7, outputs
+        outputs = [worker.communicate() for worker in processes["worker"]]
+        assert [process.wait() for process in sum(processes.values(), [])] == [0] * 7, outputs
     assert_same_trajectory(tmp_path, expected)
 
 
 def test_an_average_with_batch_norm_of_each_workers_own_is_refused(tmp_path):
     text = ONE_RUN.replace("    source:", "    averaging: {decay: 0.9, batch_norm_batches: 1}\n    source:")
     with cluster(run_arguments(write_config(tmp_path, text), tmp_path, "--method", "namsg")) as processes:
-        outputs = [worker.communicate(timeout=60) for worker in processes["worker"]]
+        outputs = [worker.communicate() for worker in processes["worker"]]
         assert all("averaging: not with --kvstore" in error for _, error in outputs), outputs
 
 
@@ -86,7 +86,7 @@ def test_dist_async_trains(tmp_path, alone):
     path, expected = alone
     arguments = run_arguments(path, tmp_path, "--kvstore", "dist_async", "--method", "namsg")
     with cluster(arguments) as processes:
-        outputs = [worker.communicate(timeout=120) for worker in processes["worker"]]
+        outputs = [worker.communicate() for worker in processes["worker"]]
         assert [worker.returncode for worker in processes["worker"]] == [0, 0], outputs
     made = rows(tmp_path)
     assert [row["updates"] for row in made] == [2 * row["updates"] for row in rows(expected)]
@@ -107,7 +107,7 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
             time.sleep(0.02)
         processes["worker"][1].kill()
         others = [*processes["scheduler"], *processes["server"], processes["worker"][0]]
-        errors = [process.communicate(timeout=60)[1] for process in others]
+        errors = [process.communicate()[1] for process in others]
         assert [process.returncode for process in others] == [1] * 3   # 0: the run was complete before
         assert "nothing heard of worker" in errors[0]
         assert all("nothing heard of the scheduler" in error for error in errors[1:])
@@ -115,7 +115,7 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
     assert not list(results.glob("tiny/*/*/done.json"))
     for folder in (results, tmp_path / "whole"):
         with cluster(run_arguments(path, folder, "--method", "namsg")) as processes:
-            assert [worker.wait(120) for worker in processes["worker"]] == [0, 0]
+            assert [worker.wait() for worker in processes["worker"]] == [0, 0]
     assert numbers(results) == numbers(tmp_path / "whole")
 
 
