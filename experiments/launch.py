@@ -71,7 +71,7 @@ def _launch(options: argparse.Namespace) -> int:
               "DMLC_NUM_WORKER": str(options.num_workers), "DMLC_NUM_SERVER": str(options.num_servers)}
     with _processes() as processes:
         scheduler = _start(options.command, {**shared, "DMLC_ROLE": "scheduler", "DMLC_NODE_HOST": address})
-        processes.append(scheduler)
+        processes["the scheduler"] = scheduler
         # It alone, until it listens: what is wrong with the command is told once, and no one waits for anyone.
         while not _listens(address, int(shared["DMLC_PS_ROOT_PORT"])):
             if scheduler.poll() is not None:
@@ -80,45 +80,48 @@ def _launch(options: argparse.Namespace) -> int:
                           file=sys.stderr)
                 return _status(scheduler) or 1
             time.sleep(0.1)
-        roles = ["server"] * options.num_servers + ["worker"] * options.num_workers
-        for i, role in enumerate(roles):
+        others = [("server", i) for i in range(options.num_servers)]
+        others += [("worker", i) for i in range(options.num_workers)]
+        for i, (role, number) in enumerate(others):
             host = options.hosts[i % len(options.hosts)] if options.hosts else None
             variables = {**shared, "DMLC_ROLE": role, "DMLC_NODE_HOST": host[0] if host else address}
-            processes.append(_start_on(host, options.command, variables) if host else
-                             _start(options.command, variables))
+            processes[f"{role} {number}"] = (_start_on(host, options.command, variables) if host else
+                                             _start(options.command, variables))
         return _wait(processes)
 
 
-def _wait(processes: Sequence[subprocess.Popen]) -> int:
+def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
     """Until all have ended with 0, or one has not and the others had time to say why they end."""
     first, deadline = 0, None
     while True:
-        running = [process for process in processes if process.poll() is None]
-        failed = [process for process in processes if process not in running and process.returncode]
+        statuses = {name: process.poll() for name, process in processes.items()}
+        failed = [name for name, status in statuses.items() if status]
         if failed and deadline is None:
-            first, deadline = _status(failed[0]), time.monotonic() + GRACE_SECONDS
-        if not running or deadline is not None and time.monotonic() > deadline:
+            first, deadline = _status(processes[failed[0]]), time.monotonic() + GRACE_SECONDS
+            if statuses[failed[0]] < 0:   # it could not say so itself
+                print(f"launch: {failed[0]} was killed by signal {-statuses[failed[0]]}", file=sys.stderr)
+        if None not in statuses.values() or deadline is not None and time.monotonic() > deadline:
             return first
         time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def _processes() -> Iterator[list[subprocess.Popen]]:
-    """A list for processes; those that still run at its end are ended."""
-    processes: list[subprocess.Popen] = []
+def _processes() -> Iterator[dict[str, subprocess.Popen]]:
+    """For processes, by name; those that still run at its end are ended."""
+    processes: dict[str, subprocess.Popen] = {}
     try:
         yield processes
     finally:
         # A second Ctrl-C must not leave any behind.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        for process in processes:
+        for process in processes.values():
             _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + KILL_SECONDS
-        for process in processes:
+        for process in processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0, deadline - time.monotonic()))
-        for process in processes:
+        for process in processes.values():
             _signal(process, signal.SIGKILL)
             process.wait()
 

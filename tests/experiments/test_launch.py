@@ -70,10 +70,12 @@ def test_each_training_has_a_port_of_its_own(tmp_path):
     assert ports[0] != ports[1]
 
 
-@pytest.mark.parametrize("ends, status", [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)])
-def test_one_that_fails_ends_all_with_its_status(tmp_path, ends, status):
+@pytest.mark.parametrize("ends, status, error", [
+    ("sys.exit(3)", 3, ""), ("os.kill(os.getpid(), 9)", 137, "launch: server 0 was killed by signal 9\n")])
+def test_one_that_fails_ends_all_with_its_status(tmp_path, ends, status, error):
     process = launch(tmp_path, NOTE + f"if role == 'server': {ends}\ntime.sleep(10**6)")
-    assert process.wait() == status
+    assert process.communicate() == ("", error)
+    assert process.returncode == status
     wait_for_the_end_of(tmp_path)
 
 
