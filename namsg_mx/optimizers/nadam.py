@@ -1,6 +1,8 @@
 """NADAM as Dozat wrote it, for models of any number of parameter arrays."""
 
+from array import array
 from functools import lru_cache
+from threading import Lock
 
 from mxnet.optimizer import register
 
@@ -83,12 +85,19 @@ def momentum(t, beta1, schedule_decay):
     return beta1 * (1 - 0.5 * 0.96 ** (t * schedule_decay))
 
 
-@lru_cache(maxsize=1024)
 def momentum_product(t, beta1, schedule_decay):
     """mu_1 ... mu_t. A pure function, so that replicas, skipped parameters and resumed runs cannot fall out of step."""
-    product = 1.0
-    for i in range(1, t + 1):
-        product *= momentum(i, beta1, schedule_decay)
-        if 1 - product == 1:   # and stays so
-            break
-    return product
+    products = _momentum_products(beta1, schedule_decay)
+    with _LOCK:
+        while len(products) < t and 1 - products[-1] != 1:   # else it stays so
+            products.append(products[-1] * momentum(len(products) + 1, beta1, schedule_decay))
+    return products[min(t, len(products)) - 1]
+
+
+_LOCK = Lock()
+
+
+@lru_cache(maxsize=None)
+def _momentum_products(beta1, schedule_decay):
+    """Those that were asked for so far, from mu_1 on: each costs one multiplication, once in a process."""
+    return array("d", [momentum(1, beta1, schedule_decay)])

@@ -80,6 +80,59 @@ def test_many_arrays_of_many_sizes_follow_numpy(dtype):
         np.testing.assert_allclose(found.astype(np.float64), a, atol=tolerance)
 
 
+def test_in_float32_the_average_stops_where_it_says():
+    """Below half a unit in the last place a change is lost; in float64 that is far away."""
+    decay, distances = 0.99, {}
+    for dtype in (np.float32, np.float64):
+        p, = parameters([(1,)], dtype)
+        p.set_data(mx.nd.zeros(1))
+        average = ParameterAverage([p], decay)
+        p.set_data(mx.nd.ones(1))
+        for _ in range(2500):   # decay**2500 is 1e-11
+            average.update()
+        distances[dtype] = 1 - in_place(average, [p])[0][0] if dtype == np.float64 else \
+            1 - np.float64(average._average[0].asscalar())
+    assert 1e-7 < distances[np.float32] <= 6e-8 / (1 - decay)
+    assert distances[np.float64] < 1e-10
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "float32", "float64"])
+def test_constants_are_copied(dtype):
+    constant = gluon.Constant(f"constant_{dtype}", mx.nd.array([3, 200], dtype=dtype))
+    weight, = parameters([(2,)])
+    constant.initialize()
+    average = ParameterAverage([constant, weight], decay=0.5)
+    for values in ([3, 200], [4, 100]):
+        constant.data()[:] = mx.nd.array(values, dtype=dtype)
+        for _ in range(100):
+            average.update()
+        with average.in_place():
+            found = constant.data().asnumpy()
+        assert found.dtype == dtype
+        assert found.tolist() == values
+
+
+@pytest.mark.parametrize("casts", [("float64",), ("float16",), ("float64", "float32"), ("float16", "float64")], ids=str)
+def test_the_average_follows_casts(tmp_path, casts):
+    """And a file that was saved before or after them is loaded after them alone, where the precision is the same."""
+    net = nn.Dense(2, in_units=3)
+    net.initialize()
+    net.weight.set_data(mx.nd.ones((2, 3)))
+    average, expected = ParameterAverage([net.weight], decay=0.75), 1.0
+    for k, dtype in enumerate(casts, start=2):
+        net.cast(dtype)
+        net.weight.set_data(mx.nd.full((2, 3), k, dtype=dtype))
+        average.update()
+        expected = 0.75 * expected + 0.25 * k
+        (found,) = in_place(average, [net.weight])
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-3 if dtype == "float16" else 1e-6)
+    average.save(str(tmp_path / "average"))
+    fresh = ParameterAverage([net.weight], decay=0.75)
+    fresh.load(str(tmp_path / "average"))
+    assert_equal_bits(in_place(fresh, [net.weight]), in_place(average, [net.weight]))
+
+
 def test_evaluation_in_its_place_is_that_of_a_net_with_these_parameters_and_leaves_training_alone():
     """Beside convolutions, whose weights an inference pass puts into a layout of oneDNN's; BatchNorm included."""
     x = mx.nd.array(np.random.RandomState(1).standard_normal((8, 3, 10, 10)))
@@ -193,6 +246,27 @@ def test_statistics_of_a_net_of_integers_with_two_outputs():
     update_batch_norm(net, [x])
     rows = net.embedding.weight.data().asnumpy()[[0, 1, 4, 4]]
     np.testing.assert_allclose(statistics(net)[0], 0.1 * rows.mean(axis=0), rtol=1e-4, atol=1e-8)
+
+
+class Nested(Embedded):
+    """As a recurrent network, which gives its states, too."""
+
+    def forward(self, x):
+        y, z = super().forward(x)
+        return {"output": y, "states": [(z,), [y, None]]}
+
+
+def test_statistics_of_a_net_with_nested_outputs():
+    mx.random.seed(0)
+    plain, nested = Embedded(), Nested()
+    x = mx.nd.array([0, 1, 4, 4])
+    for net in (plain, nested):
+        net.initialize()
+        net(x)
+    nested.embedding.weight.set_data(plain.embedding.weight.data())
+    for net in (plain, nested):
+        update_batch_norm(net, [x])
+    assert_equal_bits(statistics(nested), statistics(plain))
 
 
 def test_training_does_not_notice_the_statistics_of_the_average():
@@ -329,6 +403,18 @@ def test_the_parameters_themselves_are_no_average(tmp_path):
     mx.nd.save(str(tmp_path / "net.params"), {"a": mx.nd.ones(5), "b": mx.nd.ones((2, 3))})
     with pytest.raises(ValueError, match="net.params: holds arrays with names"):
         ParameterAverage(parameters([(5,), (2, 3)])).load(str(tmp_path / "net.params"))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 20, "half of it"], ids=["empty", "garbage", "half"])
+def test_a_file_that_is_no_average_is_refused_in_one_sentence(tmp_path, content):
+    average = ParameterAverage(parameters([(5,)]))
+    average.save(str(tmp_path / "average"))
+    whole = (tmp_path / "average").read_bytes()
+    (tmp_path / "average").write_bytes(whole[:len(whole) // 2] if content == "half of it" else content)
+    with pytest.raises(ValueError, match="average: is no file that an average was saved in, or not all of it$"):
+        average.load(str(tmp_path / "average"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        average.load(str(tmp_path / "nowhere"))
 
 
 def test_with_mxnets_numpy_arrays(tmp_path):

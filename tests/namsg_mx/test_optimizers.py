@@ -18,7 +18,8 @@ from comparison import (
 from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
-from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, WarmUp
+from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, WarmUp, reference
+from namsg_mx.optimizers import nadam
 
 KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 STEPS = 12
@@ -205,6 +206,25 @@ def test_mxnets_nadam_is_not_dozats_for_two_arrays_and_ours_is():
     ours = run(mx.optimizer.create("dozatnadam", learning_rate=0.1), weights, gradients, together=False)
     assert not np.allclose(theirs[0], theirs[3], rtol=1e-2)
     assert np.array_equal(ours[0], ours[3])
+
+
+@pytest.mark.parametrize(("beta1", "schedule_decay"), [(0.9, 0.004), (0.99999, 50.0), (0.5, 0.0), (0.0, 0.004)])
+def test_a_step_of_dozatnadam_costs_as_much_late_as_early(monkeypatch, beta1, schedule_decay):
+    """The product of its momenta is made of the one before, and is the same to the bit in whatever order."""
+    calls = []
+    monkeypatch.setattr(nadam, "momentum", lambda t, *arguments: calls.append(t) or momentum(t, *arguments))
+    momentum, products = reference.nadam_momentum, [1.0]
+    for t in range(1, 20_001):
+        products.append(products[-1] * momentum(t, beta1, schedule_decay))
+    for t in (1, 2, 7, 3, 400, 39, 20_000, 19_999, 1):
+        calls.clear()
+        found = nadam.momentum_product(t, beta1, schedule_decay)
+        assert found == products[t] or (found < 2e-16 and products[t] < 2e-16)   # 1 less either is 1
+        assert t not in (3, 39, 19_999) or not calls
+    if beta1 == 0.99999:
+        calls.clear()
+        nadam.momentum_product(20_001, beta1, schedule_decay)
+        assert calls == [20_001]
 
 
 @pytest.mark.parametrize("method", METHODS)
