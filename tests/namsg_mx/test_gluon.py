@@ -414,6 +414,33 @@ def test_module_fit():
     assert module.score(iterator, "acc")[0][1] > 0.97
 
 
+@pytest.mark.parametrize("contexts", [1, 2])
+@pytest.mark.parametrize("update_on_kvstore", ["0", "1"])
+def test_module_resumes_to_the_bit_with_its_count_of_updates(tmp_path, monkeypatch, update_on_kvstore, contexts):
+    """As README has it. MXNet keeps the optimizer's states, and not how many updates they have had."""
+    monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", update_on_kvstore)
+    random = np.random.RandomState(0)
+    x, y = random.standard_normal((64, 10)).astype(np.float32), random.randint(0, 2, 64).astype(np.float32)
+    net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2), name="softmax")
+    settings = {"learning_rate": StepDecay(0.05, at=(6, 12)), "eta": ObservationDistance(14)}
+    devices, prefix = [mx.cpu(i) for i in range(contexts)], str(tmp_path / "module")
+
+    def fit(module, begin, end, **count):
+        module.fit(mx.io.NDArrayIter(x, y, batch_size=16), begin_epoch=begin, num_epoch=end, optimizer="namsg",
+                   optimizer_params=dict(settings, **count))
+        return [values.asnumpy() for _, values in sorted(module.get_params()[0].items())]
+
+    mx.random.seed(0)
+    module = mx.mod.Module(net, context=devices)
+    fit(module, 0, 2)
+    module.save_checkpoint(prefix, 2, save_optimizer_states=True)
+    expected = fit(module, 2, 4)
+    resumed = mx.mod.Module.load(prefix, 2, load_optimizer_states=True, context=devices)
+    assert_equal_bits(fit(resumed, 2, 4, begin_num_update=2 * 4), expected)
+    forgetful = mx.mod.Module.load(prefix, 2, load_optimizer_states=True, context=devices)
+    assert not np.array_equal(fit(forgetful, 2, 4)[1], expected[1])
+
+
 @pytest.mark.parametrize("update_on_kvstore", ["0", "1"])
 def test_module_counts_a_gradient_that_is_not_finite_once_on_several_contexts(monkeypatch, update_on_kvstore):
     """It gives the replicas of a parameter an index each."""
