@@ -1,13 +1,16 @@
 """What programs write that MXNet's users have: 'namsg' must work in them wherever 'adam' does."""
 
+import itertools
 import math
 
 import mxnet as mx
 import numpy as np
 import pytest
 from comparison import METHODS, assert_equal_bits, signed_gradients
+from mxnet import autograd, gluon
 
 import namsg_mx
+from namsg_mx import reference
 
 
 class InverseSquareRootOfSockeye:
@@ -87,3 +90,172 @@ def test_a_subclass_with_an_update_of_its_own_goes_on_from_single_precision_in_h
     after(0, gradients[1], half)
     assert len(after.states[0]) == 4
     assert (half.asnumpy()[0] != 1).all()
+
+
+# MXNet 1.9.1's own comparison of optimizers (compare_optimizer of its test_utils.py, over the grid of test_optimizer.py).
+
+GRID = [dict(zip(("beta1", "beta2", "clip_gradient", "rescale_grad", "wd"), values)) for values in itertools.product(
+    (0.5, 0.9), (0.8, 0.99), (None, 0.4), (1.0, 0.14), (0.0, 0.05))]
+STORAGES = [("default", "default"), ("default", "row_sparse"), ("row_sparse", "row_sparse")]
+
+
+@pytest.mark.parametrize("storages", STORAGES, ids=" and ".join)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_mxnets_grid_of_settings_dtypes_and_storage_types(dtype, storages):
+    """Two steps of each by MXNet's Updater, against the float64 reference; float16 by its master weights."""
+    random = np.random.RandomState(0)
+    start = random.standard_normal((3, 4, 5)).astype(dtype)
+    gradients = random.standard_normal((2, 3, 4, 5)).astype(dtype)
+    gradients[:, 1] *= storages[1] == "default"   # a row that a row_sparse gradient lacks
+    for settings in GRID:
+        optimizer = mx.optimizer.create("namsg", learning_rate=0.01, eta=1.5, multi_precision=True, **settings)
+        updater = mx.optimizer.get_updater(optimizer)
+        weight = mx.nd.array(start, dtype=dtype).tostype(storages[0])
+        x, moments = start.astype(np.float64), reference.Moments(0.0, 0.0, optimizer.epsilon)
+        for g in gradients:
+            updater(0, mx.nd.array(g, dtype=dtype).tostype(storages[1]), weight)
+            g = reference.gradient(g.astype(np.float64), x, *(settings[name] for name in (
+                "rescale_grad", "wd", "clip_gradient")))
+            x, moments = reference.namsg(x, g, moments, 0.01, settings["beta1"], settings["beta2"], eta=1.5)
+        m, v, v_hat, *master = updater.states[0]
+        target = master[0] if master else weight
+        assert len(master) == (dtype == np.float16)
+        for found, expected in zip((target, m, v, v_hat), (x, *moments)):
+            np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5, atol=1e-6, err_msg=str(settings))
+        if master:
+            assert_equal_bits([weight.asnumpy()], [target.asnumpy().astype(np.float16)])
+
+
+# MXNet 1.9.1's test_gluon_trainer.py: the same programs, with what NAMSG's first steps make of them. Two contexts have a
+# gradient of 1 each. At eta = 0.9 the first step is 1.9 times the learning rate.
+
+FIRST_STEP = 1.9
+
+
+def two_contexts(**options):
+    parameters = gluon.ParameterDict()
+    x = parameters.get("x", shape=(10, 1), **options)
+    parameters.initialize(ctx=[mx.cpu(0), mx.cpu(1)], init="zeros")
+    return parameters, x
+
+
+def backward(arrays):
+    with autograd.record():
+        losses = [each + 1 for each in arrays]
+    autograd.backward(losses)
+
+
+def assert_all(arrays, value):
+    for each in arrays:
+        np.testing.assert_allclose(each.asnumpy(), value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("update_on_kvstore", [True, False])
+def test_a_trainer_of_two_contexts_with_lr_mult_and_saved_states(update_on_kvstore, tmp_path):
+    parameters, x = two_contexts()
+    trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": 1.0}, update_on_kvstore=update_on_kvstore)
+    backward(x.list_data())
+    trainer.step(1)
+    assert_all(x.list_data(), -FIRST_STEP)
+    x.lr_mult = 0.0
+    backward(x.list_data())
+    trainer.step(1)
+    assert_all(x.list_data(), -FIRST_STEP)
+    trainer.save_states(str(tmp_path / "states"))
+    trainer.load_states(str(tmp_path / "states"))
+    assert trainer.optimizer.num_update == 2
+    x.lr_mult = 1.0
+    backward(x.list_data())
+    trainer.step(1)
+    moved = x.data(mx.cpu(0)).asnumpy()
+    assert (moved < -FIRST_STEP - 1).all()
+    assert_equal_bits([moved], [x.data(mx.cpu(1)).asnumpy()])
+
+
+def test_gradients_that_are_reduced_and_applied_apart():
+    parameters, x = two_contexts()
+    trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": 1.0}, update_on_kvstore=False)
+    backward(x.list_data())
+    trainer.allreduce_grads()
+    assert_all(x.list_grad(), 2)
+    trainer.update(1)
+    assert_all(x.list_data(), -FIRST_STEP)
+    backward(x.list_data())
+    with pytest.raises(AssertionError, match="allreduce_grads"):
+        on_kvstore = gluon.Trainer(parameters, "namsg", update_on_kvstore=True)
+        on_kvstore.allreduce_grads()
+
+
+@pytest.mark.parametrize("kvstore", ["local", "device"])
+def test_loading_parameters_resets_the_kvstore(kvstore, tmp_path):
+    parameters, x = two_contexts()
+    trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": 1.0}, kvstore=kvstore)
+    parameters.save(str(tmp_path / "parameters"))
+    backward(x.list_data())
+    trainer.step(1)
+    assert trainer._kvstore.type == kvstore
+    mx.nd.waitall()
+    parameters.load(str(tmp_path / "parameters"))
+    assert trainer._kvstore is None
+    backward(x.list_data())
+    trainer.step(1)
+    assert_all([x.data(mx.cpu(0))], x.data(mx.cpu(1)).asnumpy())
+    assert (x.data(mx.cpu(0)).asnumpy() < -1).all()
+
+
+@pytest.mark.parametrize("kvstore", ["local", "device"])
+@pytest.mark.parametrize(("storages", "asked", "on_kvstore"), [
+    (("default", "default"), True, True), (("default", "default"), False, False), (("default", "default"), None, True),
+    (("default", "row_sparse"), True, True), (("default", "row_sparse"), False, False),
+    (("default", "row_sparse"), None, False), (("row_sparse", "row_sparse"), None, True)])
+def test_storage_types_in_a_kvstore(storages, asked, on_kvstore, kvstore):
+    parameters, x = two_contexts(stype=storages[0], grad_stype=storages[1])
+    trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": 0.1}, kvstore=kvstore, update_on_kvstore=asked)
+    rows = mx.nd.arange(10)
+
+    def replicas():
+        return x.list_data() if storages[0] == "default" else x.list_row_sparse_data(rows)
+
+    backward(replicas())
+    trainer.step(1)
+    assert trainer._update_on_kvstore is on_kvstore
+    assert_all(replicas(), -0.1 * FIRST_STEP)
+
+
+def test_a_network_of_sparse_and_deferred_parameters():
+    class Net(gluon.Block):
+        def __init__(self):
+            super().__init__()
+            self.embedding = self.params.get("embedding", shape=(4, 3), stype="row_sparse", grad_stype="row_sparse")
+            self.dense = gluon.nn.Dense(2)
+
+        def forward(self, x):
+            rows = self.embedding.row_sparse_data(x)
+            return self.dense(mx.nd.Embedding(x, rows, input_dim=4, output_dim=3, sparse_grad=True))
+
+    for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        net = Net()
+        net.initialize(mx.init.One(), ctx=contexts)
+        trainer = gluon.Trainer(net.collect_params(), "namsg", {"learning_rate": 0.1, "lazy_update": True})
+        with autograd.record():
+            losses = [net(x) for x in gluon.utils.split_and_load(mx.nd.array([[0, 2], [1, 2]]), contexts)]
+        autograd.backward(losses)
+        trainer.step(1)
+        found = net.embedding.row_sparse_data(mx.nd.arange(4)).asnumpy()
+        np.testing.assert_allclose(found, np.repeat([[1 - 0.1 * FIRST_STEP]] * 3 + [[1]], 3, axis=1), rtol=1e-5)
+        assert_all([net.dense.weight.data(context) for context in contexts], 1 - 0.1 * FIRST_STEP)
+
+
+@pytest.mark.parametrize("update_on_kvstore", [True, False])
+def test_a_trainers_learning_rate_follows_its_scheduler(update_on_kvstore):
+    rates = []
+    for method in ("namsg", "adam"):
+        parameters, x = two_contexts()
+        scheduler = mx.lr_scheduler.FactorScheduler(2, factor=0.1, base_lr=1)
+        trainer = gluon.Trainer(parameters, method, {"learning_rate": 1, "lr_scheduler": scheduler},
+                                update_on_kvstore=update_on_kvstore)
+        for _ in range(7):
+            backward(x.list_data())
+            trainer.step(1)
+            rates.append(trainer.learning_rate)
+    assert rates[:7] == rates[7:] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001])
