@@ -315,12 +315,14 @@ class PublishedCells:
         differences = np.log1p(numbers["difference"].astype(float))
         found = interval(differences[np.isfinite(differences)])
         complete = numbers["n"] == len(seeds)
+        diverged = int(np.isinf(differences).sum())
         verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
-                             len(printed), int(np.isinf(differences).sum()))
-        ends = _range(math.expm1(found.low), math.expm1(found.high), "+.1%") if verdict in (HOLDS, FAILS) else ""
-        finding = (f"{LABELS[self.method]} {math.expm1(found.mean):+.1%}{ends}, higher in "
-                   f"{(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them with "
-                   f"{len(seeds)} seeds") if rows else ""
+                             len(printed), diverged)
+        mean, *ends = map(math.expm1, found[1:])
+        finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
+                   + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
+                   + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
+                     f"with {len(seeds)} seeds{_diverged({'diverged': diverged})}") if rows else ""
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
 
 
@@ -328,9 +330,9 @@ class PublishedCells:
 class BestOfGrid:
     """How far points of the grid are from the best, in train loss at the end of our grid search.
 
-    ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say
-    which of the other points is the lowest, and ``judges``, the first and the last of some others, judge it: those that
-    made it the lowest would flatter it. Judged where all the points of a method have all the seeds of the search.
+    ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say which of
+    the other points is the lowest. Other seeds, the first to the last of ``judges``, compare the two: those that made
+    it the lowest flatter it. Not judged before all points of each method have all the seeds of the search.
     """
 
     experiment: str
@@ -375,7 +377,7 @@ class BestOfGrid:
             decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
                                int(np.isinf(there).sum()) + np.isinf(means[here]), int(np.isinf(beside).sum()))
             decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
-            rows.append({"method": LABELS[name], "n": len(experiment.tuning.seeds), "there": means[here],
+            rows.append({"method": LABELS[name], "n": found.n or len(experiment.tuning.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
                          "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),

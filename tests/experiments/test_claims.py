@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from tiny_experiment import record
 
 from experiments import claims, cli, config
 from experiments.comparison import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW, interval
@@ -263,8 +264,8 @@ def test_the_papers_point_beside_the_best_of_the_grid(loss, noise, verdict):
     assert found.verdict == verdict
     assert (row["there"], row["lowest"], row["excess"], row["rank"]) == pytest.approx((0.52, 0.5, 0.04, 2))
     expected = interval(np.log((loss + noise * np.array([1, -1] * 4)) / 0.5))
-    assert (row["judges"], row["difference"], row["low"], row["high"]) == pytest.approx(
-        (8, *np.expm1(expected[1:])))
+    assert (found.n, row["judges"], row["difference"], row["low"], row["high"]) == pytest.approx(
+        (8, 8, *np.expm1(expected[1:])))
     assert found.finding.startswith("ADAM +4.0% (rank 2 of 10), with other seeds ")
     assert " of 0.001, 0.9, 0.99 (" in found.finding
     assert rule.judge(MadeUp(grid=[row for row in grid if row[4] < 109])).verdict == TOO_FEW   # the last is to come
@@ -284,6 +285,20 @@ def test_the_seeds_that_chose_the_best_of_a_grid_do_not_judge_it():
     assert (found.verdict, found.numbers["beside"].item()) == (HOLDS, "0.01, 0.9, 0.999")
     defaults = (("learning_rate", 0.01), ("beta1", 0.9), ("beta2", 0.999))
     assert BestOfGrid(LOGISTIC, ("adam",), 0.1, defaults).judge(MadeUp(grid=lowest)).verdict == HOLDS
+
+
+def test_a_point_of_the_grid_is_judged_by_what_is_recorded(tmp_path):
+    """All points with the search's seeds, and two of them with the others."""
+    experiment, rival = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml"), (0.001, 0.9, 0.99)
+    losses = {PAPERS_ADAM: 0.5, rival: 0.55}
+    for run, point in experiment.grid(["adam"], [*SEARCH, 102, 103]):
+        loss = losses.get(tuple(point[name] for name in POINT), 0.7)
+        if run.seed in SEARCH or loss < 0.7:
+            record(tmp_path, run, [loss + run.seed % 2 / 1000] * 10, 10)
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02, judges=(102, 103))
+    found = rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    assert (found.verdict, found.n, found.numbers["beside"].item()) == (HOLDS, 2, "0.001, 0.9, 0.99")
+    assert found.numbers["difference"].item() == pytest.approx(-0.0909, abs=1e-3)
 
 
 def test_a_point_of_the_grid_that_diverges_is_not_the_best():
@@ -317,7 +332,10 @@ def test_published_cells(factor, spread, verdict):
     assert (short.verdict, short.n) == (TOO_FEW, 1)
     assert " to " not in short.finding
     diverged = [(*grid[0][:5], "diverged", np.inf), *grid[1:]]
-    assert PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged)).verdict == FAILS
+    found = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged))
+    assert (found.verdict, found.finding[-12:]) == (FAILS, ", 1 diverged")
+    only = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged[:2]))
+    assert (only.verdict, "nan" in only.finding) == (FAILS, False)
     assert PublishedCells("adam", 0.05).judge(MadeUp()).verdict == NOT_RUN
 
 
