@@ -14,7 +14,8 @@ def curves(**runs):
 
 
 @pytest.mark.parametrize(("losses", "epochs"), [
-    ([0.5, 0.4], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75), ([0.9, 0.6], np.inf)])
+    ([0.5, 0.4], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75), ([0.95, 0.9, 0.8, 0.4], 3.75),
+    ([0.9, 0.6], np.inf)])
 def test_a_train_loss_is_reached_between_epochs(losses, epochs):
     assert epochs_to(np.array(losses), 0.5) == pytest.approx(epochs)
 
