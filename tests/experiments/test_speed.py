@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.speed import epochs_to, epochs_to_common_loss
+from experiments.speed import epochs_to, epochs_to_common_loss, log_share, share_of_epochs
 
 
 def curves(**runs):
@@ -14,7 +14,7 @@ def curves(**runs):
 
 
 @pytest.mark.parametrize(("losses", "epochs"), [
-    ([0.5, 0.4], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75), ([0.95, 0.9, 0.8, 0.4], 3.75),
+    ([0.5, 0.4], 1), ([0.4, 0.3], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75), ([0.95, 0.9, 0.8, 0.4], 3.75),
     ([0.9, 0.6], np.inf)])
 def test_a_train_loss_is_reached_between_epochs(losses, epochs):
     assert epochs_to(np.array(losses), 0.5) == pytest.approx(epochs)
@@ -42,3 +42,11 @@ def test_exchanging_the_methods_exchanges_the_epochs_and_a_method_is_as_fast_as_
 
 def test_nothing_in_common():
     assert epochs_to_common_loss(curves(a={0: [1.0]}, b={1: [1.0]}), "a", "b", 1).empty
+
+
+def test_the_share_of_epochs_by_hand():
+    """Of shares 1/2 and 1/4 the geometric mean is 2**-1.5; of two the half width is 12.7062 / 2 times their distance."""
+    pairs = pd.DataFrame({"epochs": [2.0, 1.0], "other_epochs": [4.0, 4.0]})
+    powers = np.array([1.5, 1.5 + 12.7062 / 2, 1.5 - 12.7062 / 2])
+    assert log_share(pairs) == pytest.approx((2, *(-powers * np.log(2))), rel=1e-4)
+    assert share_of_epochs(pairs) == pytest.approx((2, *2**-powers), rel=1e-4)
