@@ -14,8 +14,8 @@ def curves(**runs):
 
 
 @pytest.mark.parametrize(("losses", "epochs"), [
-    ([0.5, 0.4], 1), ([0.4, 0.3], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75), ([0.95, 0.9, 0.8, 0.4], 3.75),
-    ([0.9, 0.6], np.inf)])
+    ([0.5, 0.4], 1), ([0.4, 0.3], 1), ([0.9, 0.5], 2), ([0.7, 0.4], 1 + 2 / 3), ([0.9, 0.8, 0.4], 2.75),
+    ([0.95, 0.9, 0.8, 0.4], 3.75), ([0.9, 0.6], np.inf)])
 def test_a_train_loss_is_reached_between_epochs(losses, epochs):
     assert epochs_to(np.array(losses), 0.5) == pytest.approx(epochs)
 
@@ -45,7 +45,7 @@ def test_nothing_in_common():
 
 
 def test_the_share_of_epochs_by_hand():
-    """Of shares 1/2 and 1/4 the geometric mean is 2**-1.5; of two the half width is 12.7062 / 2 times their distance."""
+    """Of 1/2 and 1/4 the geometric mean is 2**-1.5; the half width of two is 12.7062 / 2 times their distance."""
     pairs = pd.DataFrame({"epochs": [2.0, 1.0], "other_epochs": [4.0, 4.0]})
     powers = np.array([1.5, 1.5 + 12.7062 / 2, 1.5 - 12.7062 / 2])
     assert log_share(pairs) == pytest.approx((2, *(-powers * np.log(2))), rel=1e-4)
