@@ -17,5 +17,5 @@ def parser(description, epochs):
 
 def load(folder):
     """Training and test images, each float32 of shape (n, 1, 28, 28) in [0, 1], with labels, int32 of shape (n,)."""
-    rendered = {"name": "rendered_digits", "train": 3000, "test": 600, "seed": 0}
+    rendered = {"name": "rendered_digits", "train": 2000, "test": 500, "seed": 0}
     return data.load({"name": "mnist"} if folder else rendered, folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import digits
 import mxnet as mx
+import numpy as np
 
 import namsg_mx
 
@@ -18,6 +19,7 @@ output = Path(options.output)
 output.mkdir(parents=True, exist_ok=True)
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 mx.random.seed(0)
+np.random.seed(0)   # by which MXNet shuffles
 
 train, test = digits.load(options.data)
 training = mx.io.NDArrayIter(*train, batch_size=BATCH, shuffle=True, last_batch_handle="discard")

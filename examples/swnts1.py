@@ -2,8 +2,8 @@
 
     python examples/swnts1.py [--data DIR]
 
-The paper has 75 epochs of CIFAR-10: a switch at update 3000, a step size divided by 10 at 12000, a fifth and four fifths
-of the way. So it is here.
+In the paper's 75 epochs of CIFAR-10 the switch is at update 3000, and the step size is divided by 10 at update 12000:
+after a fifth and four fifths of the way, as here.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import digits
 import matplotlib.pyplot as plt
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
@@ -23,6 +24,7 @@ options = digits.parser(__doc__.splitlines()[0], epochs=10).parse_args()
 output = Path(options.output)
 output.mkdir(parents=True, exist_ok=True)
 mx.random.seed(0)
+np.random.seed(0)   # by which MXNet shuffles
 
 train, test = digits.load(options.data)
 training = DataLoader(ArrayDataset(*train), BATCH, shuffle=True, last_batch="discard")

@@ -15,6 +15,8 @@ from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
 
+import namsg_mx  # noqa: F401 (makes 'namsg' known to MXNet)
+
 BUCKETS, UNITS, BATCH = 2**18, 16, 64
 GOOD, BAD = ["good", "great", "witty", "moving", "clever", "warm"], ["bad", "dull", "weak", "tired", "clumsy", "cold"]
 
@@ -42,6 +44,7 @@ parser.add_argument("--epochs", type=int, default=4)
 options = parser.parse_args()
 random.seed(0)
 mx.random.seed(0)
+np.random.seed(0)   # by which MXNet shuffles
 
 if options.data:
     with open(options.data, encoding="utf-8") as file:
