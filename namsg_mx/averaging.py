@@ -1,6 +1,7 @@
 """An exponential moving average of a network's parameters, put in their place for evaluation only."""
 
 import contextlib
+from typing import Iterable, Iterator
 
 import numpy as np
 from mxnet.autograd import backward, record
@@ -56,12 +57,12 @@ class ParameterAverage:
     [[5.]]
     """
 
-    def __init__(self, params, decay=0.999):
+    def __init__(self, params, decay: float = 0.999):
         self.decay = check_number("decay", decay, DECAY_RATE)
         self._params = list(params.values() if hasattr(params, "values") else params)
         self._average = [_at_least_single(arrays[0]).copy() for arrays in _replicas(self._params)]
 
-    def update(self):
+    def update(self) -> None:
         """Move the average towards the parameters as they are now.
 
         Waits for all that is pending if there are parameters without gradients among them, as BatchNorm's statistics.
@@ -87,7 +88,7 @@ class ParameterAverage:
         return current
 
     @contextlib.contextmanager
-    def in_place(self):
+    def in_place(self) -> Iterator[None]:
         """Inside, the parameters are the average, on all their contexts; afterwards what they were before, to the bit.
 
         No update of the network may be made inside: it would be lost.
@@ -107,11 +108,11 @@ class ParameterAverage:
                 for copy, array in zip(copies, replicas):
                     copy.copyto(array)
 
-    def save(self, filename):
+    def save(self, filename: str) -> None:
         """Write the average to a file, in MXNet's format."""
         save_arrays(filename, self._average)
 
-    def load(self, filename):
+    def load(self, filename: str) -> None:
         """Take back what `save` wrote, to the bit.
 
         OSError if the file cannot be read; ValueError if it holds anything else, or an average of other parameters.
@@ -133,7 +134,7 @@ class ParameterAverage:
             array.copyto(average)
 
 
-def update_batch_norm(net, batches):
+def update_batch_norm(net, batches: Iterable) -> None:
     """Move the running mean and variance of BatchNorm as training on these batches does; the rest of the net stays.
 
     For a network with parameters that no data have passed through, as an average's or those of stochastic weight

@@ -13,7 +13,7 @@ from pathlib import Path
 MXNET = "1.9.1"
 
 
-def prepare_for_mxnet():
+def prepare_for_mxnet() -> None:
     """Call before MXNet is imported; raises ImportError, in one sentence, where MXNet cannot be."""
     if sys.version_info >= (3, 13):
         raise ImportError("namsg_mx needs Python 3.8 to 3.12, as MXNet 1.9.1 does not run on newer ones")

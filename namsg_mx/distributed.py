@@ -160,13 +160,13 @@ class DistributedTrainer(gluon.Trainer):
         self._optimizer.set_wd_mult({first + i: parameter.wd_mult for i, parameter in enumerate(self._params)})
         super()._init_kvstore()
 
-    def step(self, batch_size, ignore_stale_grad=False):
+    def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """As that of ``gluon.Trainer``, after the check."""
         if self._failure:
             raise RuntimeError(self._failure)
         super().step(batch_size, ignore_stale_grad)
 
-    def set_learning_rate(self, lr):
+    def set_learning_rate(self, lr: float) -> None:
         """As that of ``gluon.Trainer``, but RuntimeError once the servers have the optimizer: MXNet tells them nothing.
         """
         if self._kv_initialized and self._distributed and self._update_on_kvstore:
@@ -207,7 +207,7 @@ class DistributedTrainer(gluon.Trainer):
         return None
 
 
-def count_servers():
+def count_servers() -> int:
     """The number of servers, which is that of the keys that a `DistributedTrainer` takes beyond its parameters'.
 
     MXNet puts a small array on the server (9973 * key) % servers: so many successive keys are one on each.

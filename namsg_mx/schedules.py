@@ -9,7 +9,7 @@ for these.
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Callable, Iterable, Tuple, Union
+from typing import Callable, Iterable, Sequence, Union
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class StepDecay:
     """
 
     initial: float
-    at: Tuple[int, ...]
+    at: Sequence[int]
     factor: float = 0.1
 
     def __post_init__(self):

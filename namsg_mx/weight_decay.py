@@ -1,7 +1,10 @@
 """Which parameters weight decay leaves alone."""
 
+from typing import Any, Iterable, List, Mapping, Union
 
-def exempt_from_decay(params, suffixes=("bias", "gamma", "beta")):
+
+def exempt_from_decay(params: Mapping[str, Any],
+                      suffixes: Union[str, Iterable[str]] = ("bias", "gamma", "beta")) -> List[str]:
     """Set ``wd_mult = 0`` on biases and on BatchNorm's gamma and beta, which Gluon's Trainer decays like all others.
 
     Parameters

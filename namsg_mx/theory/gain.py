@@ -17,11 +17,16 @@ noise
 All are without unit, and all logarithms natural. ValueError names a parameter out of its range.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 
 from namsg_mx.schedules import ObservationDistance
+
+Numbers = Union[float, np.ndarray]
 
 # Beyond this many standard deviations lies less than 1e-18 of the normal distribution.
 TAIL = 9.0
@@ -38,7 +43,7 @@ def _tanh_sinh(points, reach):
 NODES, WEIGHTS = _tanh_sinh(points=161, reach=3.2)
 
 
-def eigenvalues(tau, beta, eta, noise, delta):
+def eigenvalues(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, delta: Numbers) -> np.ndarray:
     """The two eigenvalues xi of the dynamic system (11) for one value of its noise: (12).
 
     Parameters
@@ -67,7 +72,7 @@ def eigenvalues(tau, beta, eta, noise, delta):
     return np.stack([(trace + root) / 2, (trace - root) / 2])
 
 
-def max_gain_expectation(tau, beta, eta, noise):
+def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers) -> np.ndarray:
     """Psi, the expected logarithm of the larger modulus of the two eigenvalues (12): (13), without its misprint.
 
     The print leaves out the normal density of delta, without which the integral diverges. The integrand has a kink
@@ -114,7 +119,7 @@ def max_gain_expectation(tau, beta, eta, noise):
     return np.where(slope > 0, psi, certain)[()]
 
 
-def convergence_region(beta, eta, noise=0.0):
+def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.ndarray:
     """The largest tau_max such that Psi < 0, so that (11) converges by Section 3's reading, for all 0 < tau < tau_max.
 
     Without noise this is exact: both eigenvalues are inside the unit circle for 0 < tau < 2 (1 + beta) / (1 + 2 eta),
@@ -159,7 +164,8 @@ def convergence_region(beta, eta, noise=0.0):
     return np.where(noise > 0, inside, without_noise)[()]
 
 
-def suggest_observation_distance(updates, tau=0.0, beta=0.9, noise=0.0, start=0.9, end=3.0):
+def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0.9, noise: float = 0.0,
+                                 start: float = 0.9, end: float = 3.0) -> ObservationDistance:
     """A schedule of eta by Section 3's guideline, for the optimizer's ``eta``.
 
     Along steep directions eta = 0 does not stand noise, and a large eta does not stand the curvature: a moderate one
@@ -238,7 +244,8 @@ class GrowthRate:
         return self.chains.std(axis=-1, ddof=1) / np.sqrt(self.chains.shape[-1])
 
 
-def growth_rate(tau, beta, eta, noise, updates=4000, chains=64, seed=0):
+def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updates: int = 4000,
+                chains: int = 64, seed: int = 0) -> GrowthRate:
     """The asymptotic rate of log |(s_t, v_t)| in the dynamic system (11), by simulation.
 
     It is what Psi is meant to bound: the Lyapunov exponent of the product of (11)'s random matrices. Where all of them

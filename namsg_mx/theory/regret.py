@@ -5,10 +5,14 @@ f_t(x_t) - f_t(x*), with x* the best fixed point of F in hindsight. The bounds d
 from a `Run` that was recorded. None of the functions here trains.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Union
 
 import numpy as np
 from scipy.optimize import minimize, root
+
+Numbers = Union[float, np.ndarray]
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
 TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a decaying beta1 gets there
@@ -33,7 +37,7 @@ class Run(NamedTuple):
     eta: np.ndarray      # (T,): the observation distance eta_t; 0 for AMSGRAD
     beta2: float
 
-    def first(self, rounds):
+    def first(self, rounds: int) -> Run:
         """The run as it was after that many rounds."""
         return Run(*(values[:rounds] for values in self[:-1]), self.beta2)
 
@@ -52,12 +56,12 @@ class Terms(NamedTuple):
     gradients: float        # of alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
 
     @property
-    def total(self):
+    def total(self) -> float:
         """The bound on the regret."""
         return sum(self)
 
 
-def violated_conditions(run):
+def violated_conditions(run: Run) -> list[str]:
     """The conditions of Theorem 1 that the run's settings break, each in words; an empty list if none.
 
     What Theorem 1 asks of the problem cannot be seen in the run: convex losses, a convex F of finite diameter that
@@ -91,7 +95,7 @@ def violated_conditions(run):
             for condition, holds in conditions.items() if not holds.all()]
 
 
-def namsg_coefficients(beta1, beta2):
+def namsg_coefficients(beta1: Numbers, beta2: float) -> Terms:
     """The coefficients of NAMSG's bound (14); beta1 in [0, sqrt(beta2)) and beta2 in (0, 1), numbers or arrays.
 
     Example
@@ -105,7 +109,7 @@ def namsg_coefficients(beta1, beta2):
                  (3 * beta1**2 / (2 * (1 - beta1) * (1 - gamma)) + 1) / (1 - beta1**2))
 
 
-def amsgrad_coefficients(beta1, beta2):
+def amsgrad_coefficients(beta1: Numbers, beta2: float) -> Terms:
     """The coefficients of AMSGRAD's bound (15); the arguments are `namsg_coefficients`'.
 
     Example
@@ -117,7 +121,7 @@ def amsgrad_coefficients(beta1, beta2):
     return Terms(1 / (1 - beta1), 1 / (2 * (1 - beta1)), 1 / ((1 - beta1) ** 2 * (1 - gamma)))
 
 
-def namsg_bound(run, diameter):
+def namsg_bound(run: Run, diameter: float) -> Terms:
     """Theorem 1's bound (14) on the regret of NAMSG, as `Terms`; it holds where `violated_conditions` finds none.
 
     Parameters
@@ -136,7 +140,7 @@ def namsg_bound(run, diameter):
     return _bound(namsg_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1**2)
 
 
-def amsgrad_bound(run, diameter):
+def amsgrad_bound(run: Run, diameter: float) -> Terms:
     """AMSGRAD's bound (15) on its regret, as `Terms`; the arguments are `namsg_bound`'s.
 
     With beta1_t in the second term, as in Reddi et al. 2018; the paper prints beta1_t**2.
@@ -183,7 +187,7 @@ def bounded_quantities(run, x, best):
                  (((a * run.g + (1 - a) * m) ** 2 + (1 - a) * m**2) / (2 * a * weights)).sum())
 
 
-def corollary_bound(run, diameter, decay, gradient_bound):
+def corollary_bound(run: Run, diameter: float, decay: float, gradient_bound: float) -> Terms:
     """Corollary 1's bound (16) for beta1_t = beta1 * decay**(t - 1), as `Terms`.
 
     The print's second term lacks a factor d / alpha, which stands here. With it, it is above that of (14), as
@@ -249,7 +253,8 @@ class FixedPoint(NamedTuple):
     gap: float      # by how much, at most, that is above the least one
 
 
-def best_fixed_point(total, start, bounds, tolerance=1e-7):
+def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray,
+                     bounds: tuple[float, float], tolerance: float = 1e-7) -> FixedPoint:
     """Minimize the total loss of a convex problem on a box, with a certificate.
 
     For a convex loss F with gradient G, F(x) - min F is at most the maximum of G(x) (x - y) over y in the box (the
@@ -313,7 +318,7 @@ def _stationary(total, x, is_free):
     return moved(root(lambda free: total(moved(free))[1][is_free], x[is_free], tol=1e-15).x) if is_free.any() else x
 
 
-def regret(losses, best):
+def regret(losses: np.ndarray, best: FixedPoint) -> float:
     """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest that its gap allows.
 
     Example

@@ -51,7 +51,7 @@ def test_without_a_compiler_the_wheel_is_built_without_the_library(source, tmp_p
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     """The kernel's library is built where there is a compiler; its sources are there in any case."""
-    files = {str(path.relative_to(CHECKOUT)) for kind in ("*.py", "*.h", "*.cc", "*.cu")
+    files = {str(path.relative_to(CHECKOUT)) for kind in ("*.py", "*.h", "*.cc", "*.cu", "py.typed")
              for path in (CHECKOUT / "namsg_mx").rglob(kind)}
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
