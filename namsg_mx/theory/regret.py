@@ -155,7 +155,7 @@ def amsgrad_bound(run: Run, diameter: float) -> Terms:
     return _bound(amsgrad_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1)
 
 
-def bounded_quantities(run, x, best):
+def bounded_quantities(run: Run, x: np.ndarray, best: np.ndarray) -> Terms:
     """What the three terms of a bound are to bound, as `Terms` in their order; the regret is at most their sum.
 
     Each bound must be above its quantity by itself: the sum of (14) is thousands of times the regret, and would hide a
@@ -175,6 +175,16 @@ def bounded_quantities(run, x, best):
         x_1, ..., x_{T+1}.
     best : array of shape (d,)
         x*, or any other point of F.
+
+    Example
+    -------
+    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    ...           eta=np.full(4, 0.9), beta2=0.99)
+    >>> x = np.array([[1.0], [0.5], [0.0], [-0.5], [-1.0]])
+    >>> [round(term, 2) for term in bounded_quantities(run, x, best=np.array([-1.0]))]
+    [2.8, 0.25, 1.41]
+    >>> [round(term, 2) for term in namsg_bound(run, diameter=2)]
+    [5.33, 4.1, 103.3]
     """
     a = ((1 - run.beta1) * (1 + run.eta))[:, np.newaxis]
     weights = np.sqrt(run.v_hat) / run.alpha[:, np.newaxis]
