@@ -22,7 +22,7 @@ def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(theory_figures, "ROUNDS", 100)
     assert main(["figure", "theory", "--results", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[6] == "[7/7] growth of (11)" and lines[8] == "[2/2] regret and its bounds"
+    assert lines[8] == "[9/9] growth of (11)" and lines[11] == "[3/3] regret and its bounds"
     assert (tmp_path / "figures" / "theory.png").read_bytes().startswith(b"\x89PNG")
     with open(tmp_path / "figures" / "theory_growth.csv", newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
