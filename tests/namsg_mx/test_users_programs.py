@@ -92,7 +92,7 @@ def test_a_subclass_with_an_update_of_its_own_goes_on_from_single_precision_in_h
     assert (half.asnumpy()[0] != 1).all()
 
 
-# MXNet 1.9.1's own comparison of optimizers: compare_optimizer of its test_utils.py, over the grid of test_optimizer.py.
+# MXNet 1.9.1's own comparison of optimizers: compare_optimizer of test_utils.py, over the grid of test_optimizer.py.
 
 GRID = [dict(zip(("beta1", "beta2", "clip_gradient", "rescale_grad", "wd"), values)) for values in itertools.product(
     (0.5, 0.9), (0.8, 0.99), (None, 0.4), (1.0, 0.14), (0.0, 0.05))]
@@ -126,8 +126,8 @@ def test_mxnets_grid_of_settings_dtypes_and_storage_types(dtype, storages):
             assert_equal_bits([weight.asnumpy()], [target.asnumpy().astype(np.float16)])
 
 
-# MXNet 1.9.1's test_gluon_trainer.py: the same programs, with what NAMSG's first steps make of them. Each of two contexts
-# has a gradient of 1. At eta = 0.9 the first step is 1.9 times the learning rate.
+# MXNet 1.9.1's test_gluon_trainer.py: the same programs, with what NAMSG's first steps make of them. Two contexts have
+# a gradient of 1 each. At eta = 0.9 the first step is 1.9 times the learning rate.
 
 FIRST_STEP = 1.9
 
