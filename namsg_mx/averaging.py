@@ -110,6 +110,7 @@ class ParameterAverage:
 
     def save(self, filename: str) -> None:
         """Write the average to a file, in MXNet's format."""
+        self._follow_casts()
         save_arrays(filename, self._average)
 
     def load(self, filename: str) -> None:

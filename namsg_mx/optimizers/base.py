@@ -12,6 +12,7 @@ from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
 from namsg_mx.kernels.fused import is_same_array
+from namsg_mx.kernels.projection import limits
 from namsg_mx.kernels.sparse import dense_view
 from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
@@ -268,7 +269,12 @@ class ElementwiseOptimizer(Optimizer):
             _check_arrays(self, its_weight, its_grad, its_state)
             _adapt_precision(its_state, len(self.STATE), its_weight)
             *moments, master = its_state
-            self.update(i, master, in_precision(its_grad, np.float32), moments)
+            bounds = self.bounds
+            self.bounds = bounds and limits(bounds, np.float16)   # or the master's rounding might leave the box
+            try:
+                self.update(i, master, in_precision(its_grad, np.float32), moments)
+            finally:
+                self.bounds = bounds
             in_precision(master, np.float16).copyto(its_weight)
 
     def _step(self, indices, lrs, wds, binding):

@@ -92,6 +92,17 @@ def test_a_subclass_with_an_update_of_its_own_goes_on_from_single_precision_in_h
     assert (half.asnumpy()[0] != 1).all()
 
 
+@pytest.mark.parametrize("is_subclass", [False, True])
+def test_half_weights_of_a_subclass_stay_inside_the_box(is_subclass):
+    """Their master copy is stepped by itself, and 0.3 in float32 would be 0.30004883 in float16."""
+    optimizer = namsg_mx.AveragedSGD(1.0, beta1=0.0, bounds=(-0.3, 0.3), multi_precision=True)
+    updater = mx.optimizer.get_updater(centralised(optimizer) if is_subclass else optimizer)
+    weight = mx.nd.zeros((1, 2), dtype=np.float16)
+    updater(0, mx.nd.array([[1, -1]], dtype=np.float16), weight)
+    assert weight.asnumpy().tolist() == [[-0.2998046875, 0.2998046875]]
+    assert optimizer.bounds == (-0.3, 0.3)
+
+
 # MXNet 1.9.1's own comparison of optimizers: compare_optimizer of test_utils.py, over the grid of test_optimizer.py.
 
 GRID = [dict(zip(("beta1", "beta2", "clip_gradient", "rescale_grad", "wd"), values)) for values in itertools.product(
