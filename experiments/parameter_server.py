@@ -59,6 +59,8 @@ def _address() -> tuple[str, int]:
 
 def _check_address() -> None:
     host, port = _address()
+    if os.environ.get("DMLC_USE_KUBERNETES", "0") != "0":
+        host = "0.0.0.0"   # which ps-lite takes there; the names of pods may come later than the pods
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
         if os.environ["DMLC_ROLE"] == "scheduler":
@@ -138,9 +140,9 @@ def _joining(role: str) -> Iterator[None]:
 
 
 def _is_refused() -> bool:
-    """Whether nothing listens where the scheduler should; a machine that is too busy to answer refuses nothing."""
+    """Whether nothing listens where the scheduler should; what only does not answer now refuses nothing."""
     try:
-        with contextlib.suppress(socket.timeout), socket.create_connection(_address(), timeout=5):
+        with contextlib.suppress(socket.timeout, socket.gaierror), socket.create_connection(_address(), timeout=5):
             pass
     except OSError:
         return True

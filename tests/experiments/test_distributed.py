@@ -15,7 +15,7 @@ import pytest
 from loopback import cluster
 from tiny_experiment import CONFIG, experiments, numbers, write_config
 
-from experiments import cli, config
+from experiments import cli, config, parameter_server
 from experiments.config import Options
 from experiments.errors import RecordError, UsageError
 from experiments.group import Group
@@ -152,6 +152,12 @@ def test_what_a_launcher_sets_is_checked(tmp_path, monkeypatch, capsys, name, va
     assert cli.main(["run", str(write_config(tmp_path)), "--results", str(tmp_path), "--kvstore", "dist_sync"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"experiments: {name}=") and error.count("\n") == 1
+
+
+def test_on_kubernetes_the_schedulers_name_may_come_later(monkeypatch):
+    for each in {**VARIABLES, "DMLC_PS_ROOT_URI": "no such host", "DMLC_USE_KUBERNETES": "1"}.items():
+        monkeypatch.setenv(*each)
+    parameter_server.check_environment()
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path, monkeypatch, capsys):
