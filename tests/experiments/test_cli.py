@@ -83,7 +83,8 @@ def test_a_runs_folder_holds_what_design_says(made):
     assert environment["first_epoch"] == 1
     assert environment["kernel"] in ("cpu", "ndarray")
     assert environment["versions"]["mxnet"] == "1.9.1"
-    assert json.loads((folder / "done.json").read_text()) == {"epochs": 3, "status": "done"}
+    done = json.loads((folder / "done.json").read_text())
+    assert done == {"epochs": 3, "status": "done", "sha256": done["sha256"]}
     assert len((folder / "seconds.csv").read_text().splitlines()) == 4
 
 
