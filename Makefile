@@ -32,8 +32,8 @@ $(UV_PYTHON):
 	@echo "MXNet 1.9.1 needs Python 3.8 to 3.12, and there is none here: uv downloads one into .venv-uv"
 	@{ command -v uv || command -v python3; } >/dev/null || { echo "no python3 either, to install uv by" >&2; exit 2; }
 	@command -v uv >/dev/null || { python3 -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet uv; }
-	@PATH="$$PATH:.venv-uv/bin"; uv python install --quiet --no-bin 3.11 && ln -sfn "$$(dirname "$$(dirname \
-		"$$(uv python find --managed-python --no-project --system 3.11)")")" .venv-uv/python
+	@PATH="$$PATH:.venv-uv/bin" uv python install --quiet --no-bin 3.11
+	@cd .venv-uv && ln -sfn pythons/cpython-3.11.* python
 
 $(INSTALLED): setup.py pyproject.toml namsg_mx/kernels/cpu.cc namsg_mx/kernels/step.h | $(filter $(UV_PYTHON),$(PYTHON))
 	$(PYTHON) -m venv .venv
