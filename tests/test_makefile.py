@@ -34,7 +34,7 @@ def machine(tmp_path):
         shutil.copy(CHECKOUT / file, tmp_path / file)
     # A download that has, instead of a whole Python, a script that starts this one.
     (tmp_path / "python" / "bin").mkdir(parents=True)
-    library = tmp_path / "python" / "lib" / "python3.11"   # uv writes there what it knows of the machine's compilers
+    library = tmp_path / "python" / "lib" / "python3.11"   # uv writes there what it knows of compilers
     library.mkdir(parents=True)
     shutil.copy(Path(sysconfig.get_path("stdlib"), f"{sysconfig._get_sysconfigdata_name()}.py"), library)
     script = tmp_path / "python" / "bin" / "python3.11"
@@ -44,8 +44,9 @@ def machine(tmp_path):
     with tarfile.open(tmp_path / "mirror" / "2024" / "python.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "python", "python")
     name = f"cpython-3.11.7-linux-{platform.machine()}-gnu"
-    download = {"name": "cpython", "arch": {"family": platform.machine(), "variant": None}, "os": "linux", "libc": "gnu",
-                "major": 3, "minor": 11, "patch": 7, "prerelease": "", "sha256": None, "variant": None, "build": "2024",
+    download = {"name": "cpython", "major": 3, "minor": 11, "patch": 7, "prerelease": "", "build": "2024",
+                "os": "linux", "libc": "gnu", "arch": {"family": platform.machine(), "variant": None}, "variant": None,
+                "sha256": None,
                 "url": "https://github.com/astral-sh/python-build-standalone/releases/download/2024/python.tar.gz"}
     (tmp_path / "downloads.json").write_text(json.dumps({name: download}))
     return {"cwd": tmp_path, "capture_output": True, "text": True, "env": {
