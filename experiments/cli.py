@@ -246,7 +246,7 @@ def table(options: argparse.Namespace) -> int:
 
     _check_options(options.table, options)
     if options.table == "A1":
-        made = {"tableA1": tables.table_a1(_collect_grids(options))}
+        made = {"tableA1": tables.table_a1(_collect_a1(options))}
     elif options.table == "A2":
         experiment = config.load(CIFAR)
         methods = _recorded(experiment, options, is_grid=True)
@@ -358,7 +358,22 @@ def _collect_grids(options: argparse.Namespace):
     chosen = [config.load(path) for path in options.config or _configs()]
     if not options.config:
         chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
-    return collect_grids(chosen, Path(options.results), options.method, options.seeds, options.partial)
+    return collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,
+                         options.partial)
+
+
+def _collect_a1(options: argparse.Namespace):
+    """The grid searches of --config, or the paper's; also of MXNet's NADAM, where it is recorded."""
+    from experiments import paper
+    from experiments.results import collect_grids
+
+    def methods(experiment):
+        return options.method or [name for name in _recorded(experiment, options, is_grid=True)
+                                  if experiment.methods[name].by_default or paper.printed_name(name) != name]
+
+    chosen = options.config or [CONFIGS / f"{name}.yaml" for name in paper.TABLE_A1]
+    return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
+                         options.partial)
 
 
 def _is_config(text: str) -> bool:
@@ -400,7 +415,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_grids(command):
         command.add_argument("--config", nargs="+", metavar="CONFIG",
-                             help="grid searches of sensitivity and A1 (default: all that select)")
+                             help="grid searches of sensitivity and A1 (default: all that select; the paper's)")
 
     def add_training(training):
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import pandas as pd
 
@@ -176,12 +176,14 @@ def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] |
     return found
 
 
-def collect_grids(experiments: Sequence[Experiment], results: Path, methods: Sequence[str] | None,
-                  seeds: Sequence[int] | None, partial: bool) -> list[Grid]:
+def collect_grids(experiments: Sequence[Experiment], results: Path,
+                  methods: Callable[[Experiment], Sequence[str] | None], seeds: Sequence[int] | None,
+                  partial: bool) -> list[Grid]:
     """As `collect_grid`, of several; if ``partial``, of those of which anything is recorded, unless that is none."""
     begun = [experiment for experiment in experiments
-             if not partial or not read_grid(experiment, results, methods, seeds)[0].runs.empty]
-    return [collect_grid(experiment, results, methods, seeds, partial) for experiment in begun or experiments]
+             if not partial or not read_grid(experiment, results, methods(experiment), seeds)[0].runs.empty]
+    return [collect_grid(experiment, results, methods(experiment), seeds, partial)
+            for experiment in begun or experiments]
 
 
 def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
