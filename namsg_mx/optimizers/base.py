@@ -221,7 +221,8 @@ class ElementwiseOptimizer(Optimizer):
     def create_state_multi_precision(self, index, weight):
         if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
-        master = in_precision(weight.tostype("default"), np.float32)
+        # An array that is dense already would be copied by an operator, which newer GPUs do not run.
+        master = in_precision(weight if weight.stype == "default" else weight.tostype("default"), np.float32)
         return self.create_state(index, master) + [master]
 
     def update(self, index, weight, grad, state):
