@@ -371,7 +371,7 @@ def _collect_a1(options: argparse.Namespace):
         return options.method or [name for name in _recorded(experiment, options, is_grid=True)
                                   if experiment.methods[name].by_default or paper.printed_name(name) != name]
 
-    chosen = options.config or [CONFIGS / f"{name}.yaml" for name in paper.TABLE_A1]
+    chosen = options.config or [path for name in paper.TABLE_A1 for path in _configs() if path.stem == name]
     return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
                          options.partial)
 

@@ -149,7 +149,8 @@ class _Worker:
 def _work(run: Run, options: Options, connection: Connection) -> None:
     """What a worker process does."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    connection.send(attempt(run, options, lambda epoch: connection.send((EPOCH, epoch))))
+    with contextlib.suppress(BrokenPipeError):   # the parent has ended, and nobody listens
+        connection.send(attempt(run, options, lambda epoch: connection.send((EPOCH, epoch))))
 
 
 def _exit_with_parent() -> None:
