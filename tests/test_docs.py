@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import pytest
+
 from experiments import config
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,6 +33,7 @@ def test_the_guides_snippets_run():
     run([sys.executable, "-W", "error::UserWarning:namsg_mx", "-c", "\n".join(snippets)])
 
 
+@pytest.mark.slow
 def test_the_example_of_a_configuration_runs_by_the_commands_below_it(tmp_path):
     example, = blocks("reproduction.md", "yaml")
     (tmp_path / "mine.yaml").write_text(example)

@@ -33,6 +33,7 @@ def test_all_examples_are_here():
 
 
 @pytest.mark.parametrize("name", PROMISED)
+@pytest.mark.slow
 def test_an_example_learns(name, tmp_path):
     if name == "mixed_precision" and CPU.exists() and "avx512bw" not in CPU.read_text():
         pytest.skip("MXNet's bfloat16 needs AVX-512")

@@ -120,6 +120,7 @@ def test_figure_and_table(made):
         assert all(file.stat().st_size > 0 for file in written)
 
 
+@pytest.mark.slow
 def test_methods_and_titles_of_any_name_are_shown(tmp_path):
     """Names that no table of ours has, and what LaTeX, Matplotlib's formulas and legends take for their own."""
     names = ("my.method", "_x", "ADAM", "-")

@@ -48,6 +48,7 @@ def under_way(results):
     return [path.parent for path in results.glob("tiny/*/*/checkpoint.zip") if not (path.parent / "done.json").exists()]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp_path, scheduler):
     """Four workers and a late fifth make six runs, each once and as one process makes them."""
     path = write_config(tmp_path, LONG)

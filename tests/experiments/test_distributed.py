@@ -65,6 +65,7 @@ def test_two_workers_started_by_the_launcher_follow_the_trajectory_of_one_proces
     assert len(rows(tmp_path, "adam")) == 3
 
 
+@pytest.mark.slow
 def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_process(tmp_path, alone):
     path, expected = alone
     arguments = run_arguments(path, tmp_path, "--update-on-servers", "--method", "namsg")
@@ -94,6 +95,7 @@ def test_dist_async_trains(tmp_path, alone):
     assert made[2]["train_loss_full"] < rows(expected)[2]["train_loss_full"]
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_bytes(tmp_path):
     """With BatchNorm, whose statistics are each worker's own within an epoch."""
     text = ONE_RUN.replace("train: 300", "train: 600").replace("logistic_regression", "mnist_cnn")

@@ -39,6 +39,7 @@ def wait_for_another_epoch(process, results):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(tmp_path, uninterrupted):
     """Half of the kills come while the processes start, half while they train."""
     path, expected = uninterrupted
@@ -61,6 +62,7 @@ def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(t
     assert numbers(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
     path, expected = uninterrupted
     process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2",
@@ -73,6 +75,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
     assert numbers(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupted):
     path, expected = uninterrupted
     runners = [subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "1")) for _ in range(2)]
@@ -86,6 +89,7 @@ def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupt
         assert len(RunRecord(folder).seconds.rows()) == 30
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
     path, expected = uninterrupted
     process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True))
@@ -182,6 +186,7 @@ def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):
     assert "1 diverged" in table.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     one = ("--seeds", "0", "--method", "namsg")
     path = write_config(tmp_path)

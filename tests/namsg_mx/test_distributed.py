@@ -158,6 +158,7 @@ def test_the_check_does_not_count_in_the_schedules_of_dist_async():
 
 
 @pytest.mark.parametrize("on_servers", [True, False])
+@pytest.mark.slow
 def test_otherwise_it_is_a_trainer(on_servers):
     """Its weights are those of one process, to the bit, also where bounds stop the weights that the check moves."""
     arguments = "'namsg', {'learning_rate': 0.1, 'rescale_grad': 1 / WORKERS, 'bounds': (0.0, 9.0)}"
@@ -207,6 +208,7 @@ def steps_of_several(on_servers, order):
     return outputs[0][0].splitlines(), expected.splitlines()
 
 
+@pytest.mark.slow
 def test_several_take_turns_where_workers_update():
     """As the two networks of a GAN. Under the keys of the first, weights of the second would be gradients."""
     found, expected = steps_of_several(False, "[first, second] * 3")
