@@ -117,7 +117,8 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
     assert not list(results.glob("tiny/*/*/done.json"))
     for folder in (results, tmp_path / "whole"):
         with cluster(run_arguments(path, folder, "--method", "namsg")) as processes:
-            assert [worker.wait() for worker in processes["worker"]] == [0, 0]
+            ended = [worker.communicate() for worker in processes["worker"]]
+            assert [worker.returncode for worker in processes["worker"]] == [0, 0], ended
     assert numbers(results) == numbers(tmp_path / "whole")
 
 
