@@ -25,7 +25,8 @@ from experiments.sweep import FAILED, UNUSABLE, Outcome, Words, attempt, outcome
 from experiments.workers import Alone
 from namsg_mx.distributed import DistributedTrainer
 
-SET_OPTIMIZER = 0       # the only command that MXNet's servers leave to Python
+TO_SERVERS = 0          # the only command that MXNet's servers leave to Python; its content is BEGIN or an optimizer
+BEGIN = "begin"         # all the processes are there
 FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are Trainers'
 
 
@@ -42,8 +43,10 @@ class Group(Alone):
         self._is_begun = self._is_training = False
         self.rank, self.count = kvstore.rank, kvstore.num_workers
         self.updates_per_batch = self.count if self._is_asynchronous else 1
-        if self._is_asynchronous and self.rank == 0:   # its servers take no message before they can update
-            kvstore._send_command_to_servers(SET_OPTIMIZER, pickle.dumps(None, 0).decode())
+        if self.rank == 0:
+            self._tell_servers(BEGIN)
+            if self._is_asynchronous:   # its servers take no message before they can update
+                self._tell_servers(None)
 
     # Runs
 
@@ -102,6 +105,9 @@ class Group(Alone):
         return words
 
     # Messages
+
+    def _tell_servers(self, content: Any) -> None:
+        self._kvstore._send_command_to_servers(TO_SERVERS, pickle.dumps(content, 0).decode())
 
     def share(self, content: Any) -> Any:
         """What worker 0 calls this with, in all the workers; picklable."""

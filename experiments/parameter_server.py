@@ -87,18 +87,17 @@ def joined(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
     """
     role = os.environ["DMLC_ROLE"]
     mx = _load_mxnet(threads)
-    with _joining(role):
-        store = mx.kv.create(kvstore if role == "worker" else "dist")
-    with _watching(mx, store, role):
-        if role == "worker":
-            from experiments.group import Group
+    from experiments.group import Group
+    from experiments.server import Server
 
+    with _Watch(mx, role) as watch:
+        store = watch.store = mx.kv.create(kvstore if role == "worker" else "dist")
+        if role == "worker":
+            watch.has_joined()
             yield Group(store, updates_on_servers)
         else:
-            from experiments.server import Server
-
             signal.signal(signal.SIGINT, signal.SIG_DFL)   # Python would not see it before the end
-            Server(store).run()
+            Server(store, watch.has_joined).run()
             yield None
 
 
@@ -115,68 +114,77 @@ def _load_mxnet(threads: int):
     return mx
 
 
-@contextlib.contextmanager
-def _joining(role: str) -> Iterator[None]:
-    """Inside, the process ends when others stay away for too long, or a scheduler that was there is gone."""
-    joined = threading.Event()
+class _Watch:
+    """A thread, inside of ``with``, that ends the process where others do not join, or are lost.
 
-    def watch():
-        start, seen = time.monotonic(), None
-        while not joined.wait(1):
-            now = time.monotonic()
-            if role != "scheduler":
-                if not _is_refused():
-                    seen = now
-                elif seen is not None and now - seen > LOST_SECONDS:
-                    _exit(f"{role}: the scheduler is gone; start all the processes again")
-            if now - start > JOINING_SECONDS:
-                _exit(f"a process is missing after {JOINING_SECONDS} s")
+    ``store``: the process's kvstore. Until `has_joined` is called, only the scheduler's port is watched: ps-lite's
+    heartbeats cannot be asked before it has started, and in servers and the scheduler it starts inside of a call that
+    does not return.
+    """
 
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        joined.set()
+    def __init__(self, mx, role: str):
+        self.store = None
+        self._mx, self._role, self._seconds = mx, role, int(_silent_seconds())
+        self._joined, self._ended = threading.Event(), threading.Event()
+        self._start, self._seen = time.monotonic(), None   # when the scheduler was last seen
+        self._others = {SCHEDULER: "the scheduler"}
+        if role == "scheduler":
+            self._others = {first + STRIDE * rank: f"{name} {rank}"
+                            for name, first, variable in (("server", FIRST_SERVER, "DMLC_NUM_SERVER"),
+                                                          ("worker", FIRST_WORKER, "DMLC_NUM_WORKER"))
+                            for rank in range(int(os.environ[variable]))}
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
 
-def _is_refused() -> bool:
-    """Whether nothing listens where the scheduler should; what only does not answer now refuses nothing."""
-    try:
-        with contextlib.suppress(socket.timeout, socket.gaierror), socket.create_connection(_address(), timeout=5):
-            pass
-    except OSError:
-        return True
-    return False
+    def __exit__(self, *error) -> None:
+        self._ended.set()   # before MXNet frees what the thread asks
+        self._thread.join()
 
+    def has_joined(self) -> None:
+        """All processes are there."""
+        self._joined.set()
 
-@contextlib.contextmanager
-def _watching(mx, store, role: str) -> Iterator[None]:
-    seconds = int(_silent_seconds())
-    others = {SCHEDULER: "the scheduler"}
-    if role == "scheduler":
-        others = {first + STRIDE * rank: f"{name} {rank}"
-                  for name, first, variable in (("server", FIRST_SERVER, "DMLC_NUM_SERVER"),
-                                                ("worker", FIRST_WORKER, "DMLC_NUM_WORKER"))
-                  for rank in range(int(os.environ[variable]))}
-    ended = threading.Event()
+    def _run(self) -> None:
+        while not self._ended.wait(1):
+            if self._joined.is_set():
+                self._check_heartbeats()
+            else:
+                self._check_scheduler()
 
-    def watch():
+    def _check_scheduler(self) -> None:
+        now, listens = time.monotonic(), _scheduler_listens()
+        if self._role == "scheduler":
+            if listens:   # ps-lite has started, and says of nobody that he is lost before all are there
+                self.has_joined()
+        elif listens is not False:
+            self._seen = now
+        elif self._seen is not None and now - self._seen > LOST_SECONDS:
+            _exit(f"{self._role}: the scheduler is gone; start all the processes again")
+        if now - self._start > JOINING_SECONDS:
+            _exit(f"a process is missing after {JOINING_SECONDS} s")
+
+    def _check_heartbeats(self) -> None:
         lost = ctypes.c_int()
-        while not ended.wait(1):
-            for number, name in others.items():
-                mx.base.check_call(mx.base._LIB.MXKVStoreGetNumDeadNode(store.handle, number, ctypes.byref(lost),
-                                                                        seconds))
-                if lost.value:
-                    _exit(f"{role}: nothing heard of {name} for {seconds} s; started again, the same command goes on "
-                          "from the last checkpoint")
+        for number, name in self._others.items():
+            self._mx.base.check_call(self._mx.base._LIB.MXKVStoreGetNumDeadNode(
+                self.store.handle, number, ctypes.byref(lost), self._seconds))
+            if lost.value:
+                _exit(f"{self._role}: nothing heard of {name} for {self._seconds} s; started again, the same command "
+                      "goes on from the last checkpoint")
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+
+def _scheduler_listens() -> bool | None:
+    """None where that cannot be known now: it does not answer, or its name is not known yet."""
     try:
-        yield
-    finally:
-        ended.set()   # before MXNet frees what the thread asks
-        thread.join()
+        with socket.create_connection(_address(), timeout=5):
+            return True
+    except (socket.timeout, socket.gaierror):
+        return None
+    except OSError:
+        return False
 
 
 def _exit(message: str) -> None:

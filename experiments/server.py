@@ -9,19 +9,31 @@ import sys
 import traceback
 from typing import Callable
 
+from mxnet.kvstore import KVStore
 from mxnet.kvstore.kvstore_server import KVStoreServer
 from mxnet.optimizer import Optimizer, get_updater
 
-from experiments.group import FIRST_MESSAGE, SET_OPTIMIZER
+from experiments.group import BEGIN, FIRST_MESSAGE, TO_SERVERS
 
 
 class Server(KVStoreServer):
-    """``Server(kvstore).run()`` serves until the workers end; in the scheduler's process it does what that has to."""
+    """``Server(kvstore, has_joined).run()`` serves until the workers end; the scheduler's process calls it, too.
+
+    ``has_joined`` is called, in servers alone, when the workers are there.
+    """
+
+    def __init__(self, kvstore: KVStore, has_joined: Callable[[], None]):
+        super().__init__(kvstore)
+        self._has_joined = has_joined
 
     def _controller(self) -> Callable:
         def control(command: int, body: bytes, _) -> None:
-            if command == SET_OPTIMIZER:
-                self._set_optimizer(pickle.loads(body))
+            if command == TO_SERVERS:
+                content = pickle.loads(body)
+                if content == BEGIN:
+                    self._has_joined()
+                else:
+                    self._set_optimizer(content)
         return _or_exit(control)
 
     def _set_optimizer(self, optimizer: Optimizer | None) -> None:

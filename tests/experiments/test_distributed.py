@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
-from loopback import cluster
+from loopback import cluster, free_port
 from tiny_experiment import CONFIG, experiments, numbers, write_config
 
 from experiments import cli, config, parameter_server
@@ -203,8 +203,22 @@ def test_a_process_that_is_still_joining_notices_that_the_scheduler_is_gone(tmp_
     assert error == "experiments: worker: the scheduler is gone; start all the processes again\n"
 
 
+@pytest.mark.parametrize("role", ["scheduler", "server"])
+def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_before(role):
+    """MXNet crashes then: the process ended with 255, and all the others with it."""
+    script = ("import os, time; from experiments import parameter_server, server   # which loads MXNet, so no role yet\n"
+              f"os.environ['DMLC_ROLE'] = {role!r}\n"
+              "server.Server.run = lambda self: time.sleep(2.5)\n"
+              "with parameter_server.joined('dist_sync', False, 1): print('served')")
+    result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, **VARIABLES, "DMLC_PS_ROOT_PORT": str(free_port()),
+                                 "PYTHONPATH": os.getcwd()})
+    assert (result.returncode, result.stdout) == (0, "served\n")
+
+
 def group_of(count, rank=0):
-    return Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count), False)
+    return Group(SimpleNamespace(type="dist_sync", rank=rank, num_workers=count,
+                                 _send_command_to_servers=lambda command, content: None), False)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
