@@ -205,8 +205,8 @@ def test_a_process_that_is_still_joining_notices_that_the_scheduler_is_gone(tmp_
 
 @pytest.mark.parametrize("role", ["scheduler", "server"])
 def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_before(role):
-    """MXNet crashes then: the process ended with 255, and all the others with it."""
-    script = ("import os, time; from experiments import parameter_server, server   # which loads MXNet, so no role yet\n"
+    """MXNet crashes then: the process ended with 255, and all the others with it. (The role is set after MXNet loads.)"""
+    script = ("import os, time; from experiments import parameter_server, server\n"
               f"os.environ['DMLC_ROLE'] = {role!r}\n"
               "server.Server.run = lambda self: time.sleep(2.5)\n"
               "with parameter_server.joined('dist_sync', False, 1): print('served')")
