@@ -182,10 +182,10 @@ def update_batch_norm(net, batches: Iterable) -> None:
 
 
 def _arrays_in(outputs):
-    """The arrays of a network's output, which may be any nesting of lists, tuples and dicts."""
+    """The arrays of a network's output, which may be any nesting of lists, tuples and dicts, beside anything else."""
     if isinstance(outputs, NDArray):
         return [outputs]
-    parts = outputs.values() if isinstance(outputs, dict) else outputs or ()
+    parts = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, (list, tuple)) else ()
     return [array for part in parts for array in _arrays_in(part)]
 
 

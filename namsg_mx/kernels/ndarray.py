@@ -29,16 +29,17 @@ class BoundArrays:
     def step(self, scalars, coefficients, count, measure=False):
         """One step. With ``measure``, returns for each array what `switch_sums` says, or None where nothing moved."""
         columns = [[column] * len(self.arrays) if isinstance(column, float) else column for column in coefficients]
-        return [self._step_array(*arrays, scalars, *numbers, count, measure)
-                for arrays, numbers in zip(self.arrays, zip(*columns))]
+        # All the rows are looked at before anything moves.
+        gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
+        return [self._step_array(weight, *gradient, state, scalars, *numbers, count, measure)
+                for (weight, _, state), gradient, numbers in zip(self.arrays, gradients, zip(*columns))]
 
-    def _step_array(self, weight, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
+    def _step_array(self, weight, rows, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
         """The element step in one precision and on dense arrays: of the master copy, of the gradient's rows."""
         is_half = weight.dtype == np.float16
         if scalars.bounds is not None:
             scalars = scalars._replace(bounds=limits(scalars.bounds, weight.dtype))
         target, *moments = state[-1:] + state[:-1] if is_half else [weight, *state]
-        rows, grad = rows_and_values(grad, self.lazy_update)
         if rows is not None and rows.size == 0:
             return None
         if is_half:

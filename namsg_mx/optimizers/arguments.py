@@ -31,7 +31,12 @@ EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # below, float3
 
 
 def check_number(name, value, interval):
-    """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``."""
+    """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``.
+
+    An array of NumPy without dimensions is a number, too: what ``numpy.where`` makes of numbers, in a schedule.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
         raise ValueError(f"{name}={value!r}: must be a number in {interval}")
     return float(value)

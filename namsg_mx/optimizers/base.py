@@ -104,6 +104,8 @@ class Call:
         if self.indices != list(indices) or not _are_same(self.kept, _kept(weights, states)):
             return False
         if not _are_same(self.grads, grads):
+            if not all(isinstance(grad, NDArray) for grad in grads):   # an error
+                return False
             if len(self.bindings) > 1 or not self.bindings[0].arrays.rebind(grads):
                 return False
             self.grads = list(grads)
@@ -150,7 +152,7 @@ class ElementwiseOptimizer(Optimizer):
         where it is None or MXNet's 0.01; MXNet's Adam overwrites any by its default.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped, unless
-        ``clip_gradient`` is None, or 0 and below, as in MXNet. float16 weights need
+        ``clip_gradient`` is None, infinite, or 0 and below, as in MXNet. float16 weights need
         ``multi_precision=True``, as epsilon vanishes in float16.
 
     Raises
@@ -182,7 +184,7 @@ class ElementwiseOptimizer(Optimizer):
                 raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one "
                                  "schedule of the two")
             learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
-        if clip_gradient is not None:
+        if clip_gradient not in (None, math.inf):
             clip_gradient = check_number("clip_gradient", clip_gradient, FINITE)
         super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler,
                          wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=clip_gradient,
@@ -223,7 +225,9 @@ class ElementwiseOptimizer(Optimizer):
             return self.create_state(index, weight)
         # An array that is dense already would be copied by an operator, which newer GPUs do not run.
         master = in_precision(weight if weight.stype == "default" else weight.tostype("default"), np.float32)
-        return self.create_state(index, master) + [master]
+        state = self.create_state(index, master)
+        # What a subclass makes otherwise takes MXNet's own form.
+        return [*state, master] if _is_list_of_arrays(state) else (master, state)
 
     def update(self, index, weight, grad, state):
         """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for no dense one."""
@@ -236,7 +240,7 @@ class ElementwiseOptimizer(Optimizer):
                 view.wait_to_read()
 
     def _update(self, index, weight, grad, state):
-        self._follow_move(index[0], state[0])
+        self._follow_move(index[0], weight[0], state[0])
         counts, num_update = self._index_update_count, self.num_update
         before = {i: counts[i] for i in index if i in counts}
         self._update_count(index)
@@ -244,7 +248,7 @@ class ElementwiseOptimizer(Optimizer):
             for binding in self._bind(self._kernel_of(self.num_update - 1), index, weight, grad, state):
                 if self._is_replica(binding.indices[0]):
                     binding = binding._replace(count=binding.replica_count)
-                self._step(binding.indices, self._get_lrs(binding.indices), self._get_wds(binding.indices), binding)
+                self._step(binding.indices, *self._rates(binding.indices), binding)
         except Exception:   # an update that raises an error does not count
             for i in index:
                 counts.pop(i, None)
@@ -258,7 +262,7 @@ class ElementwiseOptimizer(Optimizer):
         An ``update`` that a subclass defines is called as MXNet calls those of its own optimizers: with one array at a
         time, and with the float32 master copy in the place of a float16 weight, gradient and state to match.
         """
-        if type(self).update is ElementwiseOptimizer.update:
+        if getattr(self.update, "__func__", None) is ElementwiseOptimizer.update:
             self.update(index, weight, grad, state)
             return
         if not isinstance(index, (list, tuple)):
@@ -267,16 +271,26 @@ class ElementwiseOptimizer(Optimizer):
             if its_weight.dtype != np.float16:
                 self.update(i, its_weight, its_grad, its_state)
                 continue
-            _check_arrays(self, its_weight, its_grad, its_state)
-            _adapt_precision(its_state, len(self.STATE), its_weight)
-            *moments, master = its_state
+            moments, master = self._split_state(its_weight, its_grad, its_state)
             bounds = self.bounds
-            self.bounds = bounds and limits(bounds, np.float16)   # or the master's rounding might leave the box
+            if bounds is not None:   # or the master's rounding might leave the box
+                self.bounds = limits(check_bounds(bounds), np.float16)
             try:
                 self.update(i, master, in_precision(its_grad, np.float32), moments)
             finally:
                 self.bounds = bounds
             in_precision(master, np.float16).copyto(its_weight)
+
+    def _split_state(self, weight, grad, state):
+        """The state of a float16 weight, as ``create_state`` of a subclass may make it, and the master copy."""
+        if isinstance(state, tuple) and len(state) == 2:
+            master, moments = state
+            return moments, master
+        if not _is_list_of_arrays(state) or len(state) <= len(self.STATE) + 1:
+            _check_arrays(self, weight, grad, state)
+            _adapt_precision(state, len(self.STATE), weight)
+        *moments, master = state
+        return moments, master
 
     def _step(self, indices, lrs, wds, binding):
         """Make the step of this method on ``binding.arrays``, and set ``_last``."""
@@ -321,8 +335,8 @@ class ElementwiseOptimizer(Optimizer):
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
         clip_gradient = self.clip_gradient if self.clip_gradient and self.clip_gradient > 0 else None   # as in MXNet
-        return kernels.Scalars(self.rescale_grad, clip_gradient, beta1, beta2, epsilon, division,
-                               self.decoupled_wd, self.bounds, self.nonfinite == "skip", divisor_limits)
+        return kernels.Scalars(self.rescale_grad, clip_gradient, beta1, beta2, epsilon, division, self.decoupled_wd,
+                               check_bounds(self.bounds), self.nonfinite == "skip", divisor_limits)
 
     @property
     def learning_rate(self):
@@ -333,13 +347,20 @@ class ElementwiseOptimizer(Optimizer):
         rates, asked = self._scheduled_rates, self.num_update
         if asked in rates and asked < max(rates):
             return rates[asked]
-        rates = {**rates, asked: self.lr_scheduler(asked)}
+        rates = {**rates, asked: float(self.lr_scheduler(asked))}
         self._scheduled_rates = {number: rate for number, rate in rates.items() if number >= asked - 1}
         return rates[asked]
 
     def _get_lrs(self, indices):
         rate = self.learning_rate
         return [rate * self._lr_mult_of(index) for index in indices]
+
+    def _rates(self, indices):
+        """The step size and the weight decay of each array, by the hooks that a subclass defines, of one or of all."""
+        one, base = type(self), Optimizer
+        lrs = self._get_lrs(indices) if one._get_lr is base._get_lr else [self._get_lr(i) for i in indices]
+        wds = self._get_wds(indices) if one._get_wd is base._get_wd else [self._get_wd(i) for i in indices]
+        return lrs, wds
 
     def _lr_mult_of(self, index):
         if index in self.param_dict:
@@ -358,23 +379,25 @@ class ElementwiseOptimizer(Optimizer):
     def _most_updates(self, counts):
         return max(counts.values(), default=self.begin_num_update)
 
-    def _follow_move(self, index, state):
+    def _follow_move(self, index, weight, state):
         """Take the counts along with a parameter that has moved here from another device, as its state tells."""
-        counts = self._index_update_count
-        if index in counts or len(self._all_index_update_counts) < 2:
+        if len(self._all_index_update_counts) < 2 or (self.kernel, weight.context, index) in self._bound:
             return
-        for (_, context, _), call in self._bound.items():
+        counts = self._index_update_count
+        for key, call in reversed(list(self._bound.items())):
             if any(each is state for each in call.kept):
-                before = self._all_index_update_counts.get(context.device_id, {})
-                counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
-                self.num_update = self._most_updates(counts)
+                before = self._all_index_update_counts.get(key[1].device_id, counts)
+                if before is not counts:
+                    counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
+                    self.num_update = self._most_updates(counts)
+                    del self._bound[key]   # or it would not be noticed when the parameter moves back
                 return
 
     def _is_replica(self, index):
         """Whether the gradient of this update is one that another device has counted: replicas see the same one."""
         name = self.idx2name.get(index)
-        if name is not None and self.idx2name.get(index - 1) == name:   # Module gives replicas successive indices
-            return True
+        if isinstance(index, int) and name is not None and self.idx2name.get(index - 1) == name:
+            return True   # Module gives replicas successive indices
         here = self._index_update_count
         return any(counts is not here and counts.get(index, 0) >= here[index]
                    for counts in self._all_index_update_counts.values())
@@ -405,14 +428,17 @@ def _are_same(objects, others):
 
 def _check_arrays(optimizer, weight, grad, state):
     name = type(optimizer).__name__
+    for what, array in (("weight", weight), ("gradient", grad)):
+        if not isinstance(array, NDArray):
+            raise TypeError(f"{name}: the {what} must be an NDArray, not of type {type(array).__name__}")
     if weight.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
     if weight.stype != "default":
         raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported")
-    if not isinstance(state, list) or len(state) - len(optimizer.STATE) not in (0, 1) \
-            or not all(isinstance(each, NDArray) for each in state):
+    if not _is_list_of_arrays(state) or len(state) - len(optimizer.STATE) not in (0, 1):
         raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
-                        f"the float32 master copy), as create_state makes it, not {_describe(state)}")
+                        "the float32 master copy), as create_state makes it, not "
+                        f"{_describe(state, len(optimizer.STATE))}")
     if grad.stype not in ("default", "row_sparse"):
         raise TypeError(f"{name}: gradients of storage type {grad.stype!r} are not supported")
     # cpu(0), cpu(1), cpu_pinned(0) are one memory, and a kvstore mixes them.
@@ -427,10 +453,16 @@ def _check_arrays(optimizer, weight, grad, state):
         raise TypeError(f"{name}: weight and gradient must have one dtype, and the states one, not {', '.join(dtypes)}")
 
 
-def _describe(state):
+def _is_list_of_arrays(state):
+    return isinstance(state, list) and all(isinstance(each, NDArray) for each in state)
+
+
+def _describe(state, count):
     if not isinstance(state, (list, tuple)):
         return f"of type {type(state).__name__}"
-    return f"a {type(state).__name__} of {len(state)}; a state of another length was saved by another optimizer"
+    if len(state) - count not in (0, 1):
+        return f"a {type(state).__name__} of {len(state)}; a state of another length was saved by another optimizer"
+    return f"a {type(state).__name__} of {len(state)} ({', '.join(type(each).__name__ for each in state)})"
 
 
 def _adapt_precision(state, count, weight):

@@ -254,7 +254,7 @@ class Nested(Embedded):
 
     def forward(self, x):
         y, z = super().forward(x)
-        return {"output": y, "states": [(z,), [y, None]]}
+        return {"output": y, "states": [(z,), [y, None]], "temperature": 0.5, "name": "nested", "shape": y.shape}
 
 
 def test_statistics_of_a_net_with_nested_outputs():

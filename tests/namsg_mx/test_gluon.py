@@ -474,7 +474,7 @@ def test_parameters_that_move_take_their_counts_along():
         assert (last.k, last.nonfinite) == (5, 12)
         return [parameter.data().asnumpy() for parameter in parameters]
 
-    for moves in ({3: 1}, {1: 1}, {2: 1, 4: 2}):
+    for moves in ({3: 1}, {1: 1}, {2: 1, 4: 2}, {2: 1, 3: 0}, {1: 1, 4: 0}, {1: 2, 2: 0, 4: 2}):
         assert_equal_bits(trained(moves), trained({}))
 
 

@@ -518,6 +518,11 @@ def test_rows_that_do_not_exist_are_refused(rows, lazy, kernel):
     optimizer = namsg_mx.NAMSG(kernel=kernel, lazy_update=lazy)
     with pytest.raises(MXNetError, match="the weight has rows 0 to 2"):
         optimizer.update(0, weight, grad, optimizer.create_state(0, weight))
+    other = weight.copy()
+    with pytest.raises(MXNetError, match="the weight has rows 0 to 2"):   # and those before it have not moved
+        optimizer.update([1, 0], [other, weight], [array(np.ones((3, 2))), grad],
+                         [optimizer.create_state(i, weight) for i in (1, 0)])
+    assert (other.asnumpy() == 1).all()
 
 
 def test_a_named_kernel_runs_or_raises():

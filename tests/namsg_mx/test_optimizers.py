@@ -386,15 +386,61 @@ def test_unknown_arguments_are_refused_with_the_one_that_is_meant(method, argume
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_clip_of_0_and_below_is_none_as_in_mxnet(method, kernel):
+def test_a_clip_of_0_and_below_or_infinity_is_none_as_in_mxnet(method, kernel):
     weights, gradients = shapes_and_gradients(3)
     expected = run(mx.optimizer.create(method, kernel=kernel), weights, gradients)
-    for clip in (0, 0.0, -1.0):
+    for clip in (0, 0.0, -1.0, np.inf):
         assert_equal_bits(run(mx.optimizer.create(method, kernel=kernel, clip_gradient=clip), weights, gradients),
                           expected)
         later = mx.optimizer.create(method, kernel=kernel, clip_gradient=1.5)
         later.clip_gradient = clip
         assert_equal_bits(run(later, weights, gradients), expected)
+
+
+def halved_late(k):
+    """An array without dimensions, as numpy.where makes them of numbers."""
+    return np.where(k < 2, 0.5, 0.25)
+
+
+halved_late.base_lr = 0.5   # an lr_scheduler as well
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_may_be_arrays_without_dimensions_as_in_mxnet(method):
+    weights, gradients = shapes_and_gradients(3)
+    settings = {"wd": 0.1, "clip_gradient": 1.5, "rescale_grad": 0.5, "bounds": (-1.0, 2.0)}
+    for schedule in ({"learning_rate": halved_late}, {"lr_scheduler": halved_late, "learning_rate": 0.5}):
+        at = 2 if "lr_scheduler" not in schedule else 1   # MXNet counts from 1
+        expected = run(mx.optimizer.create(method, learning_rate=StepDecay(0.5, at=(at,), factor=0.5), **settings),
+                       weights, gradients)
+        arrays = {name: np.array(value) for name, value in settings.items()}
+        assert_equal_bits(run(mx.optimizer.create(method, **schedule, **arrays), weights, gradients), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bounds", [[-0.5, 0.5], np.array([-0.5, 0.5])], ids=["list", "array"])
+def test_bounds_can_be_set_at_any_time(kernel, bounds):
+    weights, gradients = shapes_and_gradients(3)
+    later = mx.optimizer.create("namsg", kernel=kernel)
+    later.bounds = bounds
+    assert_equal_bits(run(later, weights, gradients),
+                      run(mx.optimizer.create("namsg", kernel=kernel, bounds=(-0.5, 0.5)), weights, gradients))
+    later.bounds = (0.5, -0.5)
+    with pytest.raises(ValueError, match="low < high"):
+        run(later, weights, gradients)
+
+
+@pytest.mark.parametrize("bad", [None, 3.0, np.ones(1, np.float32)], ids=["None", "number", "NumPy"])
+def test_what_is_no_array_of_mxnet_is_named(bad):
+    """In the first update and in one that takes other gradients than the one before."""
+    optimizer = namsg_mx.NAMSG()
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="NAMSG: the gradient must be an NDArray, not of type"):
+            optimizer.update(0, weight, bad, state)
+        optimizer.update(0, weight, array([1.0]), state)
+    assert optimizer.last_update().k == 1
 
 
 def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
@@ -610,7 +656,8 @@ def test_arrays_of_a_device_that_parameters_have_left_are_let_go(kernel):
 @pytest.mark.parametrize(("make", "message"), [
     (lambda weight: mx.optimizer.create("adam").create_state(0, weight), "a tuple of 2; .*saved by another optimizer"),
     (lambda weight: [weight.copy()], "a list of 1; .*saved by another optimizer"),
-    (lambda weight: tuple(namsg_mx.NAMSG().create_state(0, weight)), "must be a list of m, v, v_hat .*a tuple of 3"),
+    (lambda weight: tuple(namsg_mx.NAMSG().create_state(0, weight)),
+     r"must be a list of m, v, v_hat .*a tuple of 3 \(NDArray, NDArray, NDArray\)$"),
     (lambda weight: weight.copy(), "not of type NDArray"),
     (lambda weight: None, "not of type NoneType"),
     (lambda weight: [None, None, None], "must be a list of m, v, v_hat")])

@@ -92,6 +92,89 @@ def test_a_subclass_with_an_update_of_its_own_goes_on_from_single_precision_in_h
     assert (half.asnumpy()[0] != 1).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_rates_that_a_subclass_gives_each_array(method, dtype):
+    """By MXNet's hooks for one array or for all, as for layers that learn more slowly the deeper they are."""
+    def lr_of(self, index):
+        return 0.05 * 0.5**index
+
+    def wd_of(self, index):
+        return 0.1 * index
+
+    hooks = {"one": {"_get_lr": lr_of, "_get_wd": wd_of},
+             "all": {"_get_lrs": lambda self, indices: [lr_of(self, i) for i in indices],
+                     "_get_wds": lambda self, indices: [wd_of(self, i) for i in indices]}}
+
+    def trained(optimizer):
+        updater = mx.optimizer.get_updater(optimizer)
+        weights = [mx.nd.array([1.0, -2.0], dtype=dtype) for _ in range(3)]
+        for _ in range(3):
+            updater([0, 1, 2], [mx.nd.array([0.5, 0.25], dtype=dtype) for _ in weights], weights)
+        return [w.asnumpy() for w in weights]
+
+    options = {"learning_rate": 0.05, "wd": 0.1, "multi_precision": True}
+    expected = mx.optimizer.create(method, **options)
+    expected.set_lr_mult({i: 0.5**i for i in range(3)})
+    expected.set_wd_mult({i: i for i in range(3)})
+    expected = trained(expected)
+    for methods in hooks.values():
+        optimizer = mx.optimizer.create(method, **options)
+        optimizer.__class__ = type("Layerwise", (type(optimizer),), methods)
+        assert_equal_bits(trained(optimizer), expected)
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+@pytest.mark.parametrize("method", [*METHODS, "adam"])
+def test_a_subclass_with_a_state_of_its_own(method, form, tmp_path):
+    """Lookahead, Zhang et al. 2019. In half, its slow weights are those of the float32 master copy."""
+    def trained(dtype, resume=False):
+        optimizer = mx.optimizer.create(method, learning_rate=0.05, multi_precision=True)
+        base = type(optimizer)
+
+        class Lookahead(base):
+            def create_state(self, index, weight):
+                return form([base.create_state(self, index, weight), weight.copy()])
+
+            def update(self, index, weight, grad, state):
+                base.update(self, index, weight, grad, state[0])
+                if self._index_update_count[index] % 2 == 0:
+                    state[1][:] = (state[1] + weight) / 2
+                    weight[:] = state[1]
+
+        optimizer.__class__ = Lookahead
+        updater = mx.optimizer.get_updater(optimizer)
+        weight = mx.nd.array([1.0, -2.0], dtype=dtype)
+        for step in range(5):
+            if resume and step == 3:
+                updater.set_states(updater.get_states())
+            updater(0, mx.nd.array([0.5, 0.25], dtype=dtype), weight)
+        return weight.asnumpy()
+
+    expected = trained(np.float32)
+    assert_equal_bits([trained(np.float16), trained(np.float16, resume=True), trained(np.float32, resume=True)],
+                      [expected.astype(np.float16), expected.astype(np.float16), expected])
+
+
+def test_an_update_that_is_put_on_an_optimizer_is_called_like_a_subclasss():
+    optimizer = mx.optimizer.create("namsg", learning_rate=0.05)
+    update = optimizer.update
+    optimizer.update = lambda index, weight, grad, state: update(index, weight, -grad, state)
+    updater = mx.optimizer.get_updater(optimizer)
+    weights = [mx.nd.ones(2), mx.nd.ones(3)]
+    updater([0, 1], [mx.nd.ones(2), mx.nd.ones(3)], weights)
+    assert all((weight.asnumpy() > 1).all() for weight in weights)
+
+
+def test_parameters_that_have_names_for_indices():
+    """As in a kvstore with keys that are names."""
+    optimizer = mx.optimizer.create("namsg", wd=0.1, param_idx2name={"a": "a_weight", "b": "b_bias"})
+    updater = mx.optimizer.get_updater(optimizer)
+    weights = [mx.nd.ones(2), mx.nd.ones(2)]
+    updater(["a", "b"], [mx.nd.ones(2), mx.nd.array([np.nan, 1])], weights)
+    assert optimizer.last_update().nonfinite == 1
+
+
 @pytest.mark.parametrize("is_subclass", [False, True])
 def test_half_weights_of_a_subclass_stay_inside_the_box(is_subclass):
     """Their master copy is stepped by itself, and 0.3 in float32 would be 0.30004883 in float16."""
