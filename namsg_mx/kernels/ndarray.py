@@ -1,7 +1,9 @@
 """The step in MXNet's own array operations: right on every device and dtype, and slower than a fused kernel."""
 
 import numpy as np
-from mxnet.ndarray import broadcast_maximum, cast, full, sqrt, where
+from mxnet.context import cpu
+from mxnet.ndarray import array as make_array
+from mxnet.ndarray import broadcast_maximum, broadcast_minimum, cast, sqrt, where
 
 from namsg_mx.kernels.projection import limits
 from namsg_mx.kernels.sparse import rows_and_values
@@ -82,9 +84,14 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
 
 
 def _clip(values, low, high):
-    """step.h's clip. MXNet's own has its limits in float32, whatever the values."""
-    values = where(values > high, full(values.shape, high, values.context, values.dtype), values)
-    return where(values < low, full(values.shape, low, values.context, values.dtype), values)
+    """step.h's clip, NaN and the signs of zeros included.
+
+    MXNet's own has its limits in float32, whatever the values. And a number that is given to an operator goes by its
+    decimal digits, which MXNet reads as a number beside it in float64.
+    """
+    low, high = (make_array(np.full((1,) * values.ndim, limit), cpu(), values.dtype).as_in_context(values.context)
+                 for limit in (low, high))
+    return broadcast_maximum(low, broadcast_minimum(high, values))
 
 
 def _total(ones):

@@ -266,6 +266,10 @@ BOXES = {   # dtype, bounds: the largest box inside them that the dtype has
     "float32, open": (np.float32, (-0.1, INFINITE), (-0.0999999940395355224609375, INFINITE)),
     "float32, one number": (np.float32, (1, 1 + 1e-9), (1, 1)),
     "float64": (np.float64, (-0.1, 1 - 1e-12), (-0.1, 1 - 1e-12)),
+    # MXNet's operators read these digits as other numbers.
+    "float64, digits": (np.float64, (-7.62544562091512e-06, 0.9535221763806743),
+                        (-7.62544562091512e-06, 0.9535221763806743)),
+    "float64, subnormal": (np.float64, (-8.33e-321, 8.073e-321), (-8.33e-321, 8.073e-321)),
 }
 
 
@@ -285,6 +289,14 @@ def test_weights_stay_inside_the_box(kernel, dtype, bounds, box):
         with np.errstate(over="ignore"):
             assert (low, high) == tuple(np.clip([-1.2e5, 1.2e5], *box).astype(values.dtype))
         assert np.isnan(unknown)
+
+
+def test_a_float64_gradient_is_clipped_to_the_bit():
+    clip = 0.9535221763806743
+    optimizer = namsg_mx.AveragedSGD(learning_rate=1.0, beta1=0.0, clip_gradient=clip)
+    weight = array([0.0, 0.0], np.float64)
+    optimizer.update(0, weight, array([-2.0, 2.0], np.float64), optimizer.create_state(0, weight))
+    assert weight.asnumpy().tolist() == [clip, -clip]
 
 
 @pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
