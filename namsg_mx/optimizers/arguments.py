@@ -75,16 +75,23 @@ def check_flag(name, value):
 
 
 def check_choice(name, value, choices):
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
     return value
+
+
+def check_clip(value):
+    """None, or a number, of which infinity clips nothing, as 0 and below do in MXNet."""
+    if value is None or (isinstance(value, numbers.Real) and value == math.inf):
+        return value
+    return check_number("clip_gradient", value, FINITE)
 
 
 def check_bounds(bounds):
     """None, or (low, high) with low < high; either end may be infinite."""
     if bounds is None:
         return None
-    pair = tuple(bounds) if isinstance(bounds, Iterable) else ()
+    pair = tuple(bounds) if isinstance(bounds, Iterable) and getattr(bounds, "ndim", 1) else ()
     if len(pair) != 2 or not all(isinstance(bound, numbers.Real) for bound in pair) or not pair[0] < pair[1]:
         raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
     return float(pair[0]), float(pair[1])

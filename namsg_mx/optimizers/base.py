@@ -20,6 +20,7 @@ from namsg_mx.optimizers.arguments import (
     NONNEGATIVE,
     check_bounds,
     check_choice,
+    check_clip,
     check_count,
     check_flag,
     check_names,
@@ -184,10 +185,8 @@ class ElementwiseOptimizer(Optimizer):
                 raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one "
                                  "schedule of the two")
             learning_rate, lr_scheduler = None, ScheduledLearningRate(learning_rate)
-        if clip_gradient not in (None, math.inf):
-            clip_gradient = check_number("clip_gradient", clip_gradient, FINITE)
         super().__init__(learning_rate=learning_rate, lr_scheduler=lr_scheduler,
-                         wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=clip_gradient,
+                         wd=check_number("wd", wd, NONNEGATIVE), clip_gradient=check_clip(clip_gradient),
                          rescale_grad=check_number("rescale_grad", rescale_grad, FINITE),
                          begin_num_update=check_count("begin_num_update", begin_num_update),
                          multi_precision=check_flag("multi_precision", multi_precision), **kwargs)
