@@ -1,18 +1,30 @@
 """row_sparse gradients and weights, as all kernels take them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 from mxnet.base import MXNetError
 from mxnet.ndarray import array as make_array
 from mxnet.ndarray import from_dlpack, to_dlpack_for_write
-from mxnet.ndarray.sparse import row_sparse_array
+from mxnet.ndarray.sparse import RowSparseNDArray, row_sparse_array
 
 
-def dense_view(weight):
-    """A dense array in the memory of a row_sparse one, whose rows that MXNet has not made are made, of zeros.
+@contextmanager
+def dense_views(weights):
+    """The weights, and dense views in the place of row_sparse ones.
 
-    Waits for what is pending on ``weight``. MXNet's engine does not know that the two are one: whoever writes to the
-    view waits for it, too.
+    MXNet's engine does not know that the two are one, and so what is pending is waited for: on the row_sparse ones
+    before, on their views afterwards.
     """
+    views = [_dense_view(weight) if isinstance(weight, RowSparseNDArray) else weight for weight in weights]
+    yield views
+    for weight, view in zip(weights, views):
+        if view is not weight:
+            view.wait_to_read()
+
+
+def _dense_view(weight):
+    """A dense array in the memory of a row_sparse one, whose rows that MXNet has not made are made, of zeros."""
     view = from_dlpack(to_dlpack_for_write(weight))   # of the rows that are there, in their order
     if view.shape != weight.shape:
         rows = row_sparse_array((weight.tostype("default"), np.arange(weight.shape[0])), weight.shape, weight.context,

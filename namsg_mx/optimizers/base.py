@@ -7,13 +7,12 @@ import numpy as np
 from mxnet.context import cpu
 from mxnet.lr_scheduler import LRScheduler
 from mxnet.ndarray import NDArray, full, zeros
-from mxnet.ndarray.sparse import RowSparseNDArray
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
 from namsg_mx.kernels.fused import is_same_array
 from namsg_mx.kernels.projection import limits
-from namsg_mx.kernels.sparse import dense_view
+from namsg_mx.kernels.sparse import dense_views
 from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
     FINITE,
@@ -232,11 +231,8 @@ class ElementwiseOptimizer(Optimizer):
         """One update of one array (int, NDArray, NDArray, list) or of many (lists of these); waits for no dense one."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
-        views = [dense_view(each) if isinstance(each, RowSparseNDArray) else each for each in weight]
-        self._update(index, views, grad, state)
-        for each, view in zip(weight, views):
-            if view is not each:
-                view.wait_to_read()
+        with dense_views(weight) as views:
+            self._update(index, views, grad, state)
 
     def _update(self, index, weight, grad, state):
         self._follow_move(index[0], weight[0], state[0])
@@ -270,15 +266,20 @@ class ElementwiseOptimizer(Optimizer):
             if its_weight.dtype != np.float16:
                 self.update(i, its_weight, its_grad, its_state)
                 continue
-            moments, master = self._split_state(its_weight, its_grad, its_state)
-            bounds = self.bounds
-            if bounds is not None:   # or the master's rounding might leave the box
-                self.bounds = limits(check_bounds(bounds), np.float16)
-            try:
-                self.update(i, master, in_precision(its_grad, np.float32), moments)
-            finally:
-                self.bounds = bounds
-            in_precision(master, np.float16).copyto(its_weight)
+            with dense_views([its_weight]) as views:
+                self._update_half(i, *views, its_grad, its_state)
+
+    def _update_half(self, index, weight, grad, state):
+        """``update`` of a subclass on the master copy of a float16 weight."""
+        moments, master = self._split_state(weight, grad, state)
+        bounds = self.bounds
+        if bounds is not None:   # or the master's rounding might leave the box
+            self.bounds = limits(check_bounds(bounds), np.float16)
+        try:
+            self.update(index, master, in_precision(grad, np.float32), moments)
+        finally:
+            self.bounds = bounds
+        in_precision(master, np.float16).copyto(weight)
 
     def _split_state(self, weight, grad, state):
         """The state of a float16 weight, as ``create_state`` of a subclass may make it, and the master copy."""

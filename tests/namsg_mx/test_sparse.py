@@ -11,6 +11,8 @@ from comparison import CPU_KERNEL, METHODS, array, signed_gradients
 from loopback import run_cluster
 from mxnet import autograd, gluon
 
+import namsg_mx
+
 KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 ROWS = [1, 4]
 SETTINGS = {"learning_rate": 0.05, "wd": 0.02, "clip_gradient": 2.0}
@@ -103,6 +105,23 @@ def test_row_sparse_weights_train_like_dense_ones_to_the_bit(method, dtype, lazy
     dense, sparse = (train(mx.optimizer.create(method, **options), gradients, dtype, stype)
                      for stype in ("default", "row_sparse"))
     assert all(map(np.array_equal, sparse, dense))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_row_sparse_weights_of_a_subclass_with_an_update_of_its_own(dtype, lazy):
+    class Own(namsg_mx.NAMSG):
+        def update(self, index, weight, grad, state):
+            super().update(index, weight, grad, state)
+
+    def trained(stype, kind):
+        updater = mx.optimizer.get_updater(kind(lazy_update=lazy, multi_precision=True, **SETTINGS))
+        weight = array(np.linspace(-1, 1, 18).reshape(6, 3), dtype=dtype).tostype(stype)
+        for g in sparse_gradients(dtype)[1]:
+            updater(0, g, weight)
+        return weight.asnumpy()
+
+    assert np.array_equal(trained("row_sparse", Own), trained("default", namsg_mx.NAMSG))
 
 
 def test_a_row_sparse_weight_with_a_dense_gradient():
