@@ -106,7 +106,7 @@ class BoundArrays:
         self.library = load()
         self.device = weights[0].context.device_id
         self.dtype = weights[0].dtype
-        self.latest = None
+        self.latest_scalars = self.latest_numbers = None
         parameters = (Parameter * len(weights))()
         for parameter, weight, grad, state, its_rows in zip(parameters, weights, grads, states,
                                                             rows or [None] * len(weights)):
@@ -127,13 +127,15 @@ class BoundArrays:
         return bool(self.library.namsg_rebind(self.bound, handles))
 
     def step(self, scalars, coefficients, count):
-        if (coefficients, scalars.decoupled_wd) != self.latest:
+        if scalars != self.latest_scalars:
+            self.scalars, self.latest_scalars = step_scalars(scalars, self.dtype), scalars
+        if (coefficients, scalars.decoupled_wd) != self.latest_numbers:
             self.numbers = step_coefficients(coefficients, scalars.decoupled_wd)
             self.numbers_address = self.numbers.ctypes.data   # slow to ask for
-            self.latest = (coefficients, scalars.decoupled_wd)
+            self.latest_numbers = (coefficients, scalars.decoupled_wd)
         check_call(self.library.namsg_step(
-            self.bound, count.handle, self.device, step_scalars(scalars, self.dtype), self.numbers_address,
-            DIVISIONS[scalars.division], scalars.skip_nonfinite))
+            self.bound, count.handle, self.device, self.scalars, self.numbers_address, DIVISIONS[scalars.division],
+            scalars.skip_nonfinite))
 
 
 class BoundSparse:

@@ -1,6 +1,7 @@
 """What the fused kernels share: step.h's numbers, and the memory of the arrays that one engine operation takes."""
 
 import ctypes
+import struct
 from functools import lru_cache
 from math import prod
 
@@ -8,12 +9,15 @@ import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
 from mxnet.context import cpu
 from mxnet.ndarray import NDArray, ones
+from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from namsg_mx.kernels.projection import limits
 
 COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
-OFFSET_OF_OFFSET = 64   # of an NDArray's byte_offset_ in it: behind ptr_ and shape_ in mxnet/ndarray.h
+# An NDArray in mxnet/ndarray.h: the first half of ptr_; of shape_ ndim_ and data_stack_; byte_offset_ and dtype_.
+NDARRAY = struct.Struct("N8xi4x4q8xNi")
+DIMENSIONS_INSIDE = 4   # a shape of more lies elsewhere
 MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
 
 
@@ -53,14 +57,14 @@ def name_arrays(weight, grad, state):
 
 @lru_cache(maxsize=None)
 def unknown_mxnet():
-    """None, or why this MXNet's arrays are not known well enough: what `place` reads is no part of its interface."""
-    array = ones((3,), cpu())
+    """None, or why this MXNet's arrays are not known well enough: what `form` reads is no part of its interface."""
+    array = ones((3, 5), cpu(), np.float64)
     array.wait_to_read()
-    view = array[2:3]
     address = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    memory, offset = place(array)
-    if ctypes.c_void_p.from_address(memory).value != address.value or offset != 0 or place(view) != (memory, 8):
+    memory, dtype = chunk(array), _DTYPE_NP_TO_MX[np.float64]
+    if ctypes.c_void_p.from_address(memory).value != address.value \
+            or (form(array), form(array[2:3])) != ((memory, 0, dtype, (3, 5)), (memory, 80, dtype, (1, 5))):
         return "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
     return None
 
@@ -75,11 +79,11 @@ def chunk(array):
     return ctypes.c_void_p.from_address(array.handle.value).value
 
 
-def place(array):
-    """The chunk of an array and the byte of it at which the array begins."""
-    address = array.handle.value
-    return (ctypes.c_void_p.from_address(address).value,
-            ctypes.c_size_t.from_address(address + OFFSET_OF_OFFSET).value)
+def form(array):
+    """The chunk of an array, the byte of it at which the array begins, MXNet's number of the dtype, and the shape."""
+    memory, dimensions, *lengths, offset, dtype = NDARRAY.unpack(ctypes.string_at(array.handle, NDARRAY.size))
+    is_inside = 0 <= dimensions <= DIMENSIONS_INSIDE
+    return memory, offset, dtype, tuple(lengths[:dimensions]) if is_inside else array.shape
 
 
 def is_same_array(one, other):
@@ -91,9 +95,7 @@ def is_same_array(one, other):
         return True
     if not isinstance(one, NDArray) or not isinstance(other, NDArray) or unknown_mxnet() is not None:
         return False
-    memory = chunk(one)
-    return (memory is not None and memory == chunk(other) and place(one) == place(other) and one.dtype == other.dtype
-            and one.shape == other.shape)
+    return chunk(one) is not None and form(one) == form(other)
 
 
 class SharedMemoryError(MXNetError):
@@ -116,5 +118,5 @@ def check_overlap(arrays):
 
 
 def _extent(array):
-    memory, begin = place(array)
+    memory, begin, *_ = form(array)
     return memory, begin, begin + prod(array.shape) * np.dtype(array.dtype).itemsize

@@ -1,6 +1,7 @@
 """What the optimizers here share: lists of arrays, precisions, sparse gradients, counts, settings. No equation."""
 
 import math
+from operator import is_
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -197,7 +198,8 @@ class ElementwiseOptimizer(Optimizer):
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # LastUpdate without its count
-        self._bound = {}                   # by kernel, context and first index: the latest Call, the latest used last
+        self._device_id = 0                # the current one
+        self._bound = {}                   # by kernel, device and first index: the latest Call, the latest used last
         self._nonfinite_counts = {}        # by context: a Binding's count and replica_count
         self._nonfinite_before_loading = 0
         self._loaded_update_counts = {}    # by parameter index
@@ -303,7 +305,7 @@ class ElementwiseOptimizer(Optimizer):
     def _bind(self, kernel, indices, weights, grads, states):
         """The `Binding` of these arrays on each device: those of the previous update if it had the same arrays."""
         # Not by all the indices: a network that skips layers at random has ever new sets of them.
-        key = (kernel, weights[0].context, indices[0])
+        key = (kernel, self._device_id, indices[0])
         call = self._bound.pop(key, None)
         if call is None or not call.takes(indices, weights, grads, states) or call.lazy_update != self.lazy_update:
             call = self._new_call(kernel, indices, weights, grads, states)
@@ -370,7 +372,7 @@ class ElementwiseOptimizer(Optimizer):
     def _set_current_context(self, device_id):
         # MXNet counts updates by device, and would begin again at 0 on one that the states were not saved on. Its
         # num_update is of all devices: a replica on the second would see the first one's, one too many in a schedule.
-        left = self._index_update_count
+        left, self._device_id = self._index_update_count, device_id
         self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
         super()._set_current_context(device_id)
         if self._index_update_count is not left:
@@ -381,12 +383,12 @@ class ElementwiseOptimizer(Optimizer):
 
     def _follow_move(self, index, weight, state):
         """Take the counts along with a parameter that has moved here from another device, as its state tells."""
-        if len(self._all_index_update_counts) < 2 or (self.kernel, weight.context, index) in self._bound:
+        if len(self._all_index_update_counts) < 2 or (self.kernel, weight.context.device_id, index) in self._bound:
             return
         counts = self._index_update_count
         for key, call in reversed(list(self._bound.items())):
             if any(each is state for each in call.kept):
-                before = self._all_index_update_counts.get(key[1].device_id, counts)
+                before = self._all_index_update_counts.get(key[1], counts)
                 if before is not counts:
                     counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
                     self.num_update = self._most_updates(counts)
@@ -419,11 +421,15 @@ class ElementwiseOptimizer(Optimizer):
 
 def _kept(weights, states):
     """The weights of an update, its states as they are, and their arrays."""
-    return [*weights, *states, *(array for state in states if isinstance(state, list) for array in state)]
+    kept = [*weights, *states]
+    for state in states:
+        if isinstance(state, list):
+            kept += state
+    return kept
 
 
 def _are_same(objects, others):
-    return len(objects) == len(others) and all(map(is_same_array, objects, others))
+    return len(objects) == len(others) and (all(map(is_, objects, others)) or all(map(is_same_array, objects, others)))
 
 
 def _check_arrays(optimizer, weight, grad, state):
