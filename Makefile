@@ -90,6 +90,7 @@ sanitize: $(INSTALLED)
 
 benchmark: $(INSTALLED) .venv-torch/installed
 	.venv/bin/python benchmarks/optimizer_step.py --torch .venv-torch/bin/python
+	.venv/bin/python benchmarks/update_patterns.py
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce

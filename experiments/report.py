@@ -155,6 +155,7 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
     blocks = []
     for name, title, what, command in (
             ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
+            ("update_patterns", "Updates in other ways", "pattern", "make benchmark"),
             ("training_step", "Training step", "network",
              "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR"),
             ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):

@@ -24,6 +24,7 @@ def run(*arguments, **environment):
 
 @pytest.mark.parametrize("name, options, ours, contenders", [
     ("optimizer_step", ["--shapes", "ResNet-20", "--threads", "1"], "namsg, cpu kernel", 6),
+    ("update_patterns", ["--patterns", "two contexts", "--threads", "1"], "namsg, cpu kernel", 3),
     ("training_step", ["--networks", "CNN", "--threads", "1"], "ours, namsg", 2)])
 @pytest.mark.slow
 def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, options, ours, contenders):

@@ -43,11 +43,12 @@ struct namsg_mxnet {
 enum { WEIGHT, GRAD, M, V, V_HAT, MASTER, ARRAYS };
 
 /* One parameter: MXNet's handles of its arrays, null for those that its method lacks. A gradient of some rows has their
- * numbers in `rows`; else `rows` is null, and all the elements are one row. */
+ * numbers, which ascend, in `rows`; else `rows` is null, and all the elements are one row. `size` is the number of
+ * elements that a step updates: the gradient's, or all the weight's, and then the other rows have gradient 0. */
 struct namsg_parameter {
   void *handles[ARRAYS];
   const int64_t *rows;
-  int64_t row_count, row_length;
+  int64_t row_count, row_length, size;
 };
 }
 
@@ -56,6 +57,8 @@ namespace {
 namsg_mxnet mxnet;
 constexpr int64_t kElementsPerThread = 16384; /* fewer are not worth another thread */
 constexpr int64_t kVector = 64;               /* elements: threads meet at multiples of it, and cut no vector */
+constexpr int64_t kZeros = 4096;
+alignas(64) char zeros[kZeros * sizeof(float)]; /* as many elements of a gradient */
 
 /* MXNet's handles of some arrays. They are its own: the caller may drop the arrays. */
 class Handles {
@@ -220,8 +223,8 @@ char *address(void *handle) {
 }
 
 /* The elements from `begin` to `end` of a parameter's gradient. */
-int64_t step_part(const Addresses &addresses, const namsg_parameter &parameter, int64_t begin, int64_t end,
-                  const Job &job, const namsg_coefficients &coefficients) {
+int64_t step_gradient(const Addresses &addresses, const namsg_parameter &parameter, int64_t begin, int64_t end,
+                      const Job &job, const namsg_coefficients &coefficients) {
   int64_t count = 0;
   for (int64_t i = begin; i < end;) {
     const int64_t row = i / parameter.row_length, column = i % parameter.row_length;
@@ -229,6 +232,30 @@ int64_t step_part(const Addresses &addresses, const namsg_parameter &parameter, 
     const int64_t state = (parameter.rows ? parameter.rows[row] : row) * parameter.row_length + column;
     count += step_elements(addresses.at(state, i), n, job.scalars, coefficients, job.division, job.skip);
     i += n;
+  }
+  return count;
+}
+
+/* The elements from `begin` to `end` of a weight whose gradient has some of its rows, and is 0 in the others. */
+int64_t step_weight(const Addresses &addresses, const namsg_parameter &parameter, int64_t begin, int64_t end,
+                    const Job &job, const namsg_coefficients &coefficients) {
+  const int64_t length = parameter.row_length;
+  const int64_t *const last = parameter.rows + parameter.row_count;
+  const int64_t *row = std::lower_bound(parameter.rows, last, begin / length);   /* the next one that there is */
+  int64_t count = 0;
+  for (int64_t i = begin, n; i < end; i += n) {
+    const int64_t next = row == last ? end : *row * length;
+    if (i < next) {
+      n = std::min(std::min(next, end) - i, kZeros);
+      Addresses missing = addresses.at(i, 0);
+      missing.array[GRAD] = zeros;
+      count += step_elements(missing, n, job.scalars, coefficients, job.division, job.skip);
+    } else {
+      n = std::min(next + length, end) - i;
+      const int64_t gradient = (row - parameter.rows) * length + i - next;
+      count += step_elements(addresses.at(i, gradient), n, job.scalars, coefficients, job.division, job.skip);
+      ++row;
+    }
   }
   return count;
 }
@@ -251,7 +278,8 @@ void run(void *, void *argument) {
     const int64_t first = size * thread / threads, last = size * (thread + 1) / threads;
     int64_t start = 0;
     for (size_t i = 0; i < parameters.size() && start < last; ++i) {
-      const int64_t n = parameters[i].row_count * parameters[i].row_length;
+      const int64_t n = parameters[i].size;
+      const auto step_part = n == parameters[i].row_count * parameters[i].row_length ? step_gradient : step_weight;
       const auto cut = [&](int64_t position) {
         const int64_t local = std::min(std::max<int64_t>(position - start, 0), n);
         return local == n ? n : local / kVector * kVector;
@@ -309,7 +337,7 @@ void *namsg_bind(int count, const namsg_parameter *parameters) {
       parameter.rows = bound->rows.back().data();   /* stays where it is when `rows` grows */
     }
     bound->parameters.push_back(parameter);
-    bound->size += parameter.row_count * parameter.row_length;
+    bound->size += parameter.size;
   }
   bound->memories = one_of_each(bound->handles.all());
   gradients->find_memories(*bound);

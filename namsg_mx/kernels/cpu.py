@@ -20,7 +20,7 @@ from namsg_mx.kernels.fused import (
     step_scalars,
     unknown_mxnet,
 )
-from namsg_mx.kernels.sparse import rows_and_values
+from namsg_mx.kernels.sparse import own_rows_and_values
 
 REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reorder2Default()
 
@@ -37,7 +37,7 @@ class Parameter(ctypes.Structure):
     """namsg_parameter"""
 
     _fields_ = [("handles", ctypes.c_void_p * len(MEMBERS)), ("rows", ctypes.POINTER(ctypes.c_int64)),
-                ("row_count", ctypes.c_int64), ("row_length", ctypes.c_int64)]
+                ("row_count", ctypes.c_int64), ("row_length", ctypes.c_int64), ("size", ctypes.c_int64)]
 
 
 def load():
@@ -98,9 +98,10 @@ class BoundArrays:
     """The arrays of a step, as the library keeps them.
 
     ``rows`` has, for each array, None or the row numbers (an int64 array) of the rows that its gradient consists of.
+    The other rows stay as they are in a ``lazy_update``, and have gradient 0 else.
     """
 
-    def __init__(self, weights, grads, states, rows=None):
+    def __init__(self, weights, grads, states, rows=None, lazy_update=False):
         self.arrays = (weights, grads, states)   # kept, as long as the library has them
         check_overlap([*weights, *grads, *(array for state in states for array in state)])
         self.library = load()
@@ -112,10 +113,12 @@ class BoundArrays:
                                                             rows or [None] * len(weights)):
             for name, array in name_arrays(weight, grad, state).items():
                 parameter.handles[MEMBERS.index(name)] = array.handle
-            parameter.row_count, parameter.row_length = 1, weight.size
+            parameter.row_count, parameter.row_length, parameter.size = 1, weight.size, weight.size
             if its_rows is not None:
                 parameter.rows = its_rows.ctypes.data_as(parameter.rows.__class__)
                 parameter.row_count, parameter.row_length = len(its_rows), weight.size // weight.shape[0]
+                if lazy_update:
+                    parameter.size = parameter.row_count * parameter.row_length
         self.bound = self.library.namsg_bind(len(weights), parameters)
         if self.bound is None:
             raise MXNetError("MXNet refused an array of the step")
@@ -151,6 +154,5 @@ class BoundSparse:
 
     def step(self, scalars, coefficients, count):
         weights, grads, states = self.arrays
-        rows, dense = zip(*(rows_and_values(grad, self.lazy_update) for grad in grads))
-        rows = [each if each is None else each.asnumpy() for each in rows]
-        BoundArrays(weights, dense, states, rows).step(scalars, coefficients, count)
+        rows, values = zip(*map(own_rows_and_values, grads))
+        BoundArrays(weights, values, states, rows, self.lazy_update).step(scalars, coefficients, count)

@@ -41,21 +41,30 @@ def rows_and_values(grad, lazy_update):
     """
     if grad.stype == "default":
         return None, grad
-    grad = _with_distinct_rows(grad)
+    grad, _ = _with_distinct_rows(grad)
     return (grad.indices, grad.data) if lazy_update else (None, grad.tostype("default"))
 
 
+def own_rows_and_values(grad):
+    """The same of the rows that a row_sparse gradient has, whose numbers are a NumPy array here, and ascend."""
+    if grad.stype == "default":
+        return None, grad
+    grad, rows = _with_distinct_rows(grad)
+    return rows, grad.data
+
+
 def _with_distinct_rows(grad):
-    """``grad`` in MXNet's form, with rows that ascend; its operators take it for granted and do not look."""
+    """``grad`` in MXNet's form, with rows that ascend, as its operators take it for granted and do not look; and them.
+    """
     rows, count = grad.indices.asnumpy(), grad.shape[0]
     if rows.size and not 0 <= rows.min() <= rows.max() < count:
         raise MXNetError(f"a row_sparse gradient has rows {rows.min()} to {rows.max()}, "
                          f"and the weight has rows 0 to {count - 1}")
     if (np.diff(rows) > 0).all():
-        return grad
+        return grad, rows
     distinct, places = np.unique(rows, return_inverse=True)
     values = grad.data.asnumpy()
     sums = np.zeros((len(distinct), *values.shape[1:]), np.promote_types(values.dtype, np.float32))
     np.add.at(sums, places, values)
-    return row_sparse_array((make_array(sums, grad.context, values.dtype), distinct), grad.shape, grad.context,
-                            values.dtype)
+    sums = make_array(sums, grad.context, values.dtype)
+    return row_sparse_array((sums, distinct), grad.shape, grad.context, values.dtype), distinct

@@ -338,6 +338,21 @@ def test_states_of_one_kernel_go_on_in_the_other():
     assert np.array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (2, 2), (1, 2, 1, 2), (1, 2, 1, 2, 1)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_two_handles_are_one_array_if_memory_place_dtype_and_shape_are_one(shape, dtype):
+    def handle(array):
+        return array.as_np_ndarray().as_nd_ndarray()
+
+    with mx.util.np_shape():
+        each = array(np.ones((3, *shape)), dtype)
+        first, second = each[0], each[1]
+        assert kernels.fused.is_same_array(first, handle(first))
+        others = [second, first.copy(), each[0:1], handle(first.reshape((1, *shape)))]
+        assert not any(kernels.fused.is_same_array(first, other) for other in others)
+        assert kernels.fused.form(first)[2:] == (kernels.fused.form(first.copy())[2], shape)
+
+
 def test_the_kernel_that_ran_can_be_asked():
     for dtype, expected in ((np.float32, "cpu"), (np.float64, "ndarray")):
         optimizer = namsg_mx.NAMSG()

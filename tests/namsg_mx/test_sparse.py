@@ -1,5 +1,7 @@
 """row_sparse gradients and weights: standard updates are dense ones with rows of zeros; lazy ones leave rows alone."""
 
+import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -38,6 +40,36 @@ def test_standard_updates_equal_dense_ones_to_the_bit(method):
     dense, sparse = sparse_gradients()
     expected = train(mx.optimizer.create(method, **SETTINGS), [array(g) for g in dense])
     assert all(map(np.array_equal, train(mx.optimizer.create(method, **SETTINGS), sparse), expected))
+
+
+@CPU_KERNEL
+def test_the_cpu_kernel_fills_in_rows_of_zeros_wherever_they_are():
+    """At both ends, in gaps longer than it has zeros for, in all rows, and where threads cut a row."""
+    script = textwrap.dedent("""
+        import namsg_mx, mxnet as mx, numpy as np
+        random, shape = np.random.RandomState(0), (2000, 37)
+        start = random.standard_normal(shape)
+        picks = [[], [0], [1999], [0, 1, 700, 1203, 1999], list(range(2000)), [3, 4, 5, 1000]]
+        for options in ({}, {'rescale_grad': 0.5, 'wd': 0.1, 'nonfinite': 'skip', 'decoupled_wd': True}):
+            for dtype in (np.float32, np.float16):
+                results = []
+                for is_sparse in (False, True):
+                    values = np.random.RandomState(1)
+                    optimizer = namsg_mx.NAMSG(kernel='cpu', multi_precision=True, **options)
+                    weight = mx.nd.array(start, dtype=dtype)
+                    state = optimizer.create_state_multi_precision(0, weight)
+                    for rows in picks:
+                        gradient = mx.nd.sparse.zeros('row_sparse', shape, dtype=dtype)
+                        if rows:
+                            some = mx.nd.array(values.standard_normal((len(rows), 37)), dtype=dtype)
+                            some *= float('inf') if len(rows) == 5 else 1
+                            gradient = mx.nd.sparse.row_sparse_array((some, rows), shape, dtype=dtype)
+                        optimizer.update(0, weight, gradient if is_sparse else gradient.tostype('default'), state)
+                    results.append([a.asnumpy().tobytes() for a in [weight, *state]])
+                    assert optimizer.last_update().nonfinite == 5 * 37
+                assert results[0] == results[1]
+    """)
+    subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ, OMP_NUM_THREADS="3"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,96 @@
+"""Times the updates of one pattern in a process of its own: `update_patterns.py` is the other end."""
+
+import time
+
+from turns import serve
+
+ROWS, COLUMNS, ROWS_OF_A_BATCH = 20_000, 64, 500
+
+
+def contenders(question):
+    """By optimizer: a function of a number of steps that returns seconds per step.
+
+    ``question`` is the pattern, one of `update_patterns.PATTERNS`, and the shapes of the dense parameters.
+    """
+    pattern, shapes = question
+    import namsg_mx  # noqa: F401  # isort: skip
+    import mxnet as mx
+    from mxnet import gluon, nd
+    options = {"MXNet adam": ("adam", {}), "namsg, cpu kernel": ("namsg", {"kernel": "cpu"}),
+               "namsg, ndarray kernel": ("namsg", {"kernel": "ndarray"})}
+
+    def arrays():
+        return [nd.random.normal(0, 0.01, shape=shape) for shape in shapes]
+
+    def new_gradients(optimizer, options):
+        """``updater(i, gradient, weight)``, an array after the other, each gradient a new array."""
+        weights, gradients = arrays(), arrays()
+        updater = mx.optimizer.get_updater(mx.optimizer.create(optimizer, learning_rate=0.001, **options))
+
+        def prepare():
+            return [gradient.copy() for gradient in gradients]
+
+        def step(new):
+            for i, (weight, gradient) in enumerate(zip(weights, new)):
+                updater(i, gradient, weight)
+        return prepare, step
+
+    def two_contexts(on_kvstore):
+        def make(optimizer, options):
+            """A ``Trainer`` step of two replicas, on cpu(0) and cpu(1)."""
+            contexts, parameters = [mx.cpu(0), mx.cpu(1)], []
+            for i, values in enumerate(arrays()):
+                parameter = gluon.Parameter(f"p{i}", shape=values.shape)
+                parameter.initialize(mx.init.Normal(), ctx=contexts)
+                for gradient in parameter.list_grad():
+                    values.copyto(gradient)
+                parameters.append(parameter)
+            trainer = gluon.Trainer(parameters, optimizer, dict(options, learning_rate=0.001), kvstore="local",
+                                    update_on_kvstore=on_kvstore)
+
+            def prepare():
+                for parameter in parameters:   # what a backward pass does: else the Trainer refuses to step
+                    for weight in parameter.list_data():
+                        weight._fresh_grad = True
+
+            def step(_):
+                trainer.step(1)
+            return prepare, step
+        return make
+
+    def embedding(lazy):
+        def make(optimizer, options):
+            """The row_sparse gradient of an embedding's batch."""
+            weight = nd.random.normal(shape=(ROWS, COLUMNS))
+            rows = nd.array(range(0, ROWS, ROWS // ROWS_OF_A_BATCH), dtype="int64")
+            values = nd.random.normal(0, 0.01, shape=(ROWS_OF_A_BATCH, COLUMNS))
+            gradient = nd.sparse.row_sparse_array((values, rows), (ROWS, COLUMNS))
+            updater = mx.optimizer.get_updater(
+                mx.optimizer.create(optimizer, learning_rate=0.001, lazy_update=lazy, **options))
+            return no_gradient, lambda _: updater(0, gradient, weight)
+        return make
+
+    def no_gradient():
+        return None
+
+    make = {"new gradients, one array a call": new_gradients,
+            "two contexts": two_contexts(False), "two contexts, update on the kvstore": two_contexts(True),
+            "row_sparse gradient, standard": embedding(False), "row_sparse gradient, lazy": embedding(True)}[pattern]
+
+    def timed(prepare, step):
+        def steps(count):
+            seconds = 0.0
+            for _ in range(count):
+                prepared = prepare()
+                nd.waitall()
+                start = time.perf_counter()
+                step(prepared)
+                nd.waitall()
+                seconds += time.perf_counter() - start
+            return seconds / count
+        return steps
+    return {name: timed(*make(optimizer, its_options)) for name, (optimizer, its_options) in options.items()}
+
+
+if __name__ == "__main__":
+    serve({"mxnet": contenders})
