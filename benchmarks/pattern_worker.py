@@ -23,16 +23,16 @@ def contenders(question):
         return [nd.random.normal(0, 0.01, shape=shape) for shape in shapes]
 
     def new_gradients(optimizer, options):
-        """``updater(i, gradient, weight)``, an array after the other, each gradient a new array."""
+        """``updater(i, gradient, weight)``, an array after the other, each gradient a new one that is then let go."""
         weights, gradients = arrays(), arrays()
         updater = mx.optimizer.get_updater(mx.optimizer.create(optimizer, learning_rate=0.001, **options))
 
         def prepare():
-            return [gradient.copy() for gradient in gradients]
+            return [gradient.copy() for gradient in reversed(gradients)]
 
         def step(new):
-            for i, (weight, gradient) in enumerate(zip(weights, new)):
-                updater(i, gradient, weight)
+            for i, weight in enumerate(weights):
+                updater(i, new.pop(), weight)
         return prepare, step
 
     def two_contexts(on_kvstore):

@@ -20,7 +20,7 @@ from namsg_mx.kernels.fused import (
     step_scalars,
     unknown_mxnet,
 )
-from namsg_mx.kernels.sparse import own_rows_and_values
+from namsg_mx.kernels.sparse import with_distinct_rows
 
 REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reorder2Default()
 
@@ -142,7 +142,7 @@ class BoundArrays:
 
 
 class BoundSparse:
-    """The arrays of a step with row_sparse gradients, whose arrays are new ones in each step."""
+    """The arrays of a step with row_sparse gradients, whose rows are others in each step."""
 
     def __init__(self, weights, grads, states, lazy_update):
         check_overlap([*weights, *(array for state in states for array in state)])
@@ -154,5 +154,5 @@ class BoundSparse:
 
     def step(self, scalars, coefficients, count):
         weights, grads, states = self.arrays
-        rows, values = zip(*map(own_rows_and_values, grads))
-        BoundArrays(weights, values, states, rows, self.lazy_update).step(scalars, coefficients, count)
+        grads, rows = zip(*((grad, None) if grad.stype == "default" else with_distinct_rows(grad) for grad in grads))
+        BoundArrays(weights, grads, states, rows, self.lazy_update).step(scalars, coefficients, count)

@@ -62,25 +62,47 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
     """step.h's element step; returns what it divides, what it divides it by, and 1 where the gradient is not finite."""
     wd, decay = (0, lr * wd) if scalars.decoupled_wd else (wd, 0)
     g = grad * scalars.rescale_grad
-    nonfinite = (g if scalars.division == "none" else g * g) * 0 != 0
+    # In place wherever an array of its own is at hand: a new one costs as much as the operation.
+    zeros = g * (0 if scalars.division == "none" else g)
+    zeros *= 0
+    nonfinite = zeros != 0
+    skipped = nonfinite if scalars.skip_nonfinite else None
     g += wd * weight
     if scalars.clip_gradient is not None:
         g = _clip(g, -scalars.clip_gradient, scalars.clip_gradient)
-    assign = _assign_where_not(nonfinite) if scalars.skip_nonfinite else _assign
-    update, divisor = m_factor * m + g_factor * g, None
-    assign(m, scalars.beta1 * m + (1 - scalars.beta1) * g)
+    update, divisor = m_factor * m, None
+    update += g_factor * g
+    _average(m, scalars.beta1, (1 - scalars.beta1) * g, skipped)
     step = update
     if scalars.division != "none":
-        assign(v, scalars.beta2 * v + (1 - scalars.beta2) * g * g)
+        square = (1 - scalars.beta2) * g
+        square *= g
+        _average(v, scalars.beta2, square, skipped)
         if scalars.division == "v_hat":
             broadcast_maximum(v_hat, v, out=v_hat)
-        divisor = sqrt(v_scale * (v_hat if scalars.division == "v_hat" else v)) + scalars.epsilon
+        divisor = v_hat if scalars.division == "v_hat" else v
+        divisor = sqrt(divisor if v_scale == 1 else v_scale * divisor)
+        divisor += scalars.epsilon
         if scalars.divisor_limits is not None:
             divisor = _clip(divisor, *scalars.divisor_limits)
         step = update / divisor
-    moved = weight - (lr * step + decay * weight)
-    assign(weight, moved if scalars.bounds is None else _clip(moved, *scalars.bounds))
+    change = lr * step
+    change += decay * weight
+    if scalars.bounds is None and skipped is None:
+        weight -= change
+    else:
+        moved = weight - change
+        _assign(weight, moved if scalars.bounds is None else _clip(moved, *scalars.bounds), skipped)
     return update, divisor, nonfinite
+
+
+def _average(array, rate, values, skipped):
+    """``array = rate * array + values``, but where ``skipped``."""
+    if skipped is None:
+        array *= rate
+        array += values
+    else:
+        _assign(array, rate * array + values, skipped)
 
 
 def _clip(values, low, high):
@@ -99,14 +121,12 @@ def _total(ones):
     return (ones if ones.size <= 2**24 else ones.astype(np.int64)).sum().astype(np.int64)
 
 
-def _assign(array, values):
-    values.copyto(array)
-
-
-def _assign_where_not(mask):
-    def assign(array, values):
-        where(mask, array, values, out=array)
-    return assign
+def _assign(array, values, skipped):
+    """``array = values``, but where ``skipped``."""
+    if skipped is None:
+        values.copyto(array)
+    else:
+        where(skipped, array, values, out=array)
 
 
 def switch_sums(update, divisor, skipped):

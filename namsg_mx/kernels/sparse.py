@@ -41,20 +41,14 @@ def rows_and_values(grad, lazy_update):
     """
     if grad.stype == "default":
         return None, grad
-    grad, _ = _with_distinct_rows(grad)
+    grad, _ = with_distinct_rows(grad)
     return (grad.indices, grad.data) if lazy_update else (None, grad.tostype("default"))
 
 
-def own_rows_and_values(grad):
-    """The same of the rows that a row_sparse gradient has, whose numbers are a NumPy array here, and ascend."""
-    if grad.stype == "default":
-        return None, grad
-    grad, rows = _with_distinct_rows(grad)
-    return rows, grad.data
+def with_distinct_rows(grad):
+    """A row_sparse gradient in MXNet's form, with rows that ascend, and their numbers, a NumPy array.
 
-
-def _with_distinct_rows(grad):
-    """``grad`` in MXNet's form, with rows that ascend, as its operators take it for granted and do not look; and them.
+    MXNet's operators take that form for granted and do not look.
     """
     rows, count = grad.indices.asnumpy(), grad.shape[0]
     if rows.size and not 0 <= rows.min() <= rows.max() < count:
