@@ -237,7 +237,7 @@ class ElementwiseOptimizer(Optimizer):
             self._update(index, views, grad, state)
 
     def _update(self, index, weight, grad, state):
-        self._follow_move(index[0], weight[0], state[0])
+        self._follow_move(index[0], state[0])
         counts, num_update = self._index_update_count, self.num_update
         before = {i: counts[i] for i in index if i in counts}
         self._update_count(index)
@@ -381,9 +381,9 @@ class ElementwiseOptimizer(Optimizer):
     def _most_updates(self, counts):
         return max(counts.values(), default=self.begin_num_update)
 
-    def _follow_move(self, index, weight, state):
+    def _follow_move(self, index, state):
         """Take the counts along with a parameter that has moved here from another device, as its state tells."""
-        if len(self._all_index_update_counts) < 2 or (self.kernel, weight.context.device_id, index) in self._bound:
+        if len(self._all_index_update_counts) < 2 or (self.kernel, self._device_id, index) in self._bound:
             return
         counts = self._index_update_count
         for key, call in reversed(list(self._bound.items())):
