@@ -19,7 +19,7 @@ import mxnet as mx
 import numpy as np
 
 from benchmarks.turns import Worker, summary, take_turns, torch_version
-from experiments.environment import describe
+from experiments.training.environment import describe
 from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
 

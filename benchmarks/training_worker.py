@@ -35,7 +35,7 @@ def mxnet_contenders(question):
     from mxnet import autograd, gluon
 
     import namsg_mx  # noqa: F401
-    from experiments import models
+    from experiments.training import models
 
     if whose == "ours":
         name = {"ResNet-20": "cifar_resnet20_v1", "CNN": "mnist_cnn"}[network]
@@ -119,16 +119,17 @@ def real_epochs(folder):
     import mxnet as mx
 
     import namsg_mx  # noqa: F401
-    from experiments import config, data
-    from experiments.config import Options
-    from experiments.records import RunRecord
-    from experiments.training import Training
+    from experiments.training import data
+    from experiments.training.loop import Training
+    from experiments.vocabulary import config
+    from experiments.vocabulary.config import Options
+    from experiments.vocabulary.records import RunRecord
 
     run, = config.load(ROOT / "configs" / "cifar10_resnet20.yaml").runs(["namsg"], [0])
     training = Training(run, data.load(run.settings["data"], folder), mx.cpu())
     results = tempfile.TemporaryDirectory()
     record = RunRecord(Path(results.name))
-    record.begin(run.record(Options(Path(results.name), 1, folder, "cpu", 1)))
+    record.begin(run.as_config(Options(Path(results.name), 1, folder, "cpu", 1)))
     passes = []
 
     def train(_):

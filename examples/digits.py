@@ -2,7 +2,7 @@
 
 import argparse
 
-from experiments import data
+from experiments.training import data
 
 
 def parser(description, epochs):

@@ -10,7 +10,7 @@ def main():
         return 2
     open_streams()
     try:
-        from experiments import cli
+        from experiments.commands import cli
     except ModuleNotFoundError as error:
         print("experiments: needs %s: pip install -e '.[experiments]'" % error.name, file=sys.stderr)
         return 2

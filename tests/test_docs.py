@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from experiments import config
+from experiments.vocabulary import config
 
 DOCS = Path(__file__).parents[1] / "docs"
 

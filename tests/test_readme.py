@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import claims, cli
-from experiments.evidence import Evidence
-from experiments.results import LABELS
+from experiments.claims import sentences
+from experiments.claims.evidence import Evidence
+from experiments.commands import cli
+from experiments.vocabulary.methods import LABELS
 
 CHECKOUT = Path(__file__).parents[1]
 DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "results" / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -67,7 +68,7 @@ def test_readme_is_short():
 
 def test_verdicts_are_those_of_the_table_of_claims():
     recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
-    assert len(recorded) == len(claims.CLAIMS)
+    assert len(recorded) == len(sentences.CLAIMS)
     n = recorded["verdict"].value_counts()
     assert (f"Of {len(recorded)} sentences that can be tested, {n['holds']} hold, {n['in part']} hold in part and "
             f"{n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "

@@ -2,7 +2,7 @@
 
 In round t = 1, ..., T the method plays x_t in a convex set F, then sees the convex loss f_t. Its regret is the sum of
 f_t(x_t) - f_t(x*), with x* the best fixed point of F in hindsight. The bounds depend on the data: they are computed
-from a `Run` that was recorded. None of the functions here trains.
+from a `Trajectory` that was recorded. None of the functions here trains.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a d
 STARTS = 5        # L-BFGS-B seldom gives up early, and then goes on from there when it is started anew
 
 
-class Run(NamedTuple):
+class Trajectory(NamedTuple):
     """What a run of T rounds in d dimensions leaves behind; row t - 1 belongs to round t.
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> len(run.g), len(run.first(2).g)
     (4, 2)
@@ -37,9 +37,9 @@ class Run(NamedTuple):
     eta: np.ndarray      # (T,): the observation distance eta_t; 0 for AMSGRAD
     beta2: float
 
-    def first(self, rounds: int) -> Run:
+    def first(self, rounds: int) -> Trajectory:
         """The run as it was after that many rounds."""
-        return Run(*(values[:rounds] for values in self[:-1]), self.beta2)
+        return Trajectory(*(values[:rounds] for values in self[:-1]), self.beta2)
 
 
 class Terms(NamedTuple):
@@ -61,7 +61,7 @@ class Terms(NamedTuple):
         return sum(self)
 
 
-def violated_conditions(run: Run) -> list[str]:
+def violated_conditions(run: Trajectory) -> list[str]:
     """The conditions of Theorem 1 that the run's settings break, each in words; an empty list if none.
 
     What Theorem 1 asks of the problem cannot be seen in the run: convex losses, a convex F of finite diameter that
@@ -69,7 +69,7 @@ def violated_conditions(run: Run) -> list[str]:
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> violated_conditions(run)
     []
@@ -121,18 +121,18 @@ def amsgrad_coefficients(beta1: Numbers, beta2: float) -> Terms:
     return Terms(1 / (1 - beta1), 1 / (2 * (1 - beta1)), 1 / ((1 - beta1) ** 2 * (1 - gamma)))
 
 
-def namsg_bound(run: Run, diameter: float) -> Terms:
+def namsg_bound(run: Trajectory, diameter: float) -> Terms:
     """Theorem 1's bound (14) on the regret of NAMSG, as `Terms`; it holds where `violated_conditions` finds none.
 
     Parameters
     ----------
-    run : Run
+    run : Trajectory
     diameter : float
         D_infinity, the largest distance of two points of F in the maximum norm.
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> round(namsg_bound(run, diameter=2).total, 1)
     112.7
@@ -140,14 +140,14 @@ def namsg_bound(run: Run, diameter: float) -> Terms:
     return _bound(namsg_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1**2)
 
 
-def amsgrad_bound(run: Run, diameter: float) -> Terms:
+def amsgrad_bound(run: Trajectory, diameter: float) -> Terms:
     """AMSGRAD's bound (15) on its regret, as `Terms`; the arguments are `namsg_bound`'s.
 
     With beta1_t in the second term, as in Reddi et al. 2018; the paper prints beta1_t**2.
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> round(amsgrad_bound(run, diameter=2).total, 1)
     276.7
@@ -155,7 +155,7 @@ def amsgrad_bound(run: Run, diameter: float) -> Terms:
     return _bound(amsgrad_coefficients(run.beta1[0], run.beta2), run, diameter, run.beta1)
 
 
-def bounded_quantities(run: Run, x: np.ndarray, best: np.ndarray) -> Terms:
+def bounded_quantities(run: Trajectory, x: np.ndarray, best: np.ndarray) -> Terms:
     """What the three terms of a bound are to bound, as `Terms` in their order; the regret is at most their sum.
 
     Each bound must be above its quantity by itself: the sum of (14) is thousands of times the regret, and would hide a
@@ -169,7 +169,7 @@ def bounded_quantities(run: Run, x: np.ndarray, best: np.ndarray) -> Terms:
 
     Parameters
     ----------
-    run : Run
+    run : Trajectory
         Of NAMSG, or of AMSGRAD, whose eta_t is 0.
     x : array of shape (T + 1, d)
         x_1, ..., x_{T+1}.
@@ -178,7 +178,7 @@ def bounded_quantities(run: Run, x: np.ndarray, best: np.ndarray) -> Terms:
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> x = np.array([[1.0], [0.5], [0.0], [-0.5], [-1.0]])
     >>> [round(term, 2) for term in bounded_quantities(run, x, best=np.array([-1.0]))]
@@ -197,7 +197,7 @@ def bounded_quantities(run: Run, x: np.ndarray, best: np.ndarray) -> Terms:
                  (((a * run.g + (1 - a) * m) ** 2 + (1 - a) * m**2) / (2 * a * weights)).sum())
 
 
-def corollary_bound(run: Run, diameter: float, decay: float, gradient_bound: float) -> Terms:
+def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bound: float) -> Terms:
     """Corollary 1's bound (16) for beta1_t = beta1 * decay**(t - 1), as `Terms`.
 
     The print's second term lacks a factor d / alpha, which stands here. With it, it is above that of (14), as
@@ -206,7 +206,7 @@ def corollary_bound(run: Run, diameter: float, decay: float, gradient_bound: flo
 
     Parameters
     ----------
-    run : Run
+    run : Trajectory
     diameter : float
         See `namsg_bound`.
     decay : float
@@ -221,7 +221,7 @@ def corollary_bound(run: Run, diameter: float, decay: float, gradient_bound: flo
 
     Example
     -------
-    >>> run = Run(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
+    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
     ...           eta=np.full(4, 0.9), beta2=0.99)
     >>> run = run._replace(beta1=0.5 * 0.9 ** np.arange(4))
     >>> round(corollary_bound(run, diameter=2, decay=0.9, gradient_bound=1.0).total, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from experiments.cli import main
+from experiments.commands.cli import main
 
 RESULTS = Path(__file__).parents[2] / "results"
 COMMANDS = ["table A1 --partial", "table A2 --partial", "table A3 --partial", "table configs/mnist_logistic.yaml",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from namsg_mx.theory.regret import (
     FixedPoint,
-    Run,
+    Trajectory,
     amsgrad_bound,
     amsgrad_coefficients,
     best_fixed_point,
@@ -20,7 +20,7 @@ from namsg_mx.theory.regret import (
 )
 
 # Two rounds in two dimensions. gamma = 0.5 / 0.8 = 0.625.
-RUN = Run(g=np.array([[3.0, 0.0], [4.0, 2.0]]), v_hat=np.array([[4.0, 1.0], [9.0, 4.0]]),
+RUN = Trajectory(g=np.array([[3.0, 0.0], [4.0, 2.0]]), v_hat=np.array([[4.0, 1.0], [9.0, 4.0]]),
           alpha=np.array([0.1, 0.1 / np.sqrt(2)]), beta1=np.array([0.5, 0.25]), eta=np.array([0.5, 0.3]), beta2=0.64)
 
 
@@ -68,7 +68,7 @@ def test_the_corollary_is_above_the_theorem_with_the_factor_that_the_print_lacks
     random = np.random.default_rng(seed)
     g = random.uniform(-2, 2, (rounds, 3))
     t = np.arange(rounds)
-    run = Run(g, np.maximum.accumulate(g**2), 0.01 / np.sqrt(t + 1), beta1 * decay**t, beta1 * decay**t, 0.99)
+    run = Trajectory(g, np.maximum.accumulate(g**2), 0.01 / np.sqrt(t + 1), beta1 * decay**t, beta1 * decay**t, 0.99)
     theorem, corollary = namsg_bound(run, 2), corollary_bound(run, 2, decay, gradient_bound=2)
     assert corollary.decay >= theorem.decay
     assert (corollary.preconditioner, corollary.gradients) == (theorem.preconditioner, theorem.gradients)

@@ -1,0 +1,1 @@
+"""Records as numbers: curves, measures, intervals, grid searches."""

@@ -1,0 +1,41 @@
+"""Means of independent differences with their t intervals.
+
+Runs of two methods with one seed have the same initial weights and the same order of examples: they are compared in
+pairs, by the difference of each pair.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """The mean of ``n`` differences and its 95 % t interval: unbounded for one difference, NaN for none."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+def interval(differences: Iterable[float]) -> Interval:
+    """Student's t interval of the mean of independent differences."""
+    values = np.fromiter(differences, dtype=float)
+    n = len(values)
+    if n == 0:
+        return Interval(0, math.nan, math.nan, math.nan)
+    if n == 1:
+        return Interval(1, float(values[0]), -math.inf, math.inf)
+    half = quantile(n) * values.std(ddof=1) / math.sqrt(n)
+    return Interval(n, float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def quantile(n: int) -> float:
+    """Half the width of the interval of n values, in standard errors of their mean."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))

@@ -1,0 +1,38 @@
+"""What is measured of a run: each measure's label, how two of its values are compared, and its value by seed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class Measure(NamedTuple):
+    """A measure's label, and whether two values are compared by their ratio, as losses are, or by their difference."""
+
+    label: str
+    by_ratio: bool
+
+
+MEASURES = {
+    "train_loss": Measure("train loss", by_ratio=True),   # running: over the examples as they were trained on
+    "train_loss_full": Measure("train loss, whole set", by_ratio=True),
+    "test_loss": Measure("test loss", by_ratio=True),
+    "test_accuracy": Measure("test accuracy", by_ratio=False),
+    "best_test_accuracy": Measure("best test accuracy", by_ratio=False),
+    "overfitting": Measure("test loss less train loss", by_ratio=False),
+}
+
+
+def by_seed(curves: pd.DataFrame, measure: str, epochs: tuple[int, int]) -> pd.Series:
+    """A method's values by seed: each run's mean over the epochs from the first to the last of ``epochs``.
+
+    Of 'best_test_accuracy' it is the maximum. ``curves`` has a row per run of the method and epoch, with the columns of
+    epochs.csv and seed.
+    """
+    rows = curves[curves["epoch"].between(*epochs)]
+    if measure == "best_test_accuracy":
+        return rows.groupby("seed")["test_accuracy"].max()
+    if measure == "overfitting":
+        rows = rows.assign(overfitting=rows["test_loss"] - rows["train_loss"])
+    return rows.groupby("seed")[measure].mean()

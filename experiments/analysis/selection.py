@@ -1,0 +1,115 @@
+"""The outcome of a grid search: the hyper-parameters with the lowest train loss, and whether they lie on an edge.
+
+selection.json holds a digest of the runs that were searched, by their ids, and of what was selected. Whoever reads it
+compares that with the configuration. Older files have none: what they hold is checked for being points of the grids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, Mapping
+
+import pandas as pd
+
+from experiments.analysis.results import Grid
+from experiments.vocabulary.config import Experiment
+from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.records import read_json, write_json
+
+RULE = "lowest mean train loss at the last epoch of the grid search; a point where a run diverged is out"
+
+
+def averages(grid: Grid) -> pd.DataFrame:
+    """One row per method and point: its coordinates, n (runs that did not diverge), diverged, mean and std of loss.
+
+    The mean is of the last epoch of the grid search, and so infinite where a run diverged.
+    """
+    keys = ["method", *grid.coordinates]
+    rows = []
+    for values, runs in grid.runs.groupby(keys, dropna=False, sort=False):
+        diverged = int((runs["status"] == "diverged").sum())
+        losses = runs["train_loss"]
+        rows.append({**dict(zip(keys, values)), "n": len(runs) - diverged, "diverged": diverged,
+                     "mean": losses.mean(), "std": losses.std() if not diverged else math.nan})
+    return pd.DataFrame(rows)
+
+
+def select(grid: Grid) -> dict[str, dict[str, Any]]:
+    """By method: the chosen point, its mean train loss and n, and the edges of the grid that it lies on.
+
+    A method is left out if a run diverged at each of its points. ``edges`` names each coordinate whose grid has more
+    than two values, of which the lowest or the highest was chosen: the optimum may lie beyond.
+    """
+    points = averages(grid)
+    selected = {}
+    for method in points["method"].unique():
+        of_method = points[points["method"] == method]
+        best = of_method.loc[of_method["mean"].idxmin()]
+        if best["diverged"]:
+            continue
+        values = grid.experiment.methods[method].grid
+        selected[method] = {
+            "chosen": {name: float(best[name]) for name in values}, "train_loss": float(best["mean"]),
+            "n": int(best["n"]), "points": len(of_method), "diverged": int((of_method["diverged"] > 0).sum()),
+            "edges": [name for name in values if len(values[name]) > 2
+                      and best[name] in (min(values[name]), max(values[name]))]}
+    return selected
+
+
+def write(grid: Grid, results: Path) -> Path:
+    """Write the selection as ``<results>/<experiment>/selection.json`` and return its path."""
+    path, methods = _path(grid.experiment, results), select(grid)
+    write_json(path, {"rule": RULE, "epochs": grid.experiment.tuning.epochs, "seeds": list(grid.seeds),
+                      "sha256": _digest(grid.experiment, methods), "methods": methods})
+    return path
+
+
+def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]] | None:
+    """The points that `write` recorded, by method; None before that.
+
+    RecordError if they are not those of this experiment's grid search.
+    """
+    path = _path(experiment, results)
+    selection = read_json(path, ("methods",))
+    if selection is None:
+        return None
+    try:
+        points = {method: selected["chosen"] for method, selected in selection["methods"].items()}
+        is_ours = experiment.tuning and (
+            selection["sha256"] == _digest(experiment, selection["methods"]) if "sha256" in selection else
+            all(point in experiment.methods[method].points() for method, point in points.items()))
+    except (KeyError, TypeError, AttributeError):   # another method, or a file that is damaged
+        is_ours = False
+    if not is_ours:
+        raise RecordError(f"{path}: is not of this grid search: the configuration has changed since, or is another one "
+                          "with this name; python -m experiments grid selects anew")
+    return points
+
+
+def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
+    """Of all the runs of the grid search, how far they go, and what was selected."""
+    runs = sorted(str(run.folder) for run, _ in experiment.grid())
+    content = json.dumps([runs, experiment.tuning.epochs, methods], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _path(experiment: Experiment, results: Path) -> Path:
+    return results / experiment.name / "selection.json"
+
+
+def describe(grid: Grid) -> str:
+    """The selection as lines to read."""
+    lines, selection = [f"{RULE}:"], select(grid)
+    for method in grid.runs["method"].unique():
+        if method not in selection:
+            lines.append(f"  {method:24}nothing, as a run diverged at each of its points")
+            continue
+        selected = selection[method]
+        point = ", ".join(f"{name} {value:g}" for name, value in selected["chosen"].items())
+        edge = f"; on the edge of the grid in {', '.join(selected['edges'])}" if selected["edges"] else ""
+        lines.append(f"  {method:24}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
+                     f"{selected['points']} points{edge})")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The paper's sentences, the rules that decide them, and what the records say."""

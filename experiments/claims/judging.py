@@ -1,0 +1,72 @@
+"""The verdicts of the records on the paper's sentences, each by itself and all together."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+
+from experiments.claims.decisions import ERROR, HOLDS, NOT_RUN, TOO_FEW, holm
+from experiments.claims.evidence import Evidence
+from experiments.claims.rules import Claim, Judgement
+from experiments.claims.sentences import CLAIMS, PARTS
+
+
+class Verdict(NamedTuple):
+    """A claim and what the records say of it."""
+
+    claim: Claim
+    judgement: Judgement
+
+
+def judge(evidence: Evidence, names: Sequence[str] = ()) -> list[Verdict]:
+    """The verdicts on the claims of these names, or on all, from the records alone."""
+    return [Verdict(claim, claim.criterion.judge(evidence)) for claim in CLAIMS if not names or claim.name in names]
+
+
+def describe(verdict: Verdict) -> str:
+    """A verdict as lines to read."""
+    claim, judgement = verdict
+    p = f" (one-sided p-value {judgement.p:.2g})" if is_decided(judgement) else ""
+    return (f"{judgement.verdict.upper()}{p}  {PARTS[claim.part]}, {claim.where} ({claim.name}): {claim.sentence}\n"
+            f"  of: {claim.criterion.quantity}\n  holds if: {claim.criterion.rule}\n"
+            f"  found: {judgement.finding or 'nothing recorded yet'}")
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON can hold it; numbers that are not finite are None."""
+    claim, judgement = verdict
+    return {"name": claim.name, "part": claim.part, "where": claim.where, "sentence": claim.sentence,
+            "quantity": claim.criterion.quantity, "rule": claim.criterion.rule, "verdict": judgement.verdict,
+            "p": judgement.p, "finding": judgement.finding, "n": judgement.n,
+            "commands": list(claim.criterion.commands),
+            "numbers": json.loads(judgement.numbers.replace([np.inf, -np.inf], np.nan).to_json(orient="records"))}
+
+
+def by_holm(judgements: Sequence[Judgement]) -> list[str]:
+    """The verdicts that stand where all that intervals decide, together, shall err once in forty times.
+
+    Empty where no interval decides. A claim that is not decided yet counts among all, so that later runs may add to
+    the verdicts that stand and take none away.
+    """
+    p_values = [judgement.p for judgement in judgements if judgement.p is not None]
+    adjusted = iter(holm(p_values))
+    return ["" if judgement.p is None else judgement.verdict if next(adjusted) <= ERROR or not is_decided(judgement)
+            else TOO_FEW for judgement in judgements]
+
+
+def expected_errors(judgements: Sequence[Judgement]) -> float:
+    """How many of the verdicts that intervals decide would be wrong on average, if all claims were the other way.
+
+    Once in forty times a claim holds by mistake, and each pair of one that does not hold lies on the wrong side.
+    """
+    def intervals(judgement: Judgement) -> int:
+        return len(judgement.numbers) if "p" in judgement.numbers and judgement.verdict != HOLDS else 1
+
+    return sum(ERROR * intervals(judgement) for judgement in judgements if is_decided(judgement))
+
+
+def is_decided(judgement: Judgement) -> bool:
+    """Whether an interval decides it."""
+    return judgement.p is not None and judgement.verdict not in (TOO_FEW, NOT_RUN)

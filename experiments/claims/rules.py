@@ -1,0 +1,468 @@
+"""Kinds of rules by which claims are decided on records. Each says its quantity and its rule in words, and judges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Callable, NamedTuple, Sequence
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.epochs_to_loss import epochs_to_common_loss, log_share, share_of_epochs
+from experiments.analysis.intervals import Interval, interval
+from experiments.analysis.measures import MEASURES, by_seed
+from experiments.analysis.selection import averages
+from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW, Decision, above, all_of, below, some_of, within
+from experiments.claims.evidence import Evidence
+from experiments.vocabulary import paper
+from experiments.vocabulary.methods import LABELS, initial
+
+RELATIONS = {"below": below, "above": above, "within": within}
+TABLE_A2_EXPERIMENT = "cifar10_resnet20"
+# Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
+WHEN = "decided when all the configuration's seeds are run"
+
+
+class Judgement(NamedTuple):
+    """A verdict, the finding in a sentence with its numbers, n, all the numbers, and how sure it is.
+
+    ``n`` is how many runs each mean is of, the fewest of all methods, pairs or cells; for what is computed, its points
+    or rounds. ``p`` is the verdict's, as in `comparison.Decision`; None where no t interval decides.
+    """
+
+    verdict: str
+    finding: str
+    n: int
+    numbers: pd.DataFrame
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measure of some methods beside that of others, over common seeds.
+
+    ``epochs`` are the first and the last of a stretch over which each run's mean is taken (of 'best_test_accuracy' its
+    maximum). Without ``others`` each method is compared with itself, over ``against_epochs``. ``relation`` is 'below',
+    'above' or 'within', of ``limit``: a difference, or a relative one for losses, whose mean is geometric. Runs that
+    diverged are left out and counted, and a pair does not hold where any of its method did.
+
+    Every pair must hold. Without ``others`` the sentence says what the curves do and names no method: it holds in part
+    where those of some methods do it and others' do not.
+    """
+
+    experiment: str
+    methods: Sequence[str]
+    others: Sequence[str] | None
+    measure: str
+    epochs: tuple[int, int]
+    relation: str = "below"
+    limit: float = 0.0
+    against_epochs: tuple[int, int] | None = None
+    tuned: bool = False
+
+    @property
+    def quantity(self) -> str:
+        against = f"that of {_listed(self.others)}" if self.others else f"that of {self._against}"
+        relative = "geometric mean of the ratio, less 1" if MEASURES[self.measure].by_ratio else "mean difference"
+        values = ", values of our grid search" if self.tuned else ""
+        measure = MEASURES[self.measure].label
+        return (f"{measure} of {_listed(self.methods)}, {_stretch(self.epochs)}, against {against}; paired by seed, "
+                f"{relative}{values}")
+
+    @property
+    def rule(self) -> str:
+        form = "+.1%" if MEASURES[self.measure].by_ratio else "+g"
+        where = f"{self.relation} {self.limit:{form}}" if self.limit else f"{self.relation} 0"
+        if self.relation == "within":
+            low = math.expm1(-self._limit) if MEASURES[self.measure].by_ratio else -self.limit
+            where = f"between {low:{form}} and {self.limit:{form}}"
+        part = "" if self.others else "; in part where some methods' do and others' lie beyond"
+        return (f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged{part}; "
+                f"{WHEN}")
+
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        curves = evidence.curves(self.experiment, self.tuned)
+        seeds = len(evidence.experiment(self.experiment).seeds)
+        rows, decisions = [], []
+        for method, other in self._pairs():
+            pair = pd.concat([by_seed(_of(curves, method), self.measure, self.epochs),
+                              by_seed(_of(curves, other), self.measure, self.against_epochs or self.epochs)],
+                             axis=1, join="inner", keys=["value", "against"])
+            found = self._difference(pair)
+            diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in dict.fromkeys((method, other))]
+            decisions.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, _seeds(curves, method),
+                                     seeds, *diverged))
+            ends = [math.expm1(x) if MEASURES[self.measure].by_ratio else x for x in found[1:]]
+            rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
+                         "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
+                         **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged),
+                         **decisions[-1]._asdict()})
+        numbers = pd.DataFrame(rows)
+        verdict, p = (all_of if self.others else some_of)(decisions)
+        finding = _sentences(rows, MEASURES[self.measure].by_ratio)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        if self.others is None:
+            return [(method, method) for method in self.methods]
+        return [(method, other) for method in self.methods for other in self.others]
+
+    @property
+    def _against(self) -> str:
+        return _stretch(self.against_epochs or self.epochs)
+
+    @property
+    def _limit(self) -> float:
+        return math.log1p(self.limit) if MEASURES[self.measure].by_ratio else self.limit
+
+    def _difference(self, pair: pd.DataFrame) -> Interval:
+        if MEASURES[self.measure].by_ratio:
+            return interval(np.log(pair["value"] / pair["against"]))
+        return interval(pair["value"] - pair["against"])
+
+
+@dataclass(frozen=True)
+class Level:
+    """A measure of a method beside a number, by the interval of its mean over the seeds; as in `Comparison`."""
+
+    experiment: str
+    method: str
+    measure: str
+    epochs: tuple[int, int]
+    relation: str
+    level: float
+    limit: float = 0.0
+
+    @property
+    def quantity(self) -> str:
+        return f"{MEASURES[self.measure].label} of {LABELS[self.method]}, {_stretch(self.epochs)}, less {self.level:g}"
+
+    @property
+    def rule(self) -> str:
+        where = f"between {-self.limit:g} and {self.limit:g}" if self.relation == "within" else f"{self.relation} 0"
+        return f"the 95 % t interval of the mean lies {where}, and no run diverged; {WHEN}"
+
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [self.method])
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        values = by_seed(_of(evidence.curves(self.experiment), self.method), self.measure, self.epochs)
+        found = interval(values - self.level)
+        row = {"method": LABELS[self.method], "against": "level", "n": found.n, "value": values.mean(),
+               "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
+               "diverged": evidence.diverged(self.experiment, False, self.method)}
+        seeds = len(evidence.experiment(self.experiment).seeds)
+        verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
+        return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]), p)
+
+
+@dataclass(frozen=True)
+class EpochsToLoss:
+    """How soon a method has a train loss that others have too, as a share of the epochs that they need for it.
+
+    Of two runs with one seed, the train loss is the lowest that both reach by ``epoch``
+    (`experiments.analysis.epochs_to_loss`). The claim does not hold where a run of the method diverged.
+    """
+
+    experiment: str
+    method: str
+    others: Sequence[str]
+    epoch: int
+    share: float = 1.0
+
+    @property
+    def quantity(self) -> str:
+        return (f"epochs that {LABELS[self.method]} needs to the lowest running train loss that both reach by epoch "
+                f"{self.epoch}, divided by those of {_listed(self.others)}; paired by seed, geometric mean")
+
+    @property
+    def rule(self) -> str:
+        return (f"each 95 % t interval of the mean lies below {self.share:g}, and no run of {LABELS[self.method]} "
+                f"diverged; {WHEN}")
+
+    @property
+    def commands(self) -> list[str]:
+        return _runs(self.experiment, [self.method, *self.others])
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        curves = evidence.curves(self.experiment)
+        seeds = len(evidence.experiment(self.experiment).seeds)
+        rows, decisions = [], []
+        for other in self.others:
+            pairs = epochs_to_common_loss(curves, self.method, other, self.epoch)
+            share = share_of_epochs(pairs)
+            diverged = [evidence.diverged(self.experiment, False, name) for name in (self.method, other)]
+            decisions.append(_decide(below(log_share(pairs), math.log(self.share)), share.n,
+                                     _seeds(curves, self.method), seeds, *diverged))
+            rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": share.n,
+                         "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
+                         "other epochs": pairs["other_epochs"].mean(), "share": share.mean, "low": share.low,
+                         "high": share.high, "diverged": sum(diverged), **decisions[-1]._asdict()})
+        finding = "; ".join(
+            f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
+            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"
+            if row["n"] else f"{row['against']}{_diverged(row)}" for row in rows if row["n"] or row["diverged"])
+        numbers = pd.DataFrame(rows)
+        verdict, p = all_of(decisions)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+
+
+@dataclass(frozen=True)
+class GridCells:
+    """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
+
+    A cell is decided by the mean over the seeds of the grid, once both have all of them, as the paper's are by the
+    means of 2 runs. The loss of a run that diverged is infinite.
+    """
+
+    method: str
+    other: str
+    at_least: int
+
+    @property
+    def quantity(self) -> str:
+        return (f"cells of Table A2 (α × β2) in which {LABELS[self.method]}'s mean running train loss at the 30th "
+                f"epoch is lower than {LABELS[self.other]}'s")
+
+    @property
+    def rule(self) -> str:
+        return (f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the rest bring; a "
+                "cell counts when all its seeds are run")
+
+    @property
+    def commands(self) -> list[str]:
+        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method} {self.other}"]
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        runs = evidence.grid(TABLE_A2_EXPERIMENT).runs
+        losses = runs.set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"]
+        printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
+        rows = []
+        for alpha, beta2 in printed:
+            pair = pd.concat([_at(losses, (name, alpha, beta2)) for name in (self.method, self.other)], axis=1,
+                             join="inner", keys=["ours", "others"])
+            if len(pair):
+                ours, others = pair["ours"].mean(), pair["others"].mean()
+                rows.append({"α": alpha, "β2": beta2, "n": len(pair), LABELS[self.method]: ours,
+                             LABELS[self.other]: others, "lower": bool(ours < others),
+                             "lower in the paper": printed[alpha, beta2] < others_printed[alpha, beta2]})
+        seeds = evidence.experiment(TABLE_A2_EXPERIMENT).tuning.seeds
+        decided = [row["lower"] for row in rows if row["n"] == len(seeds)]
+        if sum(decided) >= self.at_least:
+            verdict = HOLDS
+        elif sum(decided) + len(printed) - len(decided) < self.at_least:
+            verdict = FAILS
+        else:
+            verdict = TOO_FEW if rows else NOT_RUN
+        published = sum(loss < others_printed[at] for at, loss in printed.items())
+        finding = (f"lower in {sum(row['lower'] for row in rows)} of the {len(rows)} cells run here, {len(decided)} of "
+                   f"them with {len(seeds)} seeds; in {published} of {len(printed)} of the paper's table")
+        return Judgement(verdict, finding, min((row["n"] for row in rows), default=0), pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class PublishedCells:
+    """How near a method's cells of Table A2 are to the paper's, by the interval of the mean over the cells.
+
+    A cell is the mean over the seeds of the grid, as the paper's are means of 2 runs. The claim does not hold where a
+    run diverged, and is decided once all cells have all their seeds.
+    """
+
+    method: str
+    limit: float
+
+    @property
+    def quantity(self) -> str:
+        return (f"{LABELS[self.method]}'s mean running train loss at the 30th epoch over the paper's, in the cells of "
+                "Table A2 (α × β2); geometric mean of the ratio, less 1")
+
+    @property
+    def rule(self) -> str:
+        low = math.expm1(-math.log1p(self.limit))
+        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}; "
+                "decided when all cells have all their seeds")
+
+    @property
+    def commands(self) -> list[str]:
+        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method}"]
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        of_method = evidence.grid(TABLE_A2_EXPERIMENT).only([self.method])
+        losses = of_method.runs.set_index(["learning_rate", "beta2", "seed"])["train_loss"]
+        printed, seeds = paper.TABLE_A2[paper.printed_name(self.method)], of_method.experiment.tuning.seeds
+        rows = [{"α": alpha, "β2": beta2, "n": len(cell), "ours": cell.mean(), "paper": loss,
+                 "difference": cell.mean() / loss - 1}
+                for (alpha, beta2), loss in printed.items() if len(cell := _at(losses, (alpha, beta2)))]
+        numbers = pd.DataFrame(rows, columns=["α", "β2", "n", "ours", "paper", "difference"])
+        differences = np.log1p(numbers["difference"].astype(float))
+        found = interval(differences[np.isfinite(differences)])
+        complete = numbers["n"] == len(seeds)
+        diverged = int(np.isinf(differences).sum())
+        verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
+                             len(printed), diverged)
+        mean, *ends = map(math.expm1, found[1:])
+        finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
+                   + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
+                   + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
+                     f"with {len(seeds)} seeds{_diverged({'diverged': diverged})}") if rows else ""
+        return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
+
+
+@dataclass(frozen=True)
+class BestOfGrid:
+    """How far points of the grid are from the best, in train loss at the end of our grid search.
+
+    ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say which of
+    the other points is the lowest. Other seeds, the first to the last of ``judges``, compare the two: those that made
+    it the lowest flatter it. Not judged before all points of each method have all the seeds of the search.
+    """
+
+    experiment: str
+    methods: Sequence[str]
+    limit: float
+    point: tuple[tuple[str, float], ...] | None = None
+    judges: tuple[int, int] = (102, 109)
+
+    @property
+    def quantity(self) -> str:
+        where = "Table A1's values" if self.point is None else ", ".join(f"{n} {v:g}" for n, v in self.point)
+        return (f"running train loss at the end of our grid search at {where}, over that at the lowest of the other "
+                f"points by the search's seeds, of {_listed(self.methods)}; paired by seed, geometric mean")
+
+    @property
+    def rule(self) -> str:
+        return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
+                f"the search's, lies below {self.limit:+.0%}, for each method; decided when all of these are run")
+
+    @property
+    def commands(self) -> list[str]:
+        first, last = self.judges
+        search = f"python -m experiments grid configs/{self.experiment}.yaml"
+        return [search, f"{search} --seeds {first}-{last}"]
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        experiment = evidence.experiment(self.experiment)
+        seeds = range(self.judges[0], self.judges[1] + 1)
+        search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
+        rows, decisions = [], []
+        for name in self.methods:
+            method, of_method = experiment.methods[name], search.only([name])
+            if len(of_method.runs) < len(method.points()) * len(experiment.tuning.seeds):
+                return Judgement(NOT_RUN, "", 0, pd.DataFrame(), 1.0)
+            means = averages(of_method).set_index([*method.grid])["mean"]
+            point = dict(self.point or method.parameters)
+            here = tuple(initial(point[key]) for key in method.grid)
+            rival = means.drop(here).idxmin()
+            losses = judges.only([name]).runs.set_index([*method.grid, "seed"])["train_loss"]
+            there, beside = _at(losses, here), _at(losses, rival)
+            found = interval(np.log(there[np.isfinite(there)] / beside[np.isfinite(beside)]).dropna())
+            decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
+                               int(np.isinf(there).sum()) + np.isinf(means[here]), int(np.isinf(beside).sum()))
+            decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
+            rows.append({"method": LABELS[name], "n": found.n or len(experiment.tuning.seeds), "there": means[here],
+                         "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
+                         "rank": int((means < means[here]).sum()) + 1, "points": len(means),
+                         "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
+                         "judges": found.n, **dict(zip(("difference", "low", "high"), map(math.expm1, found[1:]))),
+                         **decisions[-1]._asdict()})
+        numbers = pd.DataFrame(rows)
+        finding = "; ".join(
+            f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']})"
+            + (f", with other seeds {row['difference']:+.1%} of {row['beside']}"
+               f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "")
+            for row in rows)
+        verdict, p = all_of(decisions)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A rule on what is computed rather than trained, in words, and the function that judges by it."""
+
+    quantity: str
+    rule: str
+    judge: Callable[[Evidence], Judgement]
+    commands: Sequence[str] = field(default=())
+
+
+class Claim(NamedTuple):
+    """A sentence, where it stands, and how it is decided.
+
+    In ``sentence`` the paper's words stand as they are, with ours in brackets and '...' for what is left out. ``part``
+    is what it is about: a key of `experiments.claims.sentences.PARTS`.
+    """
+
+    name: str
+    part: str
+    where: str
+    sentence: str
+    criterion: Comparison | Level | EpochsToLoss | GridCells | PublishedCells | BestOfGrid | Computed
+
+
+def _of(curves: pd.DataFrame, method: str) -> pd.DataFrame:
+    return curves[curves["method"] == method]
+
+
+def _at(losses: pd.Series, point: tuple[float, ...]) -> pd.Series:
+    """By seed, the losses at a point of the grid."""
+    chosen = [losses.index.get_level_values(i) == value for i, value in enumerate(point)]
+    return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
+
+
+def _seeds(curves: pd.DataFrame, method: str) -> int:
+    return _of(curves, method)["seed"].nunique()
+
+
+def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> Decision:
+    """The decision of an interval of so many pairs, where runs may have diverged or be still to come.
+
+    ``runs`` of the method itself are complete, ``diverged`` of it did not end so; of ``seeds`` that it is to have.
+    """
+    if diverged:
+        return Decision(FAILS, 0.0)
+    is_complete = runs == seeds and pairs + others_diverged == seeds
+    if not is_complete and found.verdict in (HOLDS, FAILS) or others_diverged and not pairs:
+        return Decision(TOO_FEW, 1.0)
+    return found
+
+
+def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
+    train = f"python -m experiments run configs/{experiment}.yaml"
+    if tuned:
+        return [f"python -m experiments grid configs/{experiment}.yaml", f"{train} --tuned"]
+    return [f"{train} --method {' '.join(dict.fromkeys(methods))}"]
+
+
+def _sentences(rows: Sequence[dict], relative: bool) -> str:
+    def one(row):
+        if not row["n"]:
+            return f"{row['method']}, {row['against']}{_diverged(row)}"
+        change = f"{row['difference']:+.1%}" if relative else f"{row['difference']:+.4f}"
+        ends = _range(row["low"], row["high"], "+.1%" if relative else "+.4f")
+        return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
+                f"n = {row['n']}{_diverged(row)}")
+    return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
+
+
+def _diverged(row: dict) -> str:
+    return f", {row['diverged']} diverged" if row["diverged"] else ""
+
+
+def _range(low: float, high: float, form: str) -> str:
+    return f" ({low:{form}} to {high:{form}})" if math.isfinite(high) else ""
+
+
+def _stretch(epochs: tuple[int, int]) -> str:
+    first, last = epochs
+    return f"epoch {first}" if first == last else f"epochs {first} to {last}"
+
+
+def _listed(methods: Sequence[str]) -> str:
+    *most, last = (LABELS[method] for method in methods)
+    return f"{', '.join(most)} and {last}" if most else last

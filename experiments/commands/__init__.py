@@ -1,0 +1,1 @@
+"""What the command line does: above all the other rooms, and known to none."""

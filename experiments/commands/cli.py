@@ -1,0 +1,164 @@
+"""The command line: what can be asked for, and how each command ends.
+
+0: done. 1: a run failed, or records that a command needs are missing or damaged. 2: a bad option, configuration or data
+file. 130: Ctrl-C. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Sequence
+
+from experiments.commands import show, train
+from experiments.commands.ending import exit_status
+from experiments.vocabulary import config
+from experiments.vocabulary.errors import UsageError
+
+EXAMPLES = """examples:
+  python -m experiments run configs/demo.yaml --results build/demo
+  python -m experiments run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR
+  python -m experiments status
+  python -m experiments figure 2
+  python -m experiments table configs/mnist_logistic.yaml
+  python -m experiments grid configs/mnist_logistic.yaml --data DIR
+A command that was interrupted goes on where it was when it is given again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    def command():
+        options = _parser().parse_args(arguments)
+        status = options.command(options)
+        sys.stdout.flush()   # what cannot be written is an error here, and not at the interpreter's end
+        return status
+    return exit_status(command)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(f"{message} ({self.prog} --help shows what is possible)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m experiments", description="The experiments of the NAMSG paper.", epilog=EXAMPLES,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, command, help):
+        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=EXAMPLES,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        added.set_defaults(command=command)
+        return added
+
+    def add_results(command):
+        command.add_argument("--results", default="results", metavar="DIR", help="where records are (default: results)")
+
+    def add_tuned(command):
+        command.add_argument("--tuned", action="store_true",
+                             help="with the values that our grid search selected, instead of the configuration's")
+
+    def add_selection(command):
+        command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
+        command.add_argument("--seeds", type=_seeds, metavar="LIST",
+                             help="instead of the configuration's seeds: 3, 0-9 or 0,2,5-7")
+        add_results(command)
+
+    def add_reading(command):
+        add_selection(command)
+        command.add_argument("--partial", action="store_true", help="show what is there where runs are missing")
+
+    def add_grids(command):
+        command.add_argument("--config", nargs="+", metavar="CONFIG",
+                             help="grid searches of sensitivity and A1 (default: all that select; the paper's)")
+
+    def add_training(training):
+        training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+        add_selection(training)
+        training.add_argument("--epochs", type=_positive, metavar="N",
+                              help="how far to go (default: the configuration's)")
+        training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
+        training.add_argument("--data", metavar="DIR", help="folder of the data sets (default: NAMSG_DATA, else "
+                                                            "MXNet's own, to which missing files are downloaded)")
+        training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
+        training.add_argument("--threads", type=_positive, default=1, metavar="N",
+                              help="threads of each run; a run's numbers depend on it (default: 1)")
+        training.add_argument("--scheduler", metavar="ADDR",
+                              help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
+                                   "--results and --data under the same paths")
+        training.add_argument("--tensorboard", metavar="DIR", help="log each epoch for TensorBoard, too")
+
+    running = add("run", train.run, "train an experiment's runs, or the rest of them")
+    add_training(running)
+    add_tuned(running)
+    running.add_argument("--kvstore", choices=("dist_sync", "dist_async"),
+                         help="train each run on many processes, which MXNet's launcher starts (docs/scaling.md)")
+    running.add_argument("--update-on-servers", action="store_true",
+                         help="with --kvstore: the optimizer runs on the servers, and an interrupted run begins anew; "
+                              "dist_async has no other way (default: on the workers)")
+    searching = add("grid", train.grid, "search the grids of an experiment, or the rest of them, and select")
+    add_training(searching)
+    searching.add_argument("--at", nargs="+", type=_coordinate, default=[], metavar="NAME=VALUE",
+                           help="only these points (learning_rate=0.001), and no selection")
+
+    getting = add("data", train.get_data, "download MNIST and CIFAR-10, and check them")
+    getting.add_argument("--data", metavar="DIR",
+                         help="folder of the data sets (default: NAMSG_DATA, else MXNet's own)")
+
+    add("list", show.show_list, "show experiments, methods and their sources")
+
+    status = add("status", show.show_status, "show what is done, running, failed or missing")
+    status.add_argument("config", nargs="*", metavar="CONFIG", help="YAML files (default: all in configs/)")
+    status.add_argument("--json", action="store_true", help="for programs")
+    add_results(status)
+
+    drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
+    drawing.add_argument("figure", metavar="FIGURE|CONFIG",
+                         help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), or a YAML file")
+    add_grids(drawing)
+    add_tuned(drawing)
+    add_reading(drawing)
+
+    tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
+    tabulating.add_argument("table", metavar="TABLE|CONFIG",
+                            help="A1, A2, A3, or a YAML file for an experiment's results and epochs to a train loss")
+    add_grids(tabulating)
+    add_tuned(tabulating)
+    add_reading(tabulating)
+
+    judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
+    judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")
+    judging.add_argument("--json", action="store_true", help="for programs, with all the numbers")
+    add_results(judging)
+
+    add_results(add("report", show.report, "write one HTML page of all results"))
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return config.parse_seeds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _coordinate(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE") from error
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|gpu:\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor gpu:N")
+    return text

@@ -1,0 +1,37 @@
+"""What commands have in common: the experiment that is meant, and the files that were written."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Sequence
+
+from experiments.vocabulary import config
+from experiments.vocabulary.config import Experiment
+from experiments.vocabulary.errors import RecordError, UsageError
+
+CONFIGS = Path("configs")
+
+
+def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
+    """The experiment, with --tuned at the values that its own grid search selected."""
+    experiment = config.load(path)
+    if not options.tuned:
+        return experiment
+    from experiments.analysis import selection
+
+    chosen = selection.chosen(experiment, Path(options.results))
+    if not chosen:
+        raise RecordError(f"{path}: nothing is selected in {options.results}; python -m experiments grid does it")
+    return experiment.tuned(chosen)
+
+
+def all_configs() -> list[Path]:
+    if not CONFIGS.is_dir():
+        raise UsageError(f"{CONFIGS}: no such folder here; commands are given in the checkout")
+    return sorted(CONFIGS.glob("*.yaml"))
+
+
+def print_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(f"written: {path}")

@@ -1,0 +1,196 @@
+"""The commands that read records: `list`, `status`, `figure`, `table`, `claims` and `report`. None of them trains.
+
+Their imports stand where they are used, as pandas takes longer to load than most commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Sequence
+
+from experiments.commands.inputs import CONFIGS, all_configs, load_experiment, print_paths
+from experiments.commands.status import describe, survey
+from experiments.vocabulary import config
+from experiments.vocabulary.config import Experiment
+from experiments.vocabulary.errors import UsageError
+
+CIFAR = CONFIGS / "cifar10_resnet20.yaml"
+COMPUTED = ("1", "theory")   # figures, which need no runs
+
+
+def show_list(options: argparse.Namespace) -> int:
+    """Print experiments and methods with their sources."""
+    for path in all_configs():
+        experiment = config.load(path)
+        print(f"{path}: {experiment.title}\n  {experiment.epochs} epochs, batch {experiment.batch_size}, "
+              f"seeds {config.seed_range(experiment.seeds)}, weight decay {experiment.weight_decay:g}")
+        for method in experiment.methods.values():
+            parameters = ", ".join(f"{name} {_readable(value)}" for name, value in method.parameters.items())
+            on_request = "" if method.by_default else "; on request only"
+            print(f"  {method.name:24}{method.optimizer}: {parameters} ({method.source}{on_request})")
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Print what is done and what is not."""
+    paths = options.config or all_configs()
+    surveys = [survey(config.load(path), Path(options.results)) for path in paths]
+    print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
+    return 0
+
+
+def figure(options: argparse.Namespace) -> int:
+    """Draw a figure from records."""
+    from experiments.display import figures  # here, as a training process imports this module and needs no matplotlib
+
+    folder = Path(options.results, "figures")
+    _check_options(options.figure, options)
+    if options.figure in COMPUTED:
+        from experiments.theory import figures  # the only ones that need SciPy and MXNet
+
+        draw = figures.draw_gain if options.figure == "1" else figures.draw_theory
+        print_paths(draw(folder))
+        return 0
+    if options.figure in figures.PAPER:
+        rows = [figures.Row(_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods), part)
+                for experiment, methods, part in figures.PAPER[options.figure]]
+        paths = figures.draw(rows, f"figure{options.figure}", folder)
+    elif options.figure == "sensitivity":
+        paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
+    elif _is_config(options.figure):
+        experiment = load_experiment(options.figure, options)
+        paths = figures.draw([figures.Row(_collect(experiment, options))], _name(experiment, options), folder)
+    else:
+        raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
+                         f"1, {', '.join(figures.PAPER)}, sensitivity, theory")
+    print_paths(paths)
+    return 0
+
+
+def table(options: argparse.Namespace) -> int:
+    """Write a table from records."""
+    from experiments.display import tables
+
+    _check_options(options.table, options)
+    if options.table == "A1":
+        made = {"tableA1": tables.table_a1(_collect_a1(options))}
+    elif options.table == "A2":
+        experiment = config.load(CIFAR)
+        methods = _recorded(experiment, options, is_grid=True)
+        made = {"tableA2": tables.table_a2(_collect_grid(experiment, options, methods))}
+    elif options.table == "A3":
+        experiment = config.load(CIFAR)
+        made = {"tableA3": tables.table_a3(_collect(experiment, options, _recorded(experiment, options)))}
+    elif _is_config(options.table):
+        experiment = load_experiment(options.table, options)
+        results = _collect(experiment, options, _recorded(experiment, options))
+        name = _name(results.experiment, options)
+        made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
+    else:
+        raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
+    for name, content in made.items():
+        paths = tables.write(content, name, Path(options.results, "tables"))
+        print(paths[0].read_text(encoding="utf-8"))
+        print_paths(paths)
+    return 0
+
+
+def show_claims(options: argparse.Namespace) -> int:
+    """Judge the paper's claims by the records; of all of them also write the table."""
+    from experiments.claims import judging, sentences
+    from experiments.claims.evidence import Evidence
+    from experiments.display import tables
+
+    known = [claim.name for claim in sentences.CLAIMS]
+    for name in options.claim:
+        if name not in known:
+            raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
+    verdicts = judging.judge(Evidence(Path(options.results), CONFIGS), options.claim)
+    if options.json:
+        print(json.dumps([judging.as_json(verdict) for verdict in verdicts], indent=2))
+        return 0
+    print("\n".join(judging.describe(verdict) for verdict in verdicts))
+    if not options.claim:
+        print_paths(tables.write(tables.claims(verdicts), "claims", Path(options.results, "tables")))
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the page of all results."""
+    from experiments.display import report
+
+    print_paths([report.write(Path(options.results), CONFIGS)])
+    return 0
+
+
+def _check_options(what: str, options: argparse.Namespace) -> None:
+    """UsageError for an option of figures or tables that this one would ignore."""
+    if options.tuned and not _is_config(what):
+        raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
+    if options.config and what not in ("A1", "sensitivity"):
+        raise UsageError(f"--config: only with A1 (the table) and sensitivity, not with {what}")
+    if what in COMPUTED and (options.method or options.seeds or options.partial):
+        raise UsageError(f"--method, --seeds, --partial: not with {what}, which is computed")
+
+
+def _name(experiment: Experiment, options: argparse.Namespace) -> str:
+    """That of its figure and table."""
+    return experiment.name + ("_tuned" if options.tuned else "")
+
+
+def _collect(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
+    from experiments.analysis.results import collect
+
+    return collect(experiment, Path(options.results), options.method or methods, options.seeds, options.partial)
+
+
+def _collect_grid(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
+    from experiments.analysis.results import collect_grid
+
+    return collect_grid(experiment, Path(options.results), options.method or methods, options.seeds,
+                        options.partial)
+
+
+def _recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool = False) -> list[str]:
+    """The methods that a table shows where none is asked for."""
+    from experiments.analysis.results import recorded_methods
+
+    return recorded_methods(experiment, Path(options.results), options.seeds, options.partial, is_grid)
+
+
+def _collect_grids(options: argparse.Namespace):
+    """The grid searches of --config, or all that select."""
+    from experiments.analysis.results import collect_grids
+
+    chosen = [config.load(path) for path in options.config or all_configs()]
+    if not options.config:
+        chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
+    return collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,
+                         options.partial)
+
+
+def _collect_a1(options: argparse.Namespace):
+    """The grid searches of --config, or the paper's; also of MXNet's NADAM, where it is recorded."""
+    from experiments.analysis.results import collect_grids
+    from experiments.vocabulary import paper
+
+    def methods(experiment):
+        return options.method or [name for name in _recorded(experiment, options, is_grid=True)
+                                  if experiment.methods[name].by_default or paper.printed_name(name) != name]
+
+    chosen = options.config or [path for name in paper.TABLE_A1 for path in all_configs() if path.stem == name]
+    return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
+                         options.partial)
+
+
+def _is_config(text: str) -> bool:
+    return Path(text).suffix in (".yaml", ".yml")
+
+
+def _readable(value) -> str:
+    if not isinstance(value, dict):
+        return f"{value:g}"
+    arguments = ", ".join(f"{key} {number:g}" for key, number in value.items() if key != "schedule")
+    return f"{value['schedule']}({arguments})"

@@ -1,0 +1,109 @@
+"""What is done, running, failed or missing, and how long the rest would take, from the records."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple, Sequence
+
+from experiments.running.progress import duration
+from experiments.vocabulary.config import Experiment, Run
+from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.records import RunRecord
+
+# 'unfinished' has some of its epochs and goes on from there; 'missing' has none.
+STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
+
+
+class RunStatus(NamedTuple):
+    """One of STATES, why it failed, its complete epochs, and the seconds that each took."""
+
+    run: Run
+    state: str
+    reason: str | None
+    epochs: int
+    seconds: Sequence[float]
+
+
+def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
+    """The status of an experiment's default methods, and of others that have records, as JSON can hold it.
+
+    ``seconds_left`` is what one process would need for the rest, None where nothing is recorded to tell it from.
+    ``grid`` has the same of the default methods' grid search, counted together, and is None where it has none.
+    """
+    methods = [m.name for m in experiment.methods.values()
+               if m.by_default or (results / experiment.name / m.name).exists()]
+    statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
+    counts = {method: Counter() for method in methods}
+    for status in statuses:
+        counts[status.run.method][status.state] += 1
+    return {
+        "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
+        "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
+        "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),
+        "grid": _survey_grid(experiment, results) if experiment.tuning else None,
+    }
+
+
+def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
+    epochs = experiment.tuning.epochs
+    statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run, _ in experiment.grid()]
+    count = Counter(s.state for s in statuses)
+    return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
+            "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, epochs)}
+
+
+def describe(status: dict[str, Any]) -> str:
+    """The survey as lines to read."""
+    lines = [f"{status['experiment']}, {status['epochs']} epochs, in {status['results']}",
+             "  {:24}".format("method") + "".join(f"{state:>11}" for state in STATES)]
+    for method, counts in status["methods"].items():
+        lines.append(f"  {method:24}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
+    failed = {**status["failed"], **(status["grid"] or {"failed": {}})["failed"]}
+    lines += [f"  failed: {folder}: {reason}" for folder, reason in failed.items()]
+    lines.append(f"  time left: {_time_left(status['seconds_left'])}")
+    if status["grid"]:
+        runs = ", ".join(f"{n} {state}" for state, n in status["grid"]["runs"].items() if n)
+        lines.append(f"  grid search, {status['grid']['epochs']} epochs: {runs}; time left: "
+                     f"{_time_left(status['grid']['seconds_left'])}")
+    return "\n".join(lines)
+
+
+def _failed(statuses: Sequence[RunStatus]) -> dict[str, str]:
+    return {str(s.run.folder): s.reason for s in statuses if s.state == "failed"}
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown, as no epoch is recorded"
+    return f"{duration(seconds)} in one process" if seconds else "none"
+
+
+def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
+    try:
+        record.made_with(run.settings, run.seed)
+        state, rows = record.read(epochs)
+        seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
+        reason = record.failure()
+    except RecordError as error:
+        return RunStatus(run, "failed", str(error), 0, [])
+    if state == "short":
+        state = "running" if record.is_running() else "failed" if reason else "unfinished" if rows else "missing"
+    return RunStatus(run, state, reason, len(rows), seconds)
+
+
+def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:
+    """From the mean of each method's recorded epochs, or of all the methods' where it has none."""
+    everything = [seconds for s in statuses for seconds in s.seconds]
+    total = 0.0
+    by_method = defaultdict(list)
+    for status in statuses:
+        by_method[status.run.method].append(status)
+    for of_method in by_method.values():
+        left = sum(max(0, epochs - s.epochs) for s in of_method if s.state not in ("done", "diverged"))
+        recorded = [seconds for s in of_method for seconds in s.seconds] or everything
+        if left and not recorded:
+            return None
+        total += left * mean(recorded) if left else 0.0
+    return total

@@ -1,0 +1,1 @@
+"""Numbers to look at: figures, tables, charts, the report."""

@@ -1,0 +1,216 @@
+"""The paper's figures from records, and how sensitive the methods are to the step size.
+
+Lines are means over the seeds, bands one standard deviation to either side, within the range of the runs. Equal
+records give equal files where the version of matplotlib is equal.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Mapping, NamedTuple, Sequence
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from experiments.analysis import selection
+from experiments.analysis.measures import MEASURES
+from experiments.analysis.results import Grid, Results, describe_n
+from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.methods import BOUNDED, DASHES, FIVE, LABELS, STRATEGIES, colours
+from experiments.vocabulary.records import write_atomically
+
+# The rows of each figure of the paper, top to bottom: experiment, methods, and what the row shows of the experiment.
+PAPER = {
+    "2": (("mnist_logistic", FIVE, ""), ("mnist_cnn", FIVE, "")),
+    "3": (("cifar10_resnet20", FIVE, ""), ("cifar10_resnet20", STRATEGIES, "strategies")),
+    "A1": (("cifar10_resnet20", BOUNDED, "limits of the step"),),
+}
+PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # by measure, the scale of its axis
+BASE = "namsg"   # whose train loss is the measure of the others'
+SETTLED = 0.25   # of the epochs: the ratio's axis shows the values from there on
+DROPPED = 0.15   # of the first step size: below it the step size has dropped, not merely decayed
+INSETS = {"test_loss": (0.4, 0.38, 0.58, 0.52), "test_accuracy": (0.4, 0.1, 0.58, 0.5)}   # left, bottom, width, height
+STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
+         "axes.spines.right": False}
+
+
+class Row(NamedTuple):
+    """A row of a figure; ``part`` says what it shows of the experiment, '' if all of it."""
+
+    results: Results
+    part: str = ""
+
+
+def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
+    """Draw a row of panels against epochs: train loss, the same over NAMSG's, test loss and test accuracy.
+
+    Without NAMSG there is no second panel. Where the step size drops, the epochs after it are enlarged in the tests'
+    panels. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(13, 3.5 * len(rows) + 0.6), layout="constrained")
+        *parts, below = figure.subfigures(len(rows) + 1, 1, height_ratios=[3.5] * len(rows) + [0.6])
+        colour = colours(method for row in rows for method in row.results.experiment.methods)
+        for part, row in zip(parts, rows):
+            _draw_row(part, row, colour)
+        _draw_legend(below, figure, [row.results for row in rows])
+        return save(figure, name, folder)
+
+
+def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Path]:
+    """Draw the train loss at the last epoch of grid searches against the step size, a row per search.
+
+    Methods without beta2, SGD for one, have a panel of their own, as their step sizes are others. A line per method and
+    beta2; a ring around the best point of each method, a square where that lies on an edge of the grid in alpha. Points
+    where a run diverged are left out. Writes and returns as `draw`.
+    """
+    order = [experiment for rows in PAPER.values() for experiment, _, _ in rows]
+    grids = sorted(grids, key=lambda grid: [*order, grid.experiment.name].index(grid.experiment.name))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.8 * len(grids) + 0.8), layout="constrained")
+        *parts, below = figure.subfigures(len(grids) + 1, 1, height_ratios=[3.8] * len(grids) + [0.8])
+        colour = colours(method for grid in grids for method in grid.experiment.methods)
+        for part, grid in zip(parts, grids):
+            _draw_grid(part, grid, colour)
+        _draw_grid_legend(below, grids, colour)
+        return save(figure, name, folder)
+
+
+def save(figure: Figure, name: str, folder: Path) -> list[Path]:
+    """Write ``name``.png and ``name``.svg into the folder and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, **options)
+        paths.append(folder / f"{name}.{kind}")
+        write_atomically(paths[-1], content.getvalue())
+    return paths
+
+
+def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
+    results = row.results
+    short = (results.runs["status"] == "short").any()
+    part.suptitle(results.experiment.title + (f": {row.part}" if row.part else "") + (" (unfinished)" if short else ""),
+                  x=0.01, ha="left", fontweight="bold", parse_math=False)
+    panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
+    if BASE in results.methods and len(results.methods) > 1:
+        panels.insert(1, ("ratio", f"train loss / {LABELS[BASE]}'s", "log"))
+    for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
+        curves = {method: results.curve_over(BASE, method, "train_loss") if column == "ratio" else
+                  results.curve(method, column) for method in results.methods}
+        _draw_curves(axes, curves, colour)
+        axes.set(xlabel="epoch", yscale=scale)
+        axes.set_title(title, fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if column == "ratio":
+            settled = pd.concat(curve[curve.index > SETTLED * curve.index.max()] for curve in curves.values())
+            axes.set_ylim(settled["low"].min() * 0.99, settled["high"].max() * 1.01)
+        if scale == "log":
+            _label_plainly(axes)
+        after = _first_after_drop(results)
+        if column in INSETS and after is not None:
+            inset = axes.inset_axes(INSETS[column])
+            _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()},
+                         colour)
+            inset.set_title("after the step size drops", fontsize=8)
+            inset.tick_params(labelsize=7)
+            inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def _draw_curves(axes, curves: Mapping[str, pd.DataFrame], colour: Mapping[str, str]) -> None:
+    for method, curve in curves.items():
+        axes.plot(curve.index, curve["mean"], color=colour[method], linestyle=DASHES.get(method, "-"), linewidth=1.5,
+                  marker="o" if len(curve) == 1 else None, label=LABELS[method])
+        axes.fill_between(curve.index, curve["low"], curve["high"], color=colour[method], alpha=0.2, linewidth=0)
+
+
+def _label_plainly(axes) -> None:
+    """0.3 instead of 3 x 10^-1, at so many ticks that there are some on an axis of less than a decade, too."""
+    low, high = axes.get_ylim()
+    steps = (1, 2, 3, 5) if high < 30 * low else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _first_after_drop(results: Results) -> int | None:
+    """The first epoch that ends with a step size that has dropped; None if there is none."""
+    rates = results.epochs[["learning_rate", "sgd_learning_rate"]].astype(float)
+    first = results.epochs[["method"]].join(rates).groupby("method").transform("first")
+    dropped = results.epochs["epoch"][(rates <= DROPPED * first).any(axis=1)]
+    return None if dropped.empty else int(dropped.min())
+
+
+def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]) -> None:
+    """One for all the rows, which says n once if it is the same everywhere, else of each method."""
+    handles, labels, counts = [], [], {}
+    for results in all_results:
+        for method in results.methods:
+            n = results.epochs[results.epochs["method"] == method]["seed"].nunique()
+            n = describe_n(n, len(results.experiment.seeds), results.count(method)["diverged"])
+            counts.setdefault(LABELS[method], []).append(n)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    same = len({n for of_method in counts.values() for n in of_method}) == 1
+    for label, of_method in counts.items():
+        handles.append(lines[label])
+        labels.append(label if same else f"{label} (n = {' and '.join(dict.fromkeys(of_method))})")
+    n = f"n = {next(iter(counts.values()))[0]} seeds; " if same else ""
+    part.legend(handles, labels, loc="center", ncols=len(labels) if same else 5, fontsize=9, frameon=False,
+                title=f"{n}lines: means; bands: one standard deviation, within the range of the runs", title_fontsize=8)
+
+
+def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
+    points = selection.averages(grid)
+    points = points[points["diverged"] == 0]
+    if points.empty:
+        raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
+    n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
+    part.suptitle(f"{grid.experiment.title}: train loss at epoch {grid.experiment.tuning.epochs} "
+                  f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold",
+                  parse_math=False)
+    without = points.groupby("method")["beta2"].transform("count") == 0
+    shown = [methods for methods in (points[~without]["method"].unique(), points[without]["method"].unique())
+             if len(methods)]
+    panels = part.subplots(1, len(shown), squeeze=False, width_ratios=[2, 1.3][:len(shown)])[0]
+    selected = selection.select(grid)
+    for axes, methods in zip(panels, shown):
+        for method in (method for method in selected if method in methods):
+            for beta2, of_beta2 in points[points["method"] == method].groupby("beta2", dropna=False):
+                line = of_beta2.sort_values("learning_rate")
+                axes.errorbar(line["learning_rate"], line["mean"], line["std"].fillna(0), marker=".", linewidth=1.3,
+                              color=colour[method], linestyle=_dash(beta2))
+            axes.plot(selected[method]["chosen"]["learning_rate"], selected[method]["train_loss"],
+                      _mark(selected[method]), markersize=10, color=colour[method], fillstyle="none")
+        steps = sorted(points[points["method"].isin(methods)]["learning_rate"].unique())
+        axes.set(xscale="log", yscale="log", xlabel="step size α", title=", ".join(LABELS[m] for m in methods))
+        axes.set_xticks(steps, [f"{step:g}" for step in steps])
+        axes.xaxis.set_minor_locator(NullLocator())
+        _label_plainly(axes)
+
+
+def _dash(beta2: float) -> str:
+    return "--" if beta2 == 0.999 else "-"
+
+
+def _mark(selected: dict) -> str:
+    return "s" if "learning_rate" in selected["edges"] else "o"
+
+
+def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[str, str]) -> None:
+    """What colours, dashes, bars, rings and squares mean, as far as they are drawn."""
+    methods = dict.fromkeys(method for grid in grids for method in grid.runs["method"].unique())
+    betas = {beta2 for grid in grids for beta2 in grid.runs["beta2"].dropna().unique()}
+    marks = {_mark(selected) for grid in grids for selected in selection.select(grid).values()}
+    words = {"o": "lowest of a method", "s": "lowest, on the edge of the grid"}
+    handles = [Line2D([], [], color=colour[method], label=LABELS[method]) for method in methods]
+    handles += [Line2D([], [], color="#666666", linestyle=_dash(beta2), label=f"β2 = {beta2:g}")
+                for beta2 in sorted(betas)]
+    handles += [Line2D([], [], color="#666666", linestyle="", marker=mark, markersize=9, fillstyle="none",
+                       label=words[mark]) for mark in sorted(marks)]
+    part.legend(handles=handles, loc="center", ncols=5, fontsize=9, frameon=False,
+                title="bars: one standard deviation", title_fontsize=8)

@@ -1,0 +1,197 @@
+"""One self-contained HTML page of all that the records say: claims, figures, tables, benchmarks, environment."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import jinja2
+import pandas as pd
+from plotly.io import to_json
+from plotly.offline import get_plotlyjs
+
+from experiments.analysis import results, selection
+from experiments.claims import judging, sentences, theory
+from experiments.claims.decisions import VERDICTS
+from experiments.claims.evidence import Evidence
+from experiments.display import charts, tables
+from experiments.display.figures import BOUNDED, STRATEGIES
+from experiments.vocabulary.methods import FIVE
+from experiments.vocabulary.records import read_environments, write_atomically
+
+EXPERIMENTS = (sentences.LOGISTIC, sentences.CNN, sentences.CIFAR)
+# The page's figures of curves, by the part of the claims beside them: experiment, figure of the paper, its methods.
+CURVES = {
+    sentences.LOGISTIC: (sentences.LOGISTIC, "2", FIVE), sentences.CNN: (sentences.CNN, "2", FIVE),
+    sentences.CIFAR: (sentences.CIFAR, "3", FIVE), sentences.STRATEGIES: (sentences.CIFAR, "3", STRATEGIES),
+    sentences.BOUNDED: (sentences.CIFAR, "A1", BOUNDED)}
+PAGE = Path(__file__).with_name("report_page")
+
+
+class Figure(NamedTuple):
+    """A figure of the page: charts (Plotly's JSON) with their legend, or a picture (a data URL), and its commands.
+
+    ``part`` is that of the claims beside it, if any.
+    """
+
+    id: str
+    part: str
+    title: str
+    commands: Sequence[str]
+    charts: Sequence[str] = ()
+    legend: Sequence[charts.Entry] = ()
+    picture: str = ""
+
+
+class Block(NamedTuple):
+    """A table of the page: the texts of its cells, and its command."""
+
+    title: str
+    command: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def write(folder: Path, configs: Path) -> Path:
+    """Write report.html into the results folder and return its path. What has not been recorded is left out, or said.
+    """
+    evidence = Evidence(folder, configs)
+    verdicts = judging.judge(evidence)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template("page.html").render(
+        verdicts=[(verdict, _cells(verdict.judgement.numbers)) for verdict in verdicts],
+        counts=[(name, sum(v.judgement.verdict == name for v in verdicts)) for name in VERDICTS],
+        parts=sentences.PARTS, figures=[*_pictures(folder), *_curves(evidence), *_sensitivities(evidence)],
+        tables=_tables(evidence), benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
+    path = folder / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _pictures(folder: Path) -> list[Figure]:
+    figures = []
+    for name, part, title in (("figure1", theory.GAIN, "Figure 1: max gain expectation Ψ"),
+                              ("theory", theory.REGRET, "Sections 3 and 4 beside the real optimizer")):
+        picture = folder / "figures" / f"{name}.svg"
+        if picture.exists():
+            encoded = base64.b64encode(picture.read_bytes()).decode()
+            figures.append(Figure(name, part, title, [f"python -m experiments figure {name.replace('figure', '')}"],
+                                  picture=f"data:image/svg+xml;base64,{encoded}"))
+    return figures
+
+
+def _curves(evidence: Evidence) -> list[Figure]:
+    """The rows of the paper's figures, and the methods that were run beside them to the end."""
+    figures = []
+    drawn = {method for _, _, methods in CURVES.values() for method in methods}
+    for part, (name, number, methods) in CURVES.items():
+        found = evidence.runs(name)
+        beside = [] if part in (sentences.STRATEGIES, sentences.BOUNDED) else [
+            method for method in found.complete["method"].unique() if method not in drawn]
+        shown = found.only([*methods, *beside])
+        if not shown.runs.empty:
+            title = f"Figure {number}{', and methods beside it' if beside else ''}: {sentences.PARTS[part]}"
+            draw = _command("figure", shown) if beside else f"python -m experiments figure {number}"
+            figures.append(Figure(part, part, title, [_command("run", shown), f"{draw} --partial"],
+                                  [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown)))
+    return figures
+
+
+def _sensitivities(evidence: Evidence) -> list[Figure]:
+    figures = []
+    for name in EXPERIMENTS:
+        grid = evidence.grid(name)
+        if not grid.runs.empty:
+            chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.tuning.epochs)
+            config = f"configs/{name}.yaml"
+            methods = " ".join(grid.runs["method"].unique())
+            made, wanted = len(grid.runs), len(grid.experiment.grid(methods.split()))
+            part = f" ({made} of {wanted} runs)" if made < wanted else ""
+            figures.append(Figure(f"{name}-sensitivity", "", f"Sensitivity to α: {grid.experiment.title}{part}",
+                                  [f"python -m experiments grid {config} --method {methods}",
+                                   f"python -m experiments figure sensitivity --config {config} --partial"],
+                                  [to_json(chart)], legend))
+    return figures
+
+
+def _tables(evidence: Evidence) -> list[Block]:
+    blocks = []
+    complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
+                if grid.experiment.tuning.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
+    if complete:
+        config = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
+        blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),
+                             f"python -m experiments table A1 --config {config}"))
+    for name, tuned in itertools.product(EXPERIMENTS, (False, True)):
+        found = evidence.runs(name, tuned)
+        if found.epochs.empty:
+            continue
+        command = _command("table", found) + " --partial" + " --tuned" * tuned
+        blocks += [_block(table, command) for table in tables.of_experiment(found).values()]
+    found, grid = evidence.runs(sentences.CIFAR), evidence.grid(sentences.CIFAR)
+    if not found.epochs.empty:
+        blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "
+                                                     f"{' '.join(found.methods)} --partial"))
+    if not grid.runs.empty:
+        blocks.append(_block(tables.table_a2(grid), f"python -m experiments table A2 --method "
+                                                    f"{' '.join(grid.runs['method'].unique())} --partial"))
+    return blocks
+
+
+def _command(verb: str, found: results.Results) -> str:
+    return (f"python -m experiments {verb} configs/{found.experiment.name}.yaml --method "
+            f"{' '.join(found.methods)}")
+
+
+def _block(table: tables.Table, command: str) -> Block:
+    return Block(table.title, command, list(table.cells.columns), table.cells.to_numpy().tolist())
+
+
+def _benchmarks(evidence: Evidence) -> list[Block]:
+    """The reports of ``benchmarks/``: milliseconds per step, and our time as a share of it, each with quartiles."""
+    blocks = []
+    for name, title, what, command in (
+            ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
+            ("update_patterns", "Updates in other ways", "pattern", "make benchmark"),
+            ("training_step", "Training step", "network",
+             "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR"),
+            ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):
+        report = evidence.json("benchmarks", f"{name}.json")
+        if report is None:
+            continue
+        quartiles = "{1:.3g} ({0:.3g} to {2:.3g})"
+        rows = [[measured[what], f"{measured.get('threads', report.get('threads', ''))}", name,
+                 quartiles.format(*(1e3 * seconds for seconds in contender["seconds"])),
+                 quartiles.format(*contender["share"])]
+                for measured in report["measurements"] for name, contender in measured["contenders"].items()]
+        machine = report["machine"]
+        verdicts = "".join("; {shapes}, {what}: {share:.3f}, wanted at most {at most:.3f}, {0}".format(
+            "holds" if each["holds"] else "does not hold", **each) for each in report.get("verdicts", []))
+        blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
+                            f"{machine['cores']} cores{verdicts}", command,
+                            [what, "threads", "contender", "ms", "ours / this"], rows))
+    return blocks
+
+
+def _machines(folder: Path) -> list[dict[str, Any]]:
+    """What the runs were made with: each distinct environment, and how many runs it made, or went on with."""
+    counts = Counter(json.dumps(made, sort_keys=True) for path in sorted(folder.glob("*/*/*/environment.json"))
+                     for made in ({k: v for k, v in one.items() if k != "first_epoch"}
+                                  for one in read_environments(path)))
+    return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
+
+
+def _cells(numbers: pd.DataFrame) -> Block:
+    """Numbers to four digits; empty where there is none, or an interval has no end."""
+    def text(value):
+        if isinstance(value, float):
+            return f"{value:.4g}" if math.isfinite(value) else ""
+        return str(value)
+    return Block("", "", list(numbers.columns), [[text(value) for value in row] for row in
+                                                 numbers.astype(object).to_numpy().tolist()])

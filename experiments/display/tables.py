@@ -1,0 +1,265 @@
+"""Tables from records, the paper's numbers beside ours: Markdown to read, CSV to compute with, LaTeX to print."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import pandas as pd
+
+from experiments.analysis import selection
+from experiments.analysis.epochs_to_loss import epochs_to_common_loss, share_of_epochs
+from experiments.analysis.measures import MEASURES, by_seed
+from experiments.analysis.results import Grid, Results, describe_n
+from experiments.claims.judging import Verdict, by_holm, expected_errors, is_decided
+from experiments.claims.sentences import PARTS
+from experiments.vocabulary import paper
+from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS, initial
+from experiments.vocabulary.records import write_atomically
+
+SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
+LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
+                       "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # pandas escapes all but the caption
+LAST_EPOCHS = 5   # of which Table A3 takes the mean test accuracy
+
+
+class Table(NamedTuple):
+    """A table: ``numbers`` to compute with, and ``cells``, texts with the same rows to read."""
+
+    title: str
+    numbers: pd.DataFrame
+    cells: pd.DataFrame
+
+
+def write(table: Table, name: str, folder: Path) -> list[Path]:
+    """Write ``name``.md, .csv and .tex into the folder and return their paths."""
+    forms = {
+        "md": _markdown(table),
+        # Not all the digits, as the last ones of exp and log are not the same on all processors.
+        "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
+        "tex": table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in forms]
+    for path, text in zip(paths, forms.values()):
+        write_atomically(path, text.encode())
+    return paths
+
+
+def _markdown(table: Table) -> str:
+    lines = [list(table.cells.columns), ["---"] * len(table.cells.columns), *table.cells.values.tolist()]
+    return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# One experiment's results
+
+def of_experiment(results: Results) -> dict[str, Table]:
+    """By its name's ending, the `summary`, and `epochs_to_loss` if there are complete runs to compare with ADAM's."""
+    complete = set(results.complete["method"])
+    return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {"adam"} else {})}
+
+
+def summary(results: Results) -> Table:
+    """One row per method, at the last epoch of the runs that `Results.epochs` has of it.
+
+    Numbers: method; its hyper-parameters; n, the runs that the numbers are of; seeds, the runs that the configuration
+    asks for; diverged, the runs left out; epochs, the last one; and ``*_mean`` and ``*_std`` (of a sample; empty for
+    one run) over the runs of each measure at that epoch, or of their best_test_accuracy.
+    """
+    numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
+    cells = [{
+        "method": LABELS[row["method"]],
+        **{symbol: _number(row[name]) for name, symbol in HYPERPARAMETERS.items()},
+        "n": describe_n(row["n"], row["seeds"], row["diverged"]), "epochs": _number(row["epochs"]),
+        **{title: _mean_and_deviation(row[f"{measure}_mean"], row[f"{measure}_std"])
+           for measure, title in SHOWN.items()},
+    } for _, row in numbers.iterrows()]
+    return Table(results.experiment.title, numbers, pd.DataFrame(cells))
+
+
+def _summary(results: Results, method: str) -> dict:
+    epochs = results.epochs[results.epochs["method"] == method]
+    last = epochs["epoch"].max()
+    row = {"method": method, **_parameters(results, method), "n": epochs["seed"].nunique(),
+           "seeds": len(results.experiment.seeds), "diverged": results.count(method)["diverged"], "epochs": last}
+    for measure in SHOWN:
+        values = by_seed(epochs, measure, (1 if measure == "best_test_accuracy" else last, last))
+        row[f"{measure}_mean"], row[f"{measure}_std"] = values.mean(), values.std()
+    return row
+
+
+def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]:
+    """A method's constant hyper-parameters, and the first value of a scheduled one."""
+    values = results.experiment.methods[method].parameters
+    return {name: initial(values.get(name)) for name in HYPERPARAMETERS}
+
+
+def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
+    """How many epochs each method needs to a train loss, as a share of those that ``reference`` needs.
+
+    Of complete runs alone. The train loss is the lowest that both runs of a pair with one seed reach
+    (`speed.epochs_to_common_loss`) by a quarter, half and all of the reference's epochs before its step size first
+    drops (all where it does not). Numbers: method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means
+    over the pairs), and share, low and high: the geometric mean of the ratio of these epochs with its 95 % t interval.
+    """
+    curves = results.complete
+    last = _last_before_the_drop(curves[curves["method"] == reference])
+    rows = []
+    for method in results.methods:
+        for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
+            pairs = epochs_to_common_loss(curves, method, reference, by_epoch)
+            share = share_of_epochs(pairs)
+            rows.append({"method": method, "by_epoch": by_epoch, "n": share.n, "train_loss": pairs["train_loss"].mean(),
+                         "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
+                         "share": share.mean, "low": share.low, "high": share.high})
+    numbers = pd.DataFrame(rows)
+    cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.experiment.seeds),
+                                                        results.count(method)["diverged"]),
+              **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
+             for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
+    return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
+                 pd.DataFrame(cells))
+
+
+def _last_before_the_drop(epochs: pd.DataFrame) -> int:
+    epochs = epochs.sort_values("epoch")
+    return int(epochs["epoch"][epochs["learning_rate"] == epochs["learning_rate"].iloc[0]].max())
+
+
+def _share(row: pd.Series) -> str:
+    if not row["n"]:
+        return ""
+    ends = f" ({row['low']:.2f} to {row['high']:.2f})" if row["n"] > 1 else ""
+    return f"{row['share']:.2f}{ends}: {row['epochs']:.1f} of {row['reference_epochs']:.1f}"
+
+
+# The supplement's tables
+
+def table_a1(grids: Sequence[Grid]) -> Table:
+    """Table A1: the hyper-parameters that the paper's grid search chose, and those that ours did."""
+    rows = []
+    for grid in grids:
+        found = selection.select(grid)
+        for method, points in selection.averages(grid).groupby("method", sort=False):
+            selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
+            papers = _parameters(grid, method)
+            rows.append({
+                "experiment": grid.experiment.name, "method": method,
+                **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
+                **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
+                "train_loss_ours": selected["train_loss"], "train_loss_at_papers": _loss_at(grid, method, papers),
+                "n": selected["n"], "points": len(points),
+                "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
+    numbers = pd.DataFrame(rows)
+    cells = [{
+        "experiment": row["experiment"], "method": LABELS[row["method"]],
+        "paper (α, β1, β2)": _point(row, "paper"), "ours (α, β1, β2)": _point(row, "ours"),
+        "train loss at ours": _number(row["train_loss_ours"], ".4f"),
+        "at the paper's": _number(row["train_loss_at_papers"], ".4f"), "n": f"{row['n']}",
+        "points": describe_n(row["points"], row["points_of_grid"], 0),
+        "on the grid's edge": ", ".join(HYPERPARAMETERS[name] for name in row["edges"].split()),
+    } for _, row in numbers.iterrows()]
+    return Table("Table A1: hyper-parameters chosen by grid search", numbers, pd.DataFrame(cells))
+
+
+def _loss_at(grid: Grid, method: str, parameters: dict[str, float | None]) -> float:
+    points = selection.averages(grid)
+    points = points[points["method"] == method]
+    for name in grid.experiment.methods[method].grid:
+        if parameters.get(name) is not None:
+            points = points[points[name] == parameters[name]]
+    return points["mean"].iloc[0] if len(points) else float("nan")
+
+
+def _point(row: pd.Series, whose: str) -> str:
+    return ", ".join(filter(None, (_number(row[f"{name}_{whose}"]) for name in HYPERPARAMETERS)))
+
+
+def table_a2(grid: Grid) -> Table:
+    """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours.
+
+    UsageError for methods that the paper's has not.
+    """
+    points = selection.averages(grid)
+    printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
+    points["paper"] = [column.get(point) for column, point in
+                       zip(printed, zip(points["learning_rate"], points["beta2"]))]
+    methods = ", ".join(LABELS[method] for method in points["method"].unique())
+    points = points[points["paper"].notna()]
+    if points.empty:
+        raise UsageError(f"Table A2 has no {methods}")
+    cells = []
+    for (alpha, beta2), group in points.sort_values(["beta2", "learning_rate"]).groupby(
+            ["learning_rate", "beta2"], sort=False):
+        row = {"α": f"{alpha:g}", "β2": f"{beta2:g}"}
+        for _, point in group.iterrows():
+            row[f"{LABELS[point['method']]}, paper"] = f"{point['paper']:.4f}"
+            row[f"{LABELS[point['method']]}, ours"] = "diverged" if point["diverged"] else \
+                f"{_mean_and_deviation(point['mean'], point['std'])} (n = {point['n']})"
+        cells.append(row)
+    return Table(f"Table A2: train loss at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
+                 points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
+                 pd.DataFrame(cells).fillna(""))
+
+
+def table_a3(results: Results) -> Table:
+    """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours.
+
+    Of complete runs alone, as the last epochs of others are not those of the paper.
+    """
+    rows = []
+    for method in results.methods:
+        epochs = results.complete[results.complete["method"] == method]
+        end = epochs["epoch"].max()
+        last = by_seed(epochs, "test_accuracy", (end - LAST_EPOCHS + 1, end))
+        best = by_seed(epochs, "best_test_accuracy", (1, end))
+        (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
+            paper.printed_name(method), ((float("nan"),) * 2,) * 2)
+        rows.append({"method": method, "n": len(last), "seeds": len(results.experiment.seeds),
+                     "diverged": results.count(method)["diverged"],
+                     "last_paper_mean": paper_last, "last_paper_std": paper_last_std,
+                     "last_mean": last.mean(), "last_std": last.std(),
+                     "best_paper_mean": paper_best, "best_paper_std": paper_best_std,
+                     "best_mean": best.mean(), "best_std": best.std()})
+    numbers = pd.DataFrame(rows)
+    cells = [{"method": LABELS[row["method"]], "n": describe_n(row["n"], row["seeds"], row["diverged"]), **{
+        f"{title}, {whose}": _mean_and_deviation(row[f"{key}_mean"], row[f"{key}_std"])
+        for title, name in ((f"mean of last {LAST_EPOCHS} epochs", "last"), ("best of each run", "best"))
+        for whose, key in (("paper", f"{name}_paper"), ("ours", name))}} for _, row in numbers.iterrows()]
+    return Table(f"Table A3: test accuracy, {results.experiment.title}", numbers, pd.DataFrame(cells))
+
+
+# Claims
+
+def claims(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts as a table: numbers with columns name, where, verdict, p, holm, n and finding; cells to read."""
+    judgements = [judgement for _, judgement in verdicts]
+    beside = by_holm(judgements)
+    p_values = ["" if judgement.p is None else f"{judgement.p:.2g}" for judgement in judgements]
+    numbers = pd.DataFrame([{"name": claim.name, "where": claim.where, "verdict": judgement.verdict, "p": p,
+                             "holm": adjusted, "n": judgement.n, "finding": judgement.finding}
+                            for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
+    cells = pd.DataFrame([{"part": PARTS[claim.part], "where": claim.where, "claim": claim.sentence,
+                           "verdict": judgement.verdict, "p": p if is_decided(judgement) else "", "by Holm": adjusted,
+                           "n": f"{judgement.n or ''}", "numbers": judgement.finding}
+                          for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
+    decided = sum(map(is_decided, judgements))
+    return Table("Claims of the paper, and what the records say of them. "
+                 f"{decided} verdicts are by intervals; at most {expected_errors(judgements):.1f} wrong ones are to be "
+                 "expected among them. 'by Holm': the verdict where all of these together err once in forty times",
+                 numbers, cells)
+
+
+def _number(value: float | None, form: str = "g") -> str:
+    return "" if pd.isna(value) else f"{value:{form}}"
+
+
+def _mean_and_deviation(mean: float, deviation: float) -> str:
+    """With four decimals, as the paper has, or as many as show the deviation's first digit."""
+    if pd.isna(mean):
+        return ""
+    is_small = 1e-8 < deviation < 1e-4   # below are roundings of equal values
+    digits = math.ceil(-math.log10(deviation)) if is_small else 4
+    return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -1,0 +1,1 @@
+"""Many runs at a time, or one run on many processes; and how far they are."""

@@ -1,0 +1,82 @@
+"""One run's attempt in this process: how it ends, and what becomes of it in its record."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from pathlib import Path
+from typing import Callable, NamedTuple, Tuple, Union
+
+from experiments.running.tensorboard import Log
+from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.records import Busy, RunRecord
+
+# What a process that makes runs says: ("epoch", number) after each, and one of the others at its end, with a text.
+EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
+Message = Tuple[str, Union[int, str]]
+
+
+class Outcome(NamedTuple):
+    """How a run ended: status 'done', 'diverged', 'busy' or 'failed', and why in the latter case."""
+
+    run: Run
+    status: str
+    reason: str = ""
+
+
+def attempt(run: Run, options: Options, report: Callable[[int], None], *workers) -> Message:
+    """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words.
+
+    ``report`` gets the number of each epoch whose record is written; ``workers`` are those of
+    `experiments.training.loop.train`.
+    """
+    try:
+        from experiments.training.loop import train  # here, as it loads MXNet
+
+        with Log(Path(options.tensorboard, run.folder)) if options.tensorboard else contextlib.nullcontext() as log:
+            def recorded(row):
+                if log is not None:
+                    log.add(row)
+                report(row["epoch"])
+
+            train(run, options, recorded, *workers)
+        return ENDED, ""
+    except Busy:
+        return BUSY, "another process is at it"
+    except UsageError as error:
+        return UNUSABLE, str(error)
+    except RecordError as error:
+        return FAILED, str(error)
+    except OSError as error:   # a full disk, a folder that is read-only
+        return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror or error}"
+    except Exception as error:
+        traceback.print_exc()
+        return FAILED, _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, with its type."""
+    lines = str(error).strip().splitlines() or [""]
+    line = lines[-1 if lines[0].startswith("Traceback") else 0]   # MXNet's are texts of a traceback
+    name = type(error).__name__
+    return line if line.startswith(f"{name}: ") else f"{name}: {line}"
+
+
+def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
+    """What became of a run, from a worker's last words: notes a failure in its record; UNUSABLE raises UsageError."""
+    record = RunRecord(options.results / run.folder)
+    if kind == UNUSABLE:
+        raise UsageError(text)
+    if kind == ENDED or kind == FAILED and _is_complete(record, options.epochs):   # killed as it ended
+        return Outcome(run, record.completion()["status"])
+    if kind == FAILED:
+        record.fail(text)
+    return Outcome(run, kind, text)
+
+
+def _is_complete(record: RunRecord, epochs: int) -> bool:
+    try:
+        return record.is_complete(epochs)
+    except RecordError:   # it has failed for that
+        return False

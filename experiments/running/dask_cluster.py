@@ -1,0 +1,89 @@
+"""Many runs on a Dask cluster: the scheduler hands them to its workers, and again where a worker was lost.
+
+A worker trains in its own process, which loads MXNet with the run's number of threads; it makes one run at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import CancelledError
+from typing import Sequence
+
+from distributed import Client, as_completed, get_worker, rpc
+from distributed.scheduler import KilledWorker
+
+from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, attempt, outcome
+from experiments.running.progress import Progress
+from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.errors import UsageError
+
+TOPIC = "namsg-epochs"
+ANSWER_SECONDS = 10
+_ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet's random state is one of the process
+
+
+def train_on_dask(runs: Sequence[Run], options: Options, address: str, progress: Progress) -> list[Outcome]:
+    """Make the runs on the cluster of this scheduler and return how each ended, in the order in which they did.
+
+    Workers must see the results and data folders under the same paths, and import the same experiments. UsageError
+    from any run, or where no scheduler answers, ends them all, as does KeyboardInterrupt, but for the runs that workers
+    are at, which they complete. ConnectionError if the scheduler is lost.
+    """
+    options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
+                               tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
+    _check_scheduler(address)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # the loss of a scheduler is told below
+    outcomes = []
+    with Client(address, timeout=ANSWER_SECONDS) as client:
+        by_folder = {str(run.folder): run for run in runs}
+        client.subscribe_topic(TOPIC, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
+        futures = {client.submit(_make, run, options, pure=False): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                outcomes.append(outcome(run, options, *_message(future)))
+                progress.ended(*outcomes[-1])
+        except CancelledError:
+            raise ConnectionError(f"--scheduler {address}: the scheduler is lost; with another one, the same command "
+                                  "goes on from the last epoch of each run") from None
+        finally:
+            client.cancel(list(futures), force=True)
+    return outcomes
+
+
+def _check_scheduler(address: str) -> None:
+    """UsageError unless a scheduler answers. A Client alone would wait without end for what accepts and says nothing.
+    """
+    async def identity() -> str:
+        async with rpc(address, timeout=ANSWER_SECONDS) as other:
+            return (await other.identity())["type"]
+    try:
+        answer = asyncio.run(asyncio.wait_for(identity(), ANSWER_SECONDS))
+    except Exception as error:   # whatever comes of talking to something else
+        raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
+    if answer != "Scheduler":
+        raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, and no scheduler")
+
+
+def _message(future) -> Message:
+    try:
+        return future.result()
+    except KilledWorker:
+        return FAILED, "every worker that tried it was lost"
+
+
+def _make(run: Run, options: Options) -> Message:
+    """On a worker: make a run, or the rest of it."""
+    with _ONE_RUN_AT_A_TIME:
+        if "mxnet" not in sys.modules:
+            os.environ["OMP_NUM_THREADS"] = str(options.threads)
+        elif os.environ.get("OMP_NUM_THREADS") != str(options.threads):
+            return UNUSABLE, (f"--threads {options.threads}: a worker has loaded MXNet with "
+                              f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}; restart the workers")
+        worker = get_worker()
+        return attempt(run, options,
+                       lambda epoch: worker.log_event(TOPIC, {"run": str(run.folder), "epoch": epoch}))

@@ -1,0 +1,194 @@
+"""A process's part in MXNet's distributed kvstore: to join it, and to end when another process is lost.
+
+Loads MXNet only when it joins. ps-lite's heartbeats tell the scheduler of everybody, and everybody of the scheduler;
+so the scheduler ends when it misses a worker or server, and the others when they miss the scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Iterator
+
+from experiments.vocabulary.errors import UsageError
+
+VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
+ROLES = ("scheduler", "server", "worker")
+MANY = 10**6
+# ps-lite's numbers of the processes: servers 8, 10, ..., workers 9, 11, ...
+SCHEDULER, FIRST_SERVER, FIRST_WORKER, STRIDE = 1, 8, 9, 2
+JOINING_SECONDS = 600   # until all processes are there; machines of a cluster come one by one
+LOST_SECONDS = 3        # until a scheduler that listened, and does no more, counts as lost
+SILENT_SECONDS = 30     # until a process counts as lost, unless the environment's NAMSG_SILENT_SECONDS says otherwise
+
+
+def check_environment() -> None:
+    """UsageError where the launcher's variables are not there or not right, or ours is not a number.
+
+    In the scheduler also where its port is not free: ps-lite would abort.
+    """
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing:
+        raise UsageError(f"--kvstore: {missing[0]} is not set; MXNet's launcher starts the processes and sets it: "
+                         "see docs/scaling.md")
+    if os.environ["DMLC_ROLE"] not in ROLES:
+        raise UsageError(f"DMLC_ROLE={os.environ['DMLC_ROLE']!r}: must be one of {', '.join(ROLES)}")
+    for name, most in (("DMLC_NUM_WORKER", MANY), ("DMLC_NUM_SERVER", MANY), ("DMLC_PS_ROOT_PORT", 65535)):
+        if not _is_count(os.environ[name], most):
+            raise UsageError(f"{name}={os.environ[name]!r}: must be a whole number from 1 to {most}")
+    if not _is_count(_silent_seconds(), MANY):
+        raise UsageError(f"NAMSG_SILENT_SECONDS={_silent_seconds()!r}: must be a whole number of seconds from 1 on")
+    _check_address()
+
+
+def _is_count(text: str, most: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most
+
+
+def _address() -> tuple[str, int]:
+    """The scheduler's."""
+    return os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])
+
+
+def _check_address() -> None:
+    host, port = _address()
+    if os.environ.get("DMLC_USE_KUBERNETES", "0") != "0":
+        host = "0.0.0.0"   # which ps-lite takes there; the names of pods may come later than the pods
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+        if os.environ["DMLC_ROLE"] == "scheduler":
+            with socket.socket(family) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)   # as ps-lite does
+                listener.bind(address)
+                listener.listen()
+    except (OSError, UnicodeError) as error:
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise UsageError(f"DMLC_PS_ROOT_PORT={port}: taken by another process" if is_taken else
+                         f"DMLC_PS_ROOT_URI={host!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _silent_seconds() -> str:
+    return os.environ.get("NAMSG_SILENT_SECONDS", str(SILENT_SECONDS))
+
+
+@contextlib.contextmanager
+def joined(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
+    """In a worker, the `KVStoreWorkers`; in the scheduler and in servers None, after they have served.
+
+    Loads MXNet with this number of threads. The process exits with status 1 and one line on stderr where others do not
+    join, or are lost, which is noticed within twice the time after which a silent process counts as lost.
+    """
+    role = os.environ["DMLC_ROLE"]
+    mx = _load_mxnet(threads)
+    from experiments.running.kvstore_server import Server
+    from experiments.running.kvstore_workers import KVStoreWorkers
+
+    with _Watch(mx, role) as watch:
+        store = watch.store = mx.kv.create(kvstore if role == "worker" else "dist")
+        if role == "worker":
+            watch.has_joined()
+            yield KVStoreWorkers(store, updates_on_servers)
+        else:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)   # Python would not see it before the end
+            Server(store, watch.has_joined).run()
+            yield None
+
+
+def _load_mxnet(threads: int):
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["PS_HEARTBEAT_INTERVAL"] = "1"
+    os.environ.pop("PS_HEARTBEAT_TIMEOUT", None)   # lets a new process take a lost one's place in the middle of a step
+    role = os.environ.pop("DMLC_ROLE")   # in other roles than a worker's, MXNet would serve inside its import
+    try:
+        import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+        import mxnet as mx
+    finally:
+        os.environ["DMLC_ROLE"] = role
+    return mx
+
+
+class _Watch:
+    """A thread, inside of ``with``, that ends the process where others do not join, or are lost.
+
+    ``store``: the process's kvstore. Until `has_joined` is called, only the scheduler's port is watched: ps-lite's
+    heartbeats cannot be asked before it has started, and in servers and the scheduler it starts inside of a call that
+    does not return.
+    """
+
+    def __init__(self, mx, role: str):
+        self.store = None
+        self._mx, self._role, self._seconds = mx, role, int(_silent_seconds())
+        self._joined, self._ended = threading.Event(), threading.Event()
+        self._start, self._seen = time.monotonic(), None   # when the scheduler was last seen
+        self._others = {SCHEDULER: "the scheduler"}
+        if role == "scheduler":
+            self._others = {first + STRIDE * rank: f"{name} {rank}"
+                            for name, first, variable in (("server", FIRST_SERVER, "DMLC_NUM_SERVER"),
+                                                          ("worker", FIRST_WORKER, "DMLC_NUM_WORKER"))
+                            for rank in range(int(os.environ[variable]))}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._ended.set()   # before MXNet frees what the thread asks
+        self._thread.join()
+
+    def has_joined(self) -> None:
+        """All processes are there."""
+        self._joined.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(1):
+            if self._joined.is_set():
+                self._check_heartbeats()
+            else:
+                self._check_scheduler()
+
+    def _check_scheduler(self) -> None:
+        now, listens = time.monotonic(), _scheduler_listens()
+        if self._role == "scheduler":
+            if listens:   # ps-lite has started, and says of nobody that he is lost before all are there
+                self.has_joined()
+        elif listens is not False:
+            self._seen = now
+        elif self._seen is not None and now - self._seen > LOST_SECONDS:
+            _exit(f"{self._role}: the scheduler is gone; start all the processes again")
+        if now - self._start > JOINING_SECONDS:
+            _exit(f"a process is missing after {JOINING_SECONDS} s")
+
+    def _check_heartbeats(self) -> None:
+        lost = ctypes.c_int()
+        for number, name in self._others.items():
+            self._mx.base.check_call(self._mx.base._LIB.MXKVStoreGetNumDeadNode(
+                self.store.handle, number, ctypes.byref(lost), self._seconds))
+            if lost.value:
+                _exit(f"{self._role}: nothing heard of {name} for {self._seconds} s; started again, the same command "
+                      "goes on from the last checkpoint")
+
+
+def _scheduler_listens() -> bool | None:
+    """None where that cannot be known now: it does not answer, or its name is not known yet."""
+    try:
+        with socket.create_connection(_address(), timeout=5):
+            return True
+    except (socket.timeout, socket.gaierror):
+        return None
+    except OSError:
+        return False
+
+
+def _exit(message: str) -> None:
+    """End the process at once: MXNet's own end waits for the processes that are lost."""
+    sys.stdout.flush()
+    print(f"experiments: {message}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,61 @@
+"""A server of MXNet's kvstore that ends with its first error, where MXNet's own prints it and goes on."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import sys
+import traceback
+from typing import Callable
+
+from mxnet.kvstore import KVStore
+from mxnet.kvstore.kvstore_server import KVStoreServer
+from mxnet.optimizer import Optimizer, get_updater
+
+from experiments.running.kvstore_workers import BEGIN, FIRST_MESSAGE, TO_SERVERS
+
+
+class Server(KVStoreServer):
+    """``Server(kvstore, has_joined).run()`` serves until the workers end; the scheduler's process calls it, too.
+
+    ``has_joined`` is called, in servers alone, when the workers are there.
+    """
+
+    def __init__(self, kvstore: KVStore, has_joined: Callable[[], None]):
+        super().__init__(kvstore)
+        self._has_joined = has_joined
+
+    def _controller(self) -> Callable:
+        def control(command: int, body: bytes, _) -> None:
+            if command == TO_SERVERS:
+                content = pickle.loads(body)
+                if content == BEGIN:
+                    self._has_joined()
+                else:
+                    self._set_optimizer(content)
+        return _or_exit(control)
+
+    def _set_optimizer(self, optimizer: Optimizer | None) -> None:
+        """Update weights by this from now on; None where there will be no weights before the next one."""
+        update_weight = optimizer and get_updater(optimizer)
+
+        def update(key: int, pushed, kept) -> None:
+            if key < FIRST_MESSAGE:
+                update_weight(key, pushed, kept)
+            else:
+                kept += pushed
+        self.kvstore._set_updater(_or_exit(update))
+
+
+def _or_exit(function: Callable) -> Callable:
+    """The same function, but an error, which the C code that calls it would ignore, ends the process."""
+    @functools.wraps(function)
+    def call(*arguments):
+        try:
+            function(*arguments)
+        except BaseException as error:
+            traceback.print_exc()
+            print(f"experiments: a server fails: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return call

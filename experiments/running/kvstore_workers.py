@@ -1,0 +1,242 @@
+"""The workers of one training on many processes, which MXNet's kvstore connects.
+
+Worker 0 leads: it decides which run is next and keeps the records; the others follow. What they say to each other
+goes through the kvstore, as nothing else is known to reach all the machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pickle
+import sys
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from mxnet import gluon, nd
+from mxnet.kvstore import KVStore
+
+from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, attempt, outcome
+from experiments.running.progress import Progress
+from experiments.training.workers import Workers
+from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.records import Busy, RunRecord
+from namsg_mx.distributed import DistributedTrainer
+
+TO_SERVERS = 0          # the only command that MXNet's servers leave to Python; its content is BEGIN or an optimizer
+BEGIN = "begin"         # all the processes are there
+FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are Trainers'
+
+
+class KVStoreWorkers(Workers):
+    """This worker of ``kvstore``, and through it all the others.
+
+    ``updates_on_servers``: the servers hold the optimizer and its states; else each worker makes the same update.
+    """
+
+    def __init__(self, kvstore: KVStore, updates_on_servers: bool):
+        self._kvstore, self.updates_on_servers = kvstore, updates_on_servers
+        self._is_asynchronous = "async" in kvstore.type
+        self._messages = FIRST_MESSAGE   # the next key; the kvstore takes none twice
+        self._is_begun = self._is_training = False
+        self.rank, self.count = kvstore.rank, kvstore.num_workers
+        self.updates_per_batch = self.count if self._is_asynchronous else 1
+        if self.rank == 0:
+            self._tell_servers(BEGIN)
+            if self._is_asynchronous:   # its servers take no message before they can update
+                self._tell_servers(None)
+
+    # Runs
+
+    def begin(self, command: Mapping[str, Any]) -> None:
+        """Before the first run: UsageError in all the workers if they were not given the same command, by option."""
+        first, *others = self.exchange(command)
+        for rank, other in enumerate(others, start=1):
+            for option, value in first.items():
+                if other.get(option) != value:
+                    raise UsageError(f"--kvstore: all workers must be given one command: worker {rank} has {option} "
+                                     f"{other.get(option)}, and worker 0 {value}")
+        self._is_begun = True
+
+    def train(self, runs: Sequence[Run], options: Options, progress: Progress) -> list[Outcome]:
+        """On worker 0: make the runs one after the other, all the workers together; returns how each ended.
+
+        A run that failed is the last, as the workers may not have failed in the same step of it. UsageError as from
+        `experiments.running.pool.train_in_pool`.
+        """
+        outcomes = []
+        for run in runs:
+            self.share((run, options._replace(tensorboard=None)))
+            words = self._attempt(run, options, functools.partial(progress.epoch, run))
+            outcomes.append(outcome(run, options, *words))
+            progress.ended(*outcomes[-1])
+            if outcomes[-1].status == "failed":
+                break
+        return outcomes
+
+    def follow(self) -> int:
+        """On the other workers: take part in what worker 0 does, to its end; returns an exit status of 0."""
+        while True:
+            task = self.share(None)
+            if task is None:
+                return 0
+            kind, text = self._attempt(*task, lambda epoch: None)
+            if kind in (FAILED, UNUSABLE):
+                raise (UsageError if kind == UNUSABLE else RecordError)(text)
+
+    def leave(self, status: int) -> None:
+        """End this worker's part; does not return in the middle of a run, but exits with the status.
+
+        The others then miss it (`experiments.running.kvstore_process`). MXNet's own end would wait for them.
+        """
+        if self._is_training:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        if self._is_begun and self.rank == 0:
+            self.share(None)
+
+    def _attempt(self, run: Run, options: Options, report: Callable[[int], None]) -> Message:
+        self._is_training = True
+        words = attempt(run, options, report, self)
+        self._is_training = words[0] in (FAILED, UNUSABLE)
+        return words
+
+    # Messages
+
+    def _tell_servers(self, content: Any) -> None:
+        self._kvstore._send_command_to_servers(TO_SERVERS, pickle.dumps(content, 0).decode())
+
+    def share(self, content: Any) -> Any:
+        """What worker 0 calls this with, in all the workers; picklable."""
+        data = pickle.dumps(content) if self.rank == 0 else b""
+        size = int(self.gather(np.array([len(data)]))[0, 0])
+        # As float32: servers take no integers. Nothing computes with these, so any bits arrive as they are.
+        words = nd.array(np.frombuffer(data.ljust(-(-size // 4) * 4, b"\0"), np.float32))
+        self._kvstore.broadcast(self._next_message(), words, out=words)
+        return pickle.loads(words.asnumpy().tobytes()[:size])
+
+    def exchange(self, content: Any) -> list[Any]:
+        """What each worker calls this with, in the order of their ranks; picklable."""
+        data = pickle.dumps(content)
+        sizes = self.gather(np.array([len(data)]))[:, 0].astype(int)
+        numbers = np.zeros(max(sizes))
+        numbers[:len(data)] = np.frombuffer(data, np.uint8)
+        return [pickle.loads(one[:size].astype(np.uint8).tobytes()) for one, size in zip(self.gather(numbers), sizes)]
+
+    def agree(self, make: Callable[[], Any]) -> Any:
+        result = error = None
+        try:
+            result = make()
+        except (RecordError, UsageError, OSError) as raised:
+            error = raised
+        errors = [one for one in self.exchange(error) if one is not None]
+        if errors:
+            raise errors[0]
+        return result
+
+    def gather(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers of each worker, float64 of shape (workers, n); those of all must be as many.
+
+        They travel as float32 in two parts each, which keep 48 bits. Each worker has a place of its own in the sum that
+        the servers make, so that the order in which they add changes nothing.
+        """
+        parts = np.zeros((self.count, 2, len(numbers)), np.float32)
+        with np.errstate(all="ignore"):   # a loss that is infinite stays so
+            parts[self.rank, 0] = numbers
+            parts[self.rank, 1] = numbers - parts[self.rank, 0]
+        key, parts = self._next_message(), nd.array(parts)
+        self._kvstore.init(key, nd.zeros_like(parts))
+        self._kvstore.push(key, parts)
+        nd.waitall()
+        self._kvstore._barrier()   # dist_async answers before the others have pushed
+        self._kvstore.pull(key, out=parts)
+        return parts.asnumpy().astype(np.float64).sum(axis=1)
+
+    def _next_message(self) -> int:
+        self._messages += 1
+        return self._messages
+
+    # Training
+
+    def record(self, record: RunRecord) -> SharedRecord:
+        return SharedRecord(record, self)
+
+    def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
+        return DistributedTrainer(params, optimizer, arguments, kvstore=self._kvstore,
+                                  update_on_kvstore=self.updates_on_servers)
+
+    def part(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+        """Every count-th example of each batch. UsageError if a batch has none for some worker."""
+        smallest = len(order) % batch_size or batch_size
+        if smallest < self.count:
+            raise UsageError(f"--kvstore: the last batch of an epoch has {smallest} examples, too few for "
+                             f"{self.count} workers")
+        mine = np.arange(len(order)) % batch_size % self.count == self.rank
+        return order[mine], len(range(self.rank, batch_size, self.count))
+
+    def step(self, trainer: gluon.Trainer, loss: nd.NDArray, examples: int, batch_size: int) -> None:
+        if not self.updates_on_servers:
+            super().step(trainer, loss, examples, batch_size)
+            return
+        # The servers keep the scale of their first update, so smaller batches are scaled here. With dist_async an
+        # update is that of one worker.
+        examples = len(loss) if self._is_asynchronous else examples
+        loss.backward(nd.full(loss.shape, batch_size / examples, loss.context))
+        trainer.step(batch_size)
+
+    def average(self, arrays: Sequence[nd.NDArray]) -> None:
+        if arrays:
+            numbers = self.gather(np.concatenate([array.asnumpy().ravel() for array in arrays])).mean(axis=0)
+            ends = np.cumsum([array.size for array in arrays])
+            for array, its_numbers in zip(arrays, np.split(numbers, ends[:-1])):
+                array[:] = its_numbers.reshape(array.shape)
+
+    def mean(self, elements: np.ndarray) -> float:
+        total, count = self.gather(np.array([elements.sum(dtype=np.float64), elements.size])).sum(axis=0)
+        return float(total / count)
+
+
+class SharedRecord:
+    """A run's record, which worker 0 reads and writes: what comes of it, result or error, comes of it in all workers.
+
+    Methods are those of `experiments.vocabulary.records.RunRecord`.
+    """
+
+    def __init__(self, record: RunRecord, workers: KVStoreWorkers):
+        self._record, self._workers = record, workers
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            self._together(lambda: stack.enter_context(self._record.lock()))
+            yield
+
+    def is_complete(self, epochs: int) -> bool:
+        return self._together(self._record.is_complete, epochs)
+
+    def begin(self, config: Mapping[str, Any], goes_on: bool) -> tuple[int, dict[str, bytes]]:
+        return self._together(self._record.begin, config, goes_on)
+
+    def add_environment(self, *arguments: Any) -> None:
+        self._together(self._record.add_environment, *arguments)
+
+    def add_epoch(self, *arguments: Any) -> None:
+        self._together(self._record.add_epoch, *arguments)
+
+    def finish(self, *arguments: Any) -> None:
+        self._together(self._record.finish, *arguments)
+
+    def _together(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        result = error = None
+        if self._workers.rank == 0:
+            try:
+                result = do(*arguments)
+            except (Busy, RecordError, UsageError, OSError) as raised:
+                error = raised
+        result, error = self._workers.share((result, error))
+        if error is not None:
+            raise error
+        return result

@@ -1,0 +1,66 @@
+"""How far a sweep is and how long it will take: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Mapping
+
+from tqdm import tqdm
+
+from experiments.vocabulary.config import Run
+
+SECONDS_BETWEEN_LINES = 30
+
+class Progress:
+    """Told of each epoch and of each run's end; a context manager.
+
+    ``recorded`` has each run's folder with the epochs that were there before, of ``epochs`` each.
+    """
+
+    def __init__(self, recorded: Mapping[object, int], epochs: int):
+        # A run may have more rows than epochs are asked for now.
+        self._epochs, self._recorded = epochs, {run: min(rows, epochs) for run, rows in recorded.items()}
+        self._runs, self._ended = len(recorded), 0
+        self._start = self._last_line = time.monotonic()
+        total, initial = len(recorded) * epochs, sum(self._recorded.values())
+        self._bar = tqdm(total=total, initial=initial, unit="epoch", disable=not sys.stderr.isatty())
+        self._left, self._made = total - initial, 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._bar.close()
+
+    def epoch(self, run: Run, epoch: int) -> None:
+        """An epoch's record was written."""
+        gained = epoch - self._recorded[run.folder]   # not 1 where recorded rows are made again
+        self._recorded[run.folder] = epoch
+        self._left -= gained
+        self._made += 1
+        self._bar.update(gained)
+        if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
+
+    def ended(self, run: Run, status: str, reason: str) -> None:
+        """A run ended, in one of the ways of `experiments.running.pool.Outcome`."""
+        self._ended += 1
+        skipped = self._epochs - self._recorded[run.folder]   # epochs that nobody will make here
+        self._left -= skipped
+        self._bar.total -= skipped
+        self._line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        left = "" if not self._bar.disable or not self._made or not self._left else (
+            f"; {duration((self._last_line - self._start) / self._made * self._left)} left")
+        tqdm.write(f"[{self._ended}/{self._runs}] {text}{left}", file=sys.stdout)
+        sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """'40 s', '12 min' or '3.5 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

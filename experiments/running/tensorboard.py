@@ -1,0 +1,35 @@
+"""A copy of the records for TensorBoard. The records stay the truth: this is written after them and never read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from experiments.vocabulary.errors import UsageError
+
+
+class Log:
+    """A run's log in a folder of its own; UsageError where tensorboardX is not installed."""
+
+    def __init__(self, folder: Path):
+        try:
+            from tensorboardX import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise UsageError(f"--tensorboard: needs {error.name}: pip install tensorboardX") from error
+        self._folder, self._new_writer, self._writer = str(folder), SummaryWriter, None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add an epoch's numbers, those of `experiments.vocabulary.records.EPOCH_COLUMNS`."""
+        if self._writer is None:   # what an earlier attempt logged from this epoch on does not count any more
+            self._writer = self._new_writer(self._folder, purge_step=row["epoch"])
+        for name, value in row.items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, row["epoch"])
+        self._writer.flush()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._writer is not None:
+            self._writer.close()   # waits for the thread that writes, as flush does not

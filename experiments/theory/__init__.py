@@ -1,0 +1,1 @@
+"""Sections 3 and 4, played and drawn."""

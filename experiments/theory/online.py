@@ -1,0 +1,192 @@
+"""Online convex problems on a box, and the real optimizers played on them, one round after another (Section 4)."""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from namsg_mx.schedules import ExponentialDecay, HarmonicDecay, InverseSquareRoot
+from namsg_mx.theory.regret import Trajectory
+
+
+class Logistic(NamedTuple):
+    """f_t(x) = log(1 + exp(-y_t <a_t, x>)): online logistic regression, one example a round."""
+
+    a: np.ndarray   # (T, d): features
+    y: np.ndarray   # (T,): labels, -1 or 1
+
+    @classmethod
+    def random(cls, rounds: int, dimension: int, seed: int) -> Logistic:
+        """Features of unequal scale; labels that a random hyperplane predicts, but for noise."""
+        random = np.random.default_rng(seed)
+        a = random.standard_normal((rounds, dimension)) * 10.0 ** random.uniform(-1, 0.5, dimension)
+        noisy = a @ random.standard_normal(dimension) + random.standard_normal(rounds)
+        return cls(a, np.where(noisy < 0, -1.0, 1.0))
+
+    def first(self, rounds: int) -> Logistic:
+        """The problem that ends after that many rounds."""
+        return Logistic(*(values[:rounds] for values in self))
+
+    def loss(self, x: np.ndarray, t: int) -> float:
+        """f_t(x), with t from 0 as all indices here."""
+        return float(np.logaddexp(0, -self.y[t] * (self.a[t] @ x)))
+
+    def gradient(self, x: np.ndarray, t: int) -> np.ndarray:
+        """Of f_t at x, shape (d,)."""
+        return -self.y[t] * self.a[t] * _sigmoid(-self.y[t] * (self.a[t] @ x))
+
+    def total(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """The sum of f_t(x) over all rounds, and its gradient."""
+        margin = -self.y * (self.a @ x)
+        return np.logaddexp(0, margin).sum(), -(self.y * _sigmoid(margin)) @ self.a
+
+
+class Quadratics(NamedTuple):
+    """f_t(x) = ||A_t x - b_t||**2 / 2: random convex quadratics, singular where A_t has fewer rows than columns."""
+
+    a: np.ndarray   # (T, n, d)
+    b: np.ndarray   # (T, n)
+
+    @classmethod
+    def random(cls, rounds: int, dimension: int, seed: int) -> Quadratics:
+        """Curvatures of unequal scale, and least points inside and outside of [-1, 1]."""
+        random = np.random.default_rng(seed)
+        rows = random.integers(1, dimension + 1)
+        scale = 10.0 ** random.uniform(-1, 0.5, dimension)
+        return cls(random.standard_normal((rounds, rows, dimension)) * scale, random.standard_normal((rounds, rows)))
+
+    @classmethod
+    def far_away(cls) -> Quadratics:
+        """One round, one dimension, and the best point of [-1, 1] at -1: a long step from 1 leaves a bound no slack."""
+        return cls(np.ones((1, 1, 1)), np.full((1, 1), -10.0))
+
+    def first(self, rounds: int) -> Quadratics:
+        """The problem that ends after that many rounds."""
+        return Quadratics(*(values[:rounds] for values in self))
+
+    def loss(self, x: np.ndarray, t: int) -> float:
+        """f_t(x), with t from 0 as all indices here."""
+        return float(((self.a[t] @ x - self.b[t]) ** 2).sum() / 2)
+
+    def gradient(self, x: np.ndarray, t: int) -> np.ndarray:
+        """Of f_t at x, shape (d,)."""
+        return self.a[t].T @ (self.a[t] @ x - self.b[t])
+
+    def total(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """The sum of f_t(x) over all rounds, and its gradient."""
+        residual = self.a @ x - self.b
+        return (residual**2).sum() / 2, np.einsum("tnd,tn->d", self.a, residual)
+
+
+class AdmissibleDistance(NamedTuple):
+    """A schedule of eta that Theorem 1 admits beside any decreasing schedule of beta1.
+
+    ``remoteness`` leads from the nearest distance that it admits, beta1_t at 0, to the farthest,
+    beta1_t / (1 - beta1_t) at 1. As it is constant, (1 - beta1_t) (1 + eta_t) does not decrease either.
+    """
+
+    beta1: Callable[[int], float]
+    remoteness: float
+
+    def __call__(self, k: int) -> float:
+        beta1 = self.beta1(k)
+        return (1 - self.remoteness) * beta1 + self.remoteness * beta1 / (1 - beta1)
+
+
+def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay, beta2: float,
+             remoteness: float = 0.0) -> dict:
+    """The optimizer's arguments under which its bound holds: alpha / sqrt(t), a decreasing beta1, and their eta."""
+    arguments = {"learning_rate": InverseSquareRoot(alpha), "beta1": beta1, "beta2": beta2}
+    if method == "namsg":
+        arguments["eta"] = AdmissibleDistance(beta1, remoteness)
+    return arguments
+
+
+class Played(NamedTuple):
+    """What T rounds leave behind."""
+
+    losses: np.ndarray   # (T,): f_t(x_t)
+    x: np.ndarray        # (T + 1, d): x_1, ..., x_{T+1}
+    run: Trajectory
+
+
+def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Sequence[float],
+         bounds: tuple[float, float]) -> Played:
+    """Play all rounds of a problem with an optimizer of MXNet that has v_hat, projecting on the box."""
+    optimizer = mx.optimizer.create(method, bounds=bounds, **arguments)
+    weight = mx.nd.array(start)
+    grad = mx.nd.zeros_like(weight)
+    state = optimizer.create_state(0, weight)
+    points, losses, rows = [weight.asnumpy().astype(np.float64)], [], []
+    for t in range(len(problem.a)):
+        losses.append(problem.loss(points[t], t))
+        g = problem.gradient(points[t], t)
+        grad[:] = g
+        optimizer.update(0, weight, grad, state)
+        points.append(weight.asnumpy().astype(np.float64))
+        made = optimizer.last_update()
+        v_hat = state[optimizer.STATE.index("v_hat")].asnumpy().astype(np.float64)
+        rows.append((g, v_hat, made.learning_rate, made.beta1, made.eta or 0.0))
+    return Played(np.array(losses), np.array(points), Trajectory(*map(np.array, zip(*rows)), optimizer.beta2))
+
+
+# Reddi et al. 2018, Theorems 2 and 3: for beta1 < sqrt(beta2) there is a C for which ADAM goes the wrong way.
+COUNTEREXAMPLE = {"beta1": 0.5, "beta2": 0.9}
+C = 11.0
+CHAINS = 64
+
+
+def counterexamples(rounds: int, seed: int = 0) -> np.ndarray:
+    """The slopes c_t of f_t(x) = c_t x on [-1, 1], whose best point is -1: shape (T, 1 + CHAINS).
+
+    Column 0 is Reddi et al.'s deterministic problem: C in each C-th round, from the first on, and -1 in the others. The
+    other columns are independent draws of the stochastic one: C with probability 1.2 / (C + 1), else -1.
+    """
+    steep = np.random.default_rng(seed).random((rounds, 1 + CHAINS)) < 1.2 / (C + 1)
+    steep[:, 0] = np.arange(rounds) % C == 0
+    return np.where(steep, C, -1.0)
+
+
+def play_slopes(method: str, slopes: np.ndarray, alpha: float, every: int) -> np.ndarray:
+    """Play f_t(x) = c_t x from x = 0 on [-1, 1] with step size alpha / sqrt(t), each column of slopes by itself.
+
+    Parameters
+    ----------
+    method : {'adam', 'dozatnadam', 'amsgrad', 'namsg'}
+        NAMSG takes eta = 0.9.
+    slopes : array of shape (T, columns)
+        c_t.
+    alpha : float
+    every : int
+        How often to look.
+
+    Returns
+    -------
+    array of shape (T // every, columns): x after each ``every``-th round.
+    """
+    if method == "adam":   # MXNet's takes no schedule of the step size and does not project
+        optimizer = mx.optimizer.create(method, **COUNTEREXAMPLE)
+    else:
+        optimizer = mx.optimizer.create(method, bounds=(-1, 1), learning_rate=InverseSquareRoot(alpha),
+                                        **COUNTEREXAMPLE)
+    all_slopes = mx.nd.array(slopes)
+    weight = mx.nd.zeros(slopes.shape[1])
+    grad = mx.nd.zeros_like(weight)
+    state = optimizer.create_state(0, weight)
+    seen = []
+    for t in range(len(slopes)):
+        if method == "adam":
+            optimizer.set_learning_rate(InverseSquareRoot(alpha)(t))
+        all_slopes[t].copyto(grad)
+        optimizer.update(0, weight, grad, state)
+        if method == "adam":
+            mx.nd.clip(weight, -1, 1, out=weight)
+        if (t + 1) % every == 0:
+            seen.append(weight.asnumpy())
+    return np.array(seen)
+
+
+def _sigmoid(margin):
+    return np.exp(-np.logaddexp(0, -margin))

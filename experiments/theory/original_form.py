@@ -1,0 +1,128 @@
+"""NAMSG's form (6) beside Algorithm 1, which approximates it: both as the reference has them, in NumPy float64.
+
+    python -m experiments.theory.original_form --data DIR
+
+Trains the logistic regression of configs/mnist_logistic.yaml with NAMSG's values, all its seeds (some minutes), and
+writes results/tables/original_form.md, .csv and .tex. Initial weights and the order of the examples are those of
+`experiments run`, and so are the losses of Algorithm 1, but for float32.
+"""
+
+from __future__ import annotations
+
+import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import mxnet as mx
+import numpy as np
+import pandas as pd
+
+from experiments.analysis.intervals import interval
+from experiments.display import tables
+from experiments.training import data, models
+from experiments.training.loop import epoch_order, optimizer_arguments
+from experiments.vocabulary import config
+from experiments.vocabulary.config import Experiment, updates_per_epoch
+from namsg_mx import reference
+
+FORMS = ("algorithm", "original")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder with the data sets (default: NAMSG_DATA, or MXNet's own)")
+    parser.add_argument("--results", default="results", help="folder whose tables/ is written to")
+    options = parser.parse_args()
+    experiment = config.load(Path("configs", "mnist_logistic.yaml"))
+    made = table(curves(experiment, data.load(experiment.data, options.data)), experiment.title)
+    for path in tables.write(made, "original_form", Path(options.results, "tables")):
+        print(f"written: {path}")
+    return 0
+
+
+def curves(experiment: Experiment, data_set: data.DataSet) -> pd.DataFrame:
+    """A row per seed and epoch: seed, epoch, and for each of FORMS its running train loss and its test loss.
+
+    Both are as in the records of runs: (6) too is trained, and seen, where it observes its gradients.
+    """
+    rows = []
+    for run in experiment.runs(["namsg"]):
+        played = [play(run.settings, run.seed, experiment.epochs, data_set, form == "original") for form in FORMS]
+        for epoch, losses in enumerate(zip(*played), start=1):
+            rows.append({"seed": run.seed, "epoch": epoch,
+                         **{f"{form}_{kind}": loss for form, of_form in zip(FORMS, losses)
+                            for kind, loss in zip(("train", "test"), of_form)}})
+    return pd.DataFrame(rows)
+
+
+def play(settings: dict, seed: int, epochs: int, data_set: data.DataSet, original: bool
+         ) -> Iterator[tuple[float, float]]:
+    """Running train loss and test loss of each epoch of a run with these settings."""
+    train, test = ((part.images.reshape(len(part.images), -1).astype(np.float64), part.labels) for part in data_set)
+    size = settings["batch_size"]
+    updates = updates_per_epoch(len(train[1]), size)
+    values = optimizer_arguments(settings["parameters"], updates)
+    net = models.build(settings["model"], seed, mx.cpu())
+    x_hat = np.concatenate([parameter.data().asnumpy().astype(np.float64).ravel()
+                            for parameter in (net.weight, net.bias)])   # x_1 = x_hat_1, where gradients are taken
+    x, state = x_hat, reference.initial_moments(x_hat, values["epsilon"])
+    constants = values["learning_rate"], values["beta1"], values["beta2"]
+    for epoch in range(1, epochs + 1):
+        order, total = epoch_order(seed, epoch, len(train[1])), 0.0
+        for k in range(updates):
+            chosen = order[k * size:(k + 1) * size]
+            loss, grad = softmax_regression(x_hat, train[0][chosen], train[1][chosen])
+            total += loss * len(chosen)
+            g, eta = reference.gradient(grad, x_hat, wd=values["wd"]), values["eta"]((epoch - 1) * updates + k)
+            if original:
+                x, x_hat, state = reference.namsg_original(x, g, state, *constants, eta)
+            else:
+                x_hat, state = reference.namsg(x_hat, g, state, *constants, eta)
+        yield total / len(order), softmax_regression(x_hat, *test)[0]
+
+
+def softmax_regression(x: np.ndarray, features: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean cross entropy over examples, and its gradient; x has the weights, class by class, and then the biases.
+    """
+    n, dimension = features.shape
+    classes = len(x) // (dimension + 1)
+    weights, biases = x[:classes * dimension].reshape(classes, dimension), x[classes * dimension:]
+    logits = features @ weights.T + biases
+    logits -= logits.max(axis=1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    error = np.exp(log_p)
+    error[np.arange(n), labels] -= 1
+    return -log_p[np.arange(n), labels].mean(), np.concatenate([(error.T @ features).ravel(), error.sum(axis=0)]) / n
+
+
+def table(played: pd.DataFrame, title: str) -> tables.Table:
+    """A row per epoch: means of both losses of both forms; Algorithm 1's over (6)'s, less 1, with its 95 % t interval.
+
+    Numbers: epoch, n, and for 'train' and 'test' the means of both, the geometric mean of their ratio less 1
+    (difference), and low and high. The ratios are of one seed each.
+    """
+    rows = []
+    for epoch, of_epoch in played.groupby("epoch"):
+        row = {"epoch": epoch, "n": len(of_epoch)}
+        for kind in ("train", "test"):
+            ours, theirs = (of_epoch[f"{form}_{kind}"] for form in FORMS)
+            ends = dict(zip(("difference", "low", "high"), np.expm1(interval(np.log(ours / theirs))[1:])))
+            row.update({f"algorithm_{kind}": ours.mean(), f"original_{kind}": theirs.mean(),
+                        **{f"{kind}_{name}": value for name, value in ends.items()}})
+        rows.append(row)
+    numbers = pd.DataFrame(rows)
+    cells = [{"epoch": f"{row['epoch']:g}", "n": f"{row['n']:g}",
+              **{f"{kind} loss, {name}": f"{row[f'{form}_{kind}']:.6f}" if form else
+                 "{:+.3%} ({:+.3%} to {:+.3%})".format(*(row[f"{kind}_{end}"] for end in ("difference", "low", "high")))
+                 for kind in ("train", "test")
+                 for name, form in (("Algorithm 1", "algorithm"), ("(6)", "original"), ("difference", ""))}}
+             for _, row in numbers.iterrows()]
+    return tables.Table(f"{title}, NAMSG in float64: Algorithm 1 beside the form (6) that it approximates", numbers,
+                        pd.DataFrame(cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

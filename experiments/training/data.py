@@ -1,0 +1,120 @@
+"""The data sets as arrays; files are checked before they are used."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+import numpy as np
+
+from experiments.training import download, rendered_digits
+from experiments.vocabulary.errors import UsageError
+
+# SHA-1 sums by where a file may lie in its data set's folder: as it is published, or unpacked.
+UNZIPPED_MNIST = {
+    "train-images-idx3-ubyte": "c3557c10f29b266e19b3eeee1553c85e0ef4a8ea",
+    "train-labels-idx1-ubyte": "adbf52269f5d842899f287c269e2883e40b4f6e2",
+    "t10k-images-idx3-ubyte": "65e11ec1fd220343092a5070b58418b5c2644e26",
+    "t10k-labels-idx1-ubyte": "a6d52cc628797e845885543326e9f10abb8a6f89",
+}
+FILES = {
+    "mnist": [{name: sha1, name[:-len(".gz")]: UNZIPPED_MNIST[name[:-len(".gz")]]}
+              for name, sha1 in download.MNIST.items()],
+    "cifar10": [{name: sha1, f"{download.CIFAR10_FOLDER}/{name}": sha1} for name, sha1 in download.CIFAR10.items()],
+}
+
+
+class Part(NamedTuple):
+    """Images, float32 of shape (n, channels, height, width), and labels, int32 of shape (n,).
+
+    Pixels are in [0, 1]; those of CIFAR-10 then have the mean of the training images at their place subtracted.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class DataSet(NamedTuple):
+    """The two parts of a data set."""
+
+    train: Part
+    test: Part
+
+
+def load(data: Mapping[str, Any], folder: str | None) -> DataSet:
+    """The data set that a configuration's ``data`` block names.
+
+    ``folder`` is where data sets lie, each in a subfolder of its name; None: the environment's NAMSG_DATA, else MXNet's
+    own, to which missing files are downloaded. Raises UsageError, naming the file, if one is missing or damaged.
+    """
+    if data["name"] == "rendered_digits":
+        return DataSet(*(_part(*rendered_digits.render(data[part], data["seed"], part)) for part in ("train", "test")))
+    place = find_folder(folder) / data["name"]
+    if not (folder or os.environ.get("NAMSG_DATA")):
+        download_missing(data["name"], place)
+    return PARSERS[data["name"]]([_read(place, file) for file in FILES[data["name"]]])
+
+
+def download_missing(name: str, place: Path) -> None:
+    """Have the data set's files in its folder ``place``; nothing is done where all are there. UsageError as `load`."""
+    if not all(_find(place, file) for file in FILES[name]):
+        download.download(name, place)
+
+
+def find_folder(folder: str | None) -> Path:
+    """Where data sets lie: ``folder``, else NAMSG_DATA, else MXNet's own place."""
+    mxnets = Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
+    return Path(folder or os.environ.get("NAMSG_DATA") or mxnets)
+
+
+def _part(images: np.ndarray, labels: np.ndarray) -> Part:
+    """From 28x28 grey images, uint8."""
+    return Part(images.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255), labels)
+
+
+def _mnist(contents: list[bytes]) -> DataSet:
+    """The format is of http://yann.lecun.com/exdb/mnist: a header of 16 bytes before images, of 8 before labels."""
+    images, labels = contents[0::2], contents[1::2]
+    return DataSet(*(_part(np.frombuffer(pixels, np.uint8, offset=16), np.frombuffer(digits, np.uint8, offset=8)
+                           .astype(np.int32)) for pixels, digits in zip(images, labels)))
+
+
+def _cifar10(contents: list[bytes]) -> DataSet:
+    """The format is of https://www.cs.toronto.edu/~kriz/cifar.html: of each image a byte for its label, then pixels."""
+    parts = []
+    for batches in (contents[:-1], contents[-1:]):
+        rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        parts.append(Part(rows[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32), rows[:, 0].astype(np.int32)))
+    mean = parts[0].images.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for part in parts:
+        np.subtract(part.images, mean, out=part.images)
+        np.divide(part.images, np.float32(255), out=part.images)
+    return DataSet(*parts)
+
+
+PARSERS = {"mnist": _mnist, "cifar10": _cifar10}
+
+
+def _find(folder: Path, file: Mapping[str, str]) -> str | None:
+    """Where a file lies in the folder; None if it does not."""
+    return next((name for name in file if (folder / name).exists()), None)
+
+
+def _read(folder: Path, file: Mapping[str, str]) -> bytes:
+    """What the official file holds, unpacked."""
+    name = _find(folder, file)
+    if name is None:
+        raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or have it downloaded: "
+                         f"python -m experiments data --data {folder.parent}")
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{folder / name}: {error.strerror}") from error
+    found = hashlib.sha1(content).hexdigest()
+    if found != file[name]:
+        raise UsageError(f"{folder / name}: damaged (its SHA-1 is {found}, not {file[name]}); replace it by the "
+                         "official file, or delete it to have it downloaded again")
+    return gzip.decompress(content) if name.endswith(".gz") else content

@@ -1,0 +1,120 @@
+"""What a run was made with: commit, versions, machine. Recorded, and never used to decide anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
+VARIABLES = ("DNNL_", "MKLDNN_", "MXNET_", "ONEDNN_", "OPENBLAS_")   # of the environment: what may change numbers
+VECTORS = re.compile("sse|ssse|avx|fma|f16c|amx|asimd|sve")   # instruction sets that change how sums are rounded
+PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the latter two draw the rendered digits
+
+
+@lru_cache(maxsize=None)
+def code() -> dict[str, Any]:
+    """The commit that the sources are of, and whether they differ from it, when this process first asks.
+
+    What is changed or committed later is not what a process runs that has loaded its modules.
+    """
+    changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES)
+    return {"commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+            "dirty": None if changes is None else bool(changes)}
+
+
+def describe(device: str, kernel: str) -> dict[str, Any]:
+    """The rest of the environment; ``kernel`` is the implementation that made the optimizer's steps.
+
+    'threads' are those that MXNet was told of when this process loaded it; None: its own choice.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "system": platform.platform(),
+        **(cpu() if device == "cpu" else {"processor": _gpu(int(device.partition(":")[2]))}),
+        "cores": os.cpu_count(),
+        "threads": int(threads) if threads else None,
+        "variables": {name: value for name, value in sorted(os.environ.items())
+                      if name.startswith(VARIABLES) and "/" not in value},   # folders change no number
+        "kernel": kernel,
+    }
+
+
+@lru_cache(maxsize=None)
+def cpu() -> dict[str, Any]:
+    """The processor: its name, what tells apart those that share it, and what oneDNN makes of it.
+
+    'model' is family, model and stepping. 'vectors' are the instruction sets by Linux's names. 'caches' are sizes by
+    level. 'onednn' is the version of MXNet's oneDNN and the instruction set that it takes.
+    """
+    facts = _cpu_facts()
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    return {
+        "processor": facts.get("model name", platform.processor()),
+        "model": " ".join(facts.get(name, "?") for name in ("vendor_id", "cpu family", "model", "stepping")),
+        "vectors": " ".join(sorted(flag for flag in flags if VECTORS.match(flag))),
+        "caches": _caches(),
+        "onednn": _onednn(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:   # MXNet's GPU wheels have other names, this package none without installing
+        return None
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What Linux tells of the first processor; nothing on other systems."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _caches() -> dict[str, str]:
+    """{'L1 Data': '48K', ...} of the first processor."""
+    caches = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        caches[f"L{level} {kind}"] = size
+    return caches
+
+
+def _onednn() -> str | None:
+    """'v2.4.4, Intel AVX2' for instance; None where oneDNN does not say.
+
+    It says so when its first operation runs with DNNL_VERBOSE set, so a process of its own runs one: without MXNet's
+    Python, whose import would take a second.
+    """
+    library = Path(find_spec("mxnet").origin).with_name("libmxnet.so")
+    probe = [sys.executable, "-S", str(Path(__file__).with_name("onednn_probe.py")), str(library)]
+    said = _output(*probe, environment={**os.environ, "DNNL_VERBOSE": "1"}) or ""
+    version = re.search("^dnnl_verbose,info,oneDNN (\\S+)", said, re.MULTILINE)
+    instructions = re.search("^dnnl_verbose,info,cpu,isa:(.*)", said, re.MULTILINE)
+    return f"{version[1]}, {instructions[1]}" if version and instructions else None
+
+
+def _gpu(index: int) -> str | None:
+    return _output("nvidia-smi", f"--id={index}", "--query-gpu=name", "--format=csv,noheader")
+
+
+def _output(*command: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """What a command prints; None where it cannot run, as without git or outside a repository."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
+                              check=True, env=environment).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,319 @@
+"""One run: its epochs, evaluation, checkpoints, and going on from the last of them.
+
+All that is random derives from the seed (initial weights) or from seed and epoch (the order of the examples, their
+crops), so a run is the same whether it was interrupted or not.
+"""
+
+from __future__ import annotations
+
+from namsg_mx import ParameterAverage, schedules, update_batch_norm  # isort: skip  (MXNet on newer versions of NumPy)
+
+import contextlib
+import errno
+import hashlib
+import inspect
+import itertools
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+
+from experiments.training import data, environment, models
+from experiments.training.batches import RandomCrops, ahead, batches
+from experiments.training.workers import ONE_WORKER, Workers
+from experiments.vocabulary.config import Options, Run, updates_per_epoch
+from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.records import RunRecord, naming
+from namsg_mx.optimizers.base import ScheduledLearningRate
+
+EVALUATION_BATCH = 1000
+WAITING = 8   # batches that may wait for the network: all those of an epoch take hundreds of megabytes
+LOSSES = ("train_loss", "train_loss_full", "test_loss")
+
+
+def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None], workers: Workers = ONE_WORKER
+          ) -> None:
+    """Make a run, or the rest of it, in its folder; ``report`` gets the row of each epoch whose record is written.
+
+    All the ``workers`` of the run call this together.
+
+    Raises `experiments.vocabulary.records.Busy` if another process is at it, UsageError for data or a device that is
+    not there, RecordError for records that cannot be gone on from.
+    """
+    code = environment.code()
+    own = RunRecord(options.results / run.folder)
+    record = workers.record(own)
+    with record.lock():
+        if record.is_complete(options.epochs):   # made by another process since this one was asked to
+            return
+        training = workers.agree(lambda: Training(run, data.load(run.settings["data"], options.data),
+                                                  find_context(options.device), workers))
+        config = {**run.as_config(options), "choices": training.choices()}
+        last, state = record.begin(config, not workers.updates_on_servers)
+        if last:
+            try:
+                training.restore(state)
+            except OSError:   # a full disk
+                raise
+            except Exception as error:   # MXNet's, pickle's, ...: of a member that was not written like this
+                raise own.damaged_checkpoint(error) from error
+        for epoch in range(last + 1, options.epochs + 1):
+            row, seconds = training.epoch(epoch)
+            if epoch == last + 1:
+                made_with = environment.describe(options.device, training.kernel())
+                record.add_environment(epoch, {**code, **made_with})
+            if not all(row[loss] is None or math.isfinite(row[loss]) for loss in LOSSES):
+                record.finish(epoch - 1, "diverged")
+                return
+            record.add_epoch(row, seconds, training.state())
+            report(row)
+        record.finish(max(last, options.epochs), "done")
+
+
+class Training:
+    """A network, its Trainer and its data, between two epochs."""
+
+    def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context, workers: Workers = ONE_WORKER):
+        self._workers = workers
+        self._seed, self._batch_size = run.seed, run.settings["batch_size"]
+        self._augmentation = run.settings.get("augmentation")
+        self._train_loss_full_every = run.settings.get("train_loss_full_every", 1)
+        self._data, self._context = data_set, context
+        self._updates_per_epoch = workers.updates_per_batch * updates_per_epoch(len(data_set.train.labels),
+                                                                                self._batch_size)
+        self._net = models.build(run.settings["model"], run.seed, context)
+        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss.hybridize(static_alloc=True, static_shape=True)
+        try:
+            arguments = optimizer_arguments(run.settings["parameters"], self._updates_per_epoch)
+            self._trainer = workers.trainer(self._net.collect_params(), run.settings["optimizer"], arguments)
+            averaging = run.settings.get("averaging")
+            if averaging and workers.count > 1:
+                raise ValueError("averaging: not with --kvstore, as each worker's average would have BatchNorm "
+                                 "statistics of its own")
+            self._average = averaging and ParameterAverage(self._net.collect_params(), averaging["decay"])
+            self._batch_norm_batches = averaging and averaging["batch_norm_batches"]
+        except ValueError as error:   # out of range: the message names argument, value and range
+            raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
+
+    def choices(self) -> dict[str, Any]:
+        """What fixes the numbers besides the configuration, before the first epoch: recorded, and never compared.
+
+        The network layer by layer, a digest of its initial weights, the optimizer's defaults, and the images.
+        """
+        weights = hashlib.sha256()
+        for parameter in self._net.collect_params().values():
+            weights.update(parameter.data().asnumpy().tobytes())
+        defaults = {name: parameter.default for name, parameter
+                    in inspect.signature(type(self._trainer.optimizer)).parameters.items()
+                    if parameter.default is not parameter.empty}
+        images = self._data.train.images
+        return {
+            "layers": [repr(layer) for layer in _leaves(self._net)],
+            "initial_weights": weights.hexdigest(),
+            "optimizer": defaults,
+            "pixels": [float(images.min()), float(images.max())],
+            "train_images": [len(images), *images.shape[1:]],
+            "test_images": list(self._data.test.images.shape),
+            "evaluation_batch": EVALUATION_BATCH,
+        }
+
+    def epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv.
+
+        Evaluation is on whole images, and with the average of the parameters where the method has one.
+        """
+        start = time.perf_counter()
+        train_loss = self._train(epoch)
+        # BatchNorm's: each worker has statistics of its own examples.
+        self._workers.average([p.data() for p in self._net.collect_params().values() if p.grad_req == "null"])
+        trained = time.perf_counter()
+        with self._averaged(epoch) if self._average else contextlib.nullcontext():
+            full = epoch % self._train_loss_full_every == 0
+            train_loss_full = self._evaluate(self._data.train)[0] if full else None
+            test_loss, test_accuracy = self._evaluate(self._data.test)
+        updates = epoch * self._updates_per_epoch
+        row = {
+            "epoch": epoch, "updates": updates, **self._rates(updates),
+            "train_loss": train_loss, "train_loss_full": train_loss_full,
+            "test_loss": test_loss, "test_accuracy": test_accuracy,
+        }
+        return row, {"epoch": epoch, "training": trained - start, "evaluation": time.perf_counter() - trained}
+
+    def kernel(self) -> str:
+        """The implementation that made the latest update, as far as this process knows."""
+        if self._workers.updates_on_servers:
+            return "of the servers"
+        return getattr(self._last_update(), "kernel", "mxnet")
+
+    def state(self) -> dict[str, bytes]:
+        """All that the next epoch depends on besides the run itself, but for what servers keep.
+
+        OSError, naming the folder for temporary files, where that is full.
+        """
+        return {name: _saved(save, is_arrays=name.endswith(".params")) for name, (save, _) in self._parts().items()}
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """Take back what `state` returned. ValueError if it has other parts; MXNet's errors if it cannot read them."""
+        parts = self._parts()
+        if state.keys() != parts.keys():
+            raise ValueError(f"has {', '.join(sorted(state)) or 'nothing'} instead of {', '.join(sorted(parts))}")
+        with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+            for name, (_, load) in parts.items():
+                path = Path(folder, name)
+                path.write_bytes(state[name])
+                load(str(path))
+
+    def _parts(self) -> dict[str, tuple[Callable[[str], None], Callable[[str], None]]]:
+        """By name, what writes each part of the state to a file, and what reads it."""
+        parts = {"net.params": (self._net.save_parameters, self._net.load_parameters)}
+        if not self._workers.updates_on_servers:
+            parts["trainer.states"] = (self._trainer.save_states, self._trainer.load_states)
+        if self._average:
+            parts["average.params"] = (self._average.save, self._average.load)
+        return parts
+
+    def _train(self, epoch: int) -> float:
+        """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
+        examples = len(self._data.train.labels)
+        losses = []
+        for k, (images, labels) in enumerate(self._training_batches(epoch)):
+            with autograd.record():
+                loss = self._loss(self._net(images), labels)
+            in_batch = min(self._batch_size, examples - k * self._batch_size)   # of all workers
+            self._workers.step(self._trainer, loss, in_batch, self._batch_size)
+            if self._average:
+                self._average.update()
+            losses.append(loss)
+            _wait_for_earlier(losses)
+        mx.nd.waitall()   # for the last update, and for BatchNorm's statistics, whose readers MXNet lets go ahead
+        return self._mean(losses)
+
+    @contextlib.contextmanager
+    def _averaged(self, epoch: int) -> Iterator[None]:
+        """Inside, the network is that of the average, with BatchNorm statistics of batches that the epoch has seen."""
+        with self._average.in_place():
+            seen = itertools.islice(self._training_batches(epoch), self._batch_norm_batches)
+            update_batch_norm(self._net, (images for images, _ in seen))
+            yield
+
+    def _evaluate(self, part: data.Part) -> tuple[float, float]:
+        """Mean loss and accuracy in inference mode."""
+        losses, hits = [], []
+        order = np.arange(self._workers.rank, len(part.labels), self._workers.count)
+        for images, labels in self._batches(part, order, EVALUATION_BATCH):
+            logits = self._net(images)
+            losses.append(self._loss(logits, labels))
+            hits.append(logits.argmax(axis=1) == labels)
+            _wait_for_earlier(losses)
+        return self._mean(losses), self._mean(hits)
+
+    def _training_batches(self, epoch: int) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        """This worker's, in the epoch's order and from its crops."""
+        train = self._data.train
+        order, size = self._workers.part(epoch_order(self._seed, epoch, len(train.labels)), self._batch_size)
+        crops = None
+        if self._augmentation:
+            crops = RandomCrops(train.images, self._augmentation["size"], self._seed, epoch)
+        return self._batches(train, order, size, crops)
+
+    def _batches(self, part: data.Part, order: np.ndarray, size: int, crops: RandomCrops | None = None
+                 ) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+        for images, labels in ahead(batches(part, order, size, crops)):
+            yield mx.nd.array(images, self._context), mx.nd.array(labels, self._context, dtype="float32")
+
+    def _mean(self, arrays: list) -> float:
+        """The mean over all elements, those of the other workers too."""
+        return self._workers.mean(mx.nd.concat(*arrays, dim=0).asnumpy())
+
+    def _rates(self, updates: int) -> dict[str, float | None]:
+        """Step size, eta and SGD's step size of the latest of so many updates; None where a method has no such thing.
+        """
+        names = ("eta", "sgd_learning_rate")
+        if not self._workers.updates_on_servers:
+            last = self._last_update()
+            return {"learning_rate": self._trainer.learning_rate, **{name: getattr(last, name, None) for name in names}}
+        optimizer = self._trainer.optimizer   # has made no update: its copies on the servers have
+        optimizer.num_update = updates
+        settings = {name: getattr(optimizer, name, None) for name in names}
+        return {"learning_rate": optimizer.learning_rate,
+                **{name: value(updates - 1) if callable(value) else value for name, value in settings.items()}}
+
+    def _last_update(self):
+        """What ran, as our optimizers tell it; None for MXNet's own."""
+        optimizer = self._trainer.optimizer
+        return optimizer.last_update() if hasattr(optimizer, "last_update") else None
+
+
+def _leaves(block: gluon.Block) -> Iterator[gluon.Block]:
+    """The layers of a network that have none inside, in order."""
+    children = block._children.values()
+    if not children:
+        yield block
+    for child in children:
+        yield from _leaves(child)
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of ``count`` examples in an epoch. It seeds the global generators too, from which networks draw."""
+    random = np.random.RandomState([seed, epoch])   # its stream is the same in all versions of NumPy
+    np.random.seed(random.randint(2**31))
+    mx.random.seed(int(random.randint(2**31)))
+    return random.permutation(count)
+
+
+def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -> dict[str, Any]:
+    """A configuration's hyper-parameters as MXNet takes them: schedules as objects, in updates instead of epochs.
+
+    A schedule of the step size becomes an ``lr_scheduler``, the form in which MXNet's own optimizers take it too.
+    """
+    arguments = {name: _schedule(updates_per_epoch, **value) if isinstance(value, dict) else value
+                 for name, value in parameters.items()}
+    if callable(arguments["learning_rate"]):
+        # None, as MXNet would have the default learning rate overwrite something of the scheduler's, and say so.
+        arguments.update(learning_rate=None, lr_scheduler=ScheduledLearningRate(arguments["learning_rate"]))
+    return arguments
+
+
+def _schedule(updates_per_epoch: int, schedule: str, **arguments: float) -> Callable[[int], float]:
+    if "epochs" in arguments:
+        arguments["updates"] = round(arguments.pop("epochs") * updates_per_epoch)
+    if "at" in arguments:
+        arguments["at"] = (arguments["at"],)
+    return getattr(schedules, schedule)(**arguments)
+
+
+def find_context(device: str) -> mx.Context:
+    """'cpu' or 'gpu:N'; UsageError if MXNet has no such GPU."""
+    if device == "cpu":
+        return mx.cpu()
+    index = int(device.partition(":")[2])
+    if index >= mx.context.num_gpus():
+        raise UsageError(f"--device {device}: MXNet {mx.__version__} sees {mx.context.num_gpus()} GPUs here")
+    return mx.gpu(index)
+
+
+def _wait_for_earlier(results: list) -> None:
+    """Wait until all but the last WAITING results are there: the engine takes any number, and keeps their inputs."""
+    if len(results) > WAITING:
+        results[-WAITING - 1].wait_to_read()
+
+
+def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
+    """What MXNet writes to a file, which is the only place where it writes to."""
+    with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "saved")
+        try:
+            save(str(path))
+            content = path.read_bytes()
+            if is_arrays:
+                mx.nd.load_frombuffer(content)   # MXNet does not notice where the end of its file is not written
+        except mx.MXNetError as error:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        return content

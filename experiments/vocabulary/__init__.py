@@ -1,0 +1,1 @@
+"""What all rooms speak of: configurations, records, errors, and what the paper prints."""

@@ -1,0 +1,554 @@
+"""Rules of decision on made-up records whose verdicts are known, and the list of claims."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from tiny_experiment import record
+
+from experiments.analysis.intervals import interval
+from experiments.analysis.results import Grid
+from experiments.claims import judging, sentences
+from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
+from experiments.claims.evidence import Evidence
+from experiments.claims.rules import (
+    BestOfGrid,
+    Comparison,
+    EpochsToLoss,
+    GridCells,
+    Judgement,
+    Level,
+    PublishedCells,
+)
+from experiments.commands import cli
+from experiments.display import tables
+from experiments.vocabulary import config
+from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
+
+CHECKOUT = Path(__file__).parents[3]
+LOGISTIC = "mnist_logistic"   # has 10 seeds
+
+
+class MadeUp(Evidence):
+    """Curves (``tuned``: those of our search's values), grids (rows of method, point, seed, status and loss) and
+    divergences that a test gives.
+    """
+
+    def __init__(self, curves=(), grid=(), diverged=(), tuned=()):
+        super().__init__(CHECKOUT / "tests", CHECKOUT / "configs")   # a folder without records
+        columns = ["method", "seed", "epoch", "train_loss", "test_loss", "test_accuracy", "overfitting"]
+        runs = pd.DataFrame(list(grid), columns=["method", *POINT, "seed", "status", "train_loss"])
+        self.curves = lambda experiment, of_tuned=False: pd.DataFrame(list(tuned if of_tuned else curves),
+                                                                      columns=columns)
+        self.grid = lambda experiment, seeds=None: Grid(
+            self.experiment(experiment), [0, 1], POINT,
+            runs[runs["seed"].isin(seeds or self.experiment(experiment).tuning.seeds)])
+        self.diverged = lambda experiment, tuned, method: diverged.count(method)
+
+
+def runs(method, losses, accuracies=None):
+    """Rows of runs with these train losses (a list per seed) and test accuracies; test loss 1."""
+    return [(method, seed, epoch, loss, 1.0, accuracies[seed][epoch - 1] if accuracies else 0.5, 1 - loss)
+            for seed, run in enumerate(losses) for epoch, loss in enumerate(run, start=1)]
+
+
+def compared(relation="below", limit=0.0, measure="train_loss"):
+    return Comparison(LOGISTIC, ("namsg",), ("adam",), measure, (2, 2), relation, limit)
+
+
+POINT = ["learning_rate", "beta1", "beta2"]
+NOISE = [0.01, -0.01, 0.02, -0.02, 0.0] * 2
+
+
+def test_losses_are_compared_by_their_ratio_in_pairs():
+    """Seeds differ much more than methods: unpaired, nothing could be said."""
+    adam = [[1, 10.0**seed] for seed in range(10)]
+    namsg = [[1, 0.9 * 10.0**seed * (1 + noise)] for seed, noise in enumerate(NOISE)]
+    found = compared().judge(MadeUp(runs("adam", adam) + runs("namsg", namsg)))
+    assert (found.verdict, found.n) == (HOLDS, 10)
+    row, = found.numbers.to_dict("records")
+    logs = np.log(0.9) + np.log1p(NOISE)
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(tuple(np.expm1(interval(logs)[1:])))
+    assert (row["value"], row["other"]) == pytest.approx((np.mean([run[1] for run in namsg]), 111111111.1))
+    assert found.p == row["p"] == pytest.approx(stats.ttest_1samp(logs, 0, alternative="less").pvalue)
+    assert "-10.0%" in found.finding
+
+
+@pytest.mark.parametrize(("ratio", "relation", "limit", "verdict"), [
+    (1.1, "below", 0, FAILS), (1.0, "below", 0, TOO_FEW), (1.0, "within", 0.1, HOLDS), (1.3, "within", 0.1, FAILS),
+    (1.1, "above", 0.05, HOLDS), (1.0, "above", -0.1, HOLDS), (1.0, "above", 0.1, FAILS)])
+def test_relations_and_limits(ratio, relation, limit, verdict):
+    namsg = [[1, 0.5 * ratio * (1 + noise)] for noise in NOISE]
+    evidence = MadeUp(runs("adam", [[1, 0.5]] * 10) + runs("namsg", namsg))
+    assert compared(relation, limit).judge(evidence).verdict == verdict
+
+
+def test_only_common_seeds_count_and_one_is_too_few():
+    evidence = MadeUp(runs("adam", [[1, 0.5]]) + runs("namsg", [[1, 0.1], [1, 0.1]]))
+    found = compared().judge(evidence)
+    assert (found.verdict, found.n) == (TOO_FEW, 1)
+    assert "(" not in found.finding   # no interval
+    nothing = compared().judge(MadeUp(runs("namsg", [[1, 0.1]])))
+    assert (nothing.verdict, nothing.n, nothing.finding) == (NOT_RUN, 0, "")
+
+
+def test_nothing_is_decided_before_all_the_configurations_seeds_are_run():
+    """However clear it is: whoever looks at each new seed would find a difference in time where there is none."""
+    adam = runs("adam", [[1, 0.5]] * 10)
+    namsg = runs("namsg", [[1, 0.1 + noise] for noise in NOISE])
+    for relation, verdict in (("below", HOLDS), ("above", FAILS)):
+        assert compared(relation).judge(MadeUp(adam + namsg)).verdict == verdict
+        assert compared(relation).judge(MadeUp(adam + namsg[:-2])).verdict == TOO_FEW
+
+
+@pytest.mark.parametrize("rule", [
+    EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2), Level(LOGISTIC, "namsg", "train_loss", (2, 2), "below", 0.2)])
+def test_no_other_rule_decides_before_all_the_seeds_are_run(rule):
+    adam, namsg = runs("adam", [[1, 0.5]] * 10), runs("namsg", [[1, 0.1 + noise] for noise in NOISE])
+    assert rule.judge(MadeUp(adam + namsg)).verdict == HOLDS
+    assert rule.judge(MadeUp(adam + namsg[:-2])).verdict == TOO_FEW
+
+
+def test_the_values_of_our_search_are_judged_by_their_own_runs():
+    adam, namsg = runs("adam", [[1, 0.5]] * 10), runs("namsg", [[1, 0.1 + noise] for noise in NOISE])
+    rule = Comparison(LOGISTIC, ("namsg",), ("adam",), "train_loss", (2, 2), tuned=True)
+    assert rule.judge(MadeUp(adam + namsg)).verdict == NOT_RUN
+    assert rule.judge(MadeUp(tuned=adam + namsg)).verdict == HOLDS
+
+
+def test_every_pair_must_hold():
+    evidence = MadeUp([row for method, loss in (("sgd", 0.6), ("adam", 0.4), ("namsg", 0.5))
+                       for row in runs(method, [[1, loss + noise / 100] for noise in NOISE])])
+    found = Comparison(LOGISTIC, ("namsg",), ("sgd", "adam"), "train_loss", (2, 2)).judge(evidence)
+    assert found.verdict == FAILS
+    assert list(found.numbers["verdict"]) == [HOLDS, FAILS]
+
+
+def test_a_method_beside_itself_at_other_epochs():
+    losses = [[1.0 + noise, 0.8, 0.6, 0.4 + noise] for noise in NOISE]
+    found = Comparison(LOGISTIC, ("namsg",), None, "train_loss", (3, 4), against_epochs=(1, 2)).judge(
+        MadeUp(runs("namsg", losses)))
+    assert found.verdict == HOLDS
+    assert found.numbers[["value", "other"]].values.tolist() == [pytest.approx([0.5, 0.9])]
+    assert found.numbers["against"].item() == "epochs 1 to 2"
+
+
+def test_what_the_curves_do_holds_in_part_where_some_methods_do_and_others_do_not():
+    rise, fall, either = ([[1.0, last + noise] for noise in NOISE] for last in (1.1, 0.9, 1.0))
+    for losses, verdict in (((rise, rise), HOLDS), ((fall, fall), FAILS), ((rise, fall), PARTLY),
+                            ((rise, either), TOO_FEW)):
+        evidence = MadeUp([row for method, run in zip(("sgd", "namsg"), losses) for row in runs(method, run)])
+        rule = Comparison(LOGISTIC, ("sgd", "namsg"), None, "train_loss", (2, 2), "above", against_epochs=(1, 1))
+        found = rule.judge(evidence)
+        assert (found.verdict, found.p < 0.025) == (verdict, verdict != TOO_FEW)
+        assert "in part" in rule.rule and "in part" not in compared().rule
+
+
+def test_a_method_that_diverges_is_not_better_and_is_counted():
+    adam, namsg = runs("adam", [[1, 0.5]] * 9), runs("namsg", [[1, 0.4 + noise / 10] for noise in NOISE])
+    found = compared().judge(MadeUp(adam + namsg, diverged=["namsg"]))
+    assert (found.verdict, found.n) == (FAILS, 9)
+    assert found.finding.endswith("n = 9, 1 diverged")
+    assert compared().judge(MadeUp(adam + namsg, diverged=["adam"])).verdict == HOLDS   # the tenth
+    assert compared().judge(MadeUp(adam + namsg[:-2], diverged=["adam"])).verdict == TOO_FEW   # its own is to come
+
+
+@pytest.mark.parametrize("rule", [compared(), EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2)])
+def test_where_all_runs_of_a_method_diverged(rule):
+    adam, namsg = (runs(name, [[1, 0.5]] * 10) for name in ("adam", "namsg"))
+    found = rule.judge(MadeUp(adam, diverged=["namsg"] * 10))
+    assert (found.verdict, found.n) == (FAILS, 0)
+    assert "10 diverged" in found.finding and "nan" not in found.finding
+    assert rule.judge(MadeUp(namsg, diverged=["adam"] * 10)).verdict == TOO_FEW
+
+
+def test_a_measure_beside_a_number():
+    accuracies = [[0.1, 0.9 + noise / 100, 0.2] for noise in NOISE]
+    evidence = MadeUp(runs("namsg", [[1, 1, 1]] * 10, accuracies))
+    for level, relation, limit, verdict in ((0.89, "above", 0, HOLDS), (0.91, "above", 0, FAILS),
+                                            (0.9, "above", 0, TOO_FEW), (0.9, "within", 0.003, HOLDS),
+                                            (0.91, "within", 0.003, FAILS)):
+        rule = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), relation, level, limit)
+        assert rule.judge(evidence).verdict == verdict
+    last = Level(LOGISTIC, "namsg", "test_accuracy", (3, 3), "within", 0.2).judge(evidence)
+    assert (last.numbers["value"].item(), last.n) == (pytest.approx(0.2), 10)
+    assert last.finding.startswith("NAMSG 0.2, level 0.2: ")
+    evidence.diverged = lambda *_: 1
+    assert rule.judge(evidence).verdict == FAILS
+
+
+def test_epochs_to_a_train_loss_of_both():
+    adam = [0.8, 0.7, 0.6, 0.5]
+    namsg = [[0.7, 0.5, 0.4, 0.3], [0.7, 0.4, 0.4, 0.3]] * 5   # reach 0.5 after 2 and 1 2/3 epochs
+    rule = EpochsToLoss(LOGISTIC, "namsg", ("adam",), 4)
+    found = rule.judge(MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg)))
+    row, = found.numbers.to_dict("records")
+    expected = interval(np.log(np.array([2, 5 / 3] * 5) / 4))
+    assert (row["epochs"], row["other epochs"], row["train loss"]) == pytest.approx((11 / 6, 4, 0.5))
+    assert (row["share"], row["low"], row["high"]) == pytest.approx(tuple(np.exp(expected[1:])))
+    assert (found.verdict, found.n) == (HOLDS, 10)
+    assert found.p == pytest.approx(stats.ttest_1samp(np.log(np.array([2, 5 / 3] * 5) / 4), 0,
+                                                      alternative="less").pvalue)
+    assert found.finding.startswith("1.8 epochs to 0.5, ADAM 4.0: 0.46 (0.43 to 0.49), n = 10")
+    swapped = EpochsToLoss(LOGISTIC, "adam", ("namsg",), 4).judge(
+        MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg)))
+    assert (swapped.verdict, swapped.numbers["share"].item()) == (FAILS, pytest.approx(1 / row["share"]))
+    diverged = rule.judge(MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg[:9]), diverged=["namsg"]))
+    assert (diverged.verdict, diverged.numbers["diverged"].item()) == (FAILS, 1)
+
+
+def test_of_equal_methods_either_is_called_faster_as_seldom_as_the_interval_says():
+    random, verdicts = np.random.default_rng(0), []
+    for _ in range(200):
+        losses = [1 / np.arange(1, 21) + random.normal(0, 0.001, (10, 20)) for _ in range(2)]
+        evidence = MadeUp(runs("adam", losses[0]) + runs("namsg", losses[1]))
+        verdicts.append(EpochsToLoss(LOGISTIC, "namsg", ("adam",), 20).judge(evidence).verdict)
+    for verdict in (HOLDS, FAILS):
+        assert 0 < verdicts.count(verdict) / 200 <= 0.05   # 0.025 each
+
+
+def grid_cells(lower, run=10, seeds=(0, 1)):
+    """Table A2's cells for NAMSG and ADAM, of which NAMSG has the lower loss in so many."""
+    cells = list(TABLE_A2["namsg"])[:run]
+    return [(method, alpha, 0.9, beta2, seed, "done", 0.5 if method == "adam" else 0.4 if i < lower else 0.6)
+            for i, (alpha, beta2) in enumerate(cells) for method in ("adam", "namsg") for seed in seeds]
+
+
+@pytest.mark.parametrize(("lower", "run", "verdict"), [
+    (6, 10, HOLDS), (5, 10, FAILS), (6, 6, HOLDS), (5, 6, TOO_FEW), (0, 5, FAILS), (0, 4, TOO_FEW), (0, 0, NOT_RUN)])
+def test_cells_of_a_grid_decide_as_soon_as_the_rest_cannot_change_it(lower, run, verdict):
+    found = GridCells("namsg", "adam", 6).judge(MadeUp(grid=grid_cells(lower, run)))
+    assert (found.verdict, found.n) == (verdict, 2 if run else 0)
+    assert found.finding == (f"lower in {lower} of the {run} cells run here, {run} of them with 2 seeds; in 9 of 10 of "
+                             "the paper's table")
+
+
+def test_a_cell_counts_once_both_have_all_its_seeds():
+    """The second could turn it."""
+    one_seed, both = grid_cells(10, seeds=(0,)), grid_cells(10)
+    only_namsg = [row for row in both if row[0] == "namsg" and row[4] == 1]
+    found = GridCells("namsg", "adam", 6).judge(MadeUp(grid=one_seed + only_namsg))
+    assert (found.verdict, found.n, set(found.numbers["n"])) == (TOO_FEW, 1, {1})
+    assert found.finding.startswith("lower in 10 of the 10 cells run here, 0 of them with 2 seeds; ")
+    assert GridCells("namsg", "adam", 6).judge(MadeUp(grid=both)).verdict == HOLDS
+
+
+def test_a_cell_where_a_run_diverged_is_not_lower():
+    diverged = [(*row[:5], "diverged", np.inf) if (row[0], row[4]) == ("namsg", 1) else row
+                for row in grid_cells(10, seeds=(0, 1))]
+    found = GridCells("namsg", "adam", 6).judge(MadeUp(grid=diverged))
+    assert (found.verdict, found.finding[:22]) == (FAILS, "lower in 0 of the 10 c")
+    others = [(*row[:5], "diverged", np.inf) if row[0] == "adam" else row for row in grid_cells(0)]
+    assert GridCells("namsg", "adam", 6).judge(MadeUp(grid=others)).verdict == HOLDS
+
+
+PAPERS_ADAM = (0.005, 0.9, 0.99)   # Table A1, logistic regression
+SEARCH, OTHERS = (100, 101), range(102, 110)
+
+
+def adams_grid(losses, seeds=SEARCH, noise=0.0):
+    """ADAM's points: the loss of some, of the others one above all these; the paper's is noisy, in turn up and down."""
+    points = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml").methods["adam"].points()
+    return [("adam", *point, seed, "done", losses.get(point, 0.7) + (point == PAPERS_ADAM) * noise * (-1) ** seed)
+            for point in (tuple(p[name] for name in POINT) for p in points) for seed in seeds]
+
+
+@pytest.mark.parametrize(("loss", "noise", "verdict"), [
+    (0.50, 0.001, HOLDS), (0.505, 0.001, HOLDS), (0.55, 0.001, FAILS), (0.51, 0.01, TOO_FEW)])
+def test_the_papers_point_beside_the_best_of_the_grid(loss, noise, verdict):
+    """By seeds that have not chosen which is the best."""
+    rival = (0.001, 0.9, 0.99)
+    grid = adams_grid({PAPERS_ADAM: 0.52, rival: 0.5}) + adams_grid({PAPERS_ADAM: loss, rival: 0.5}, OTHERS, noise)
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    found = rule.judge(MadeUp(grid=grid))
+    row, = found.numbers.to_dict("records")
+    assert found.verdict == verdict
+    assert (row["there"], row["lowest"], row["excess"], row["rank"]) == pytest.approx((0.52, 0.5, 0.04, 2))
+    expected = interval(np.log((loss + noise * np.array([1, -1] * 4)) / 0.5))
+    assert (found.n, row["judges"], row["difference"], row["low"], row["high"]) == pytest.approx(
+        (8, 8, *np.expm1(expected[1:])))
+    assert found.finding.startswith("ADAM +4.0% (rank 2 of 10), with other seeds ")
+    assert " of 0.001, 0.9, 0.99 (" in found.finding
+    assert rule.judge(MadeUp(grid=[row for row in grid if row[4] < 109])).verdict == TOO_FEW   # the last is to come
+
+
+def test_the_seeds_that_chose_the_best_of_a_grid_do_not_judge_it():
+    """However far it is from the others."""
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    for loss in (0.1, 0.9):
+        found = rule.judge(MadeUp(grid=adams_grid({PAPERS_ADAM: loss})))
+        assert (found.verdict, found.n, found.p) == (TOO_FEW, 2, 1)
+    assert found.finding == "ADAM +28.6% (rank 10 of 10)"
+    assert rule.judge(MadeUp(grid=adams_grid({})[1:])).verdict == NOT_RUN   # a seed is missing
+    # Its rival is the lowest of the others where it is the lowest itself.
+    lowest = adams_grid({PAPERS_ADAM: 0.4, (0.01, 0.9, 0.999): 0.41}, (*SEARCH, *OTHERS), 0.001)
+    found = rule.judge(MadeUp(grid=lowest))
+    assert (found.verdict, found.numbers["beside"].item()) == (HOLDS, "0.01, 0.9, 0.999")
+    defaults = (("learning_rate", 0.01), ("beta1", 0.9), ("beta2", 0.999))
+    assert BestOfGrid(LOGISTIC, ("adam",), 0.1, defaults).judge(MadeUp(grid=lowest)).verdict == HOLDS
+
+
+def test_a_point_of_the_grid_is_judged_by_what_is_recorded(tmp_path):
+    """All points with the search's seeds, and two of them with the others."""
+    experiment, rival = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml"), (0.001, 0.9, 0.99)
+    losses = {PAPERS_ADAM: 0.5, rival: 0.55}
+    for run, point in experiment.grid(["adam"], [*SEARCH, 102, 103]):
+        loss = losses.get(tuple(point[name] for name in POINT), 0.7)
+        if run.seed in SEARCH or loss < 0.7:
+            record(tmp_path, run, [loss + run.seed % 2 / 1000] * 10, 10)
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02, judges=(102, 103))
+    found = rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    assert (found.verdict, found.n, found.numbers["beside"].item()) == (HOLDS, 2, "0.001, 0.9, 0.99")
+    assert found.numbers["difference"].item() == pytest.approx(-0.0909, abs=1e-3)
+
+
+def test_a_point_of_the_grid_that_diverges_is_not_the_best():
+    def diverges(grid, at, of):
+        return [(*row[:5], "diverged", np.inf) if row[1:4] == at and row[4] in of else row for row in grid]
+
+    rule, rival = BestOfGrid(LOGISTIC, ("adam",), 0.02), (0.001, 0.9, 0.99)
+    grid = adams_grid({PAPERS_ADAM: 0.5, rival: 0.51}, (*SEARCH, *OTHERS), 0.001)
+    assert rule.judge(MadeUp(grid=grid)).verdict == HOLDS
+    assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [100]))).verdict == FAILS
+    assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [105]))).verdict == FAILS
+    assert rule.judge(MadeUp(grid=diverges(grid, rival, [105]))).verdict == HOLDS
+    found = rule.judge(MadeUp(grid=diverges(grid, rival, [100])))
+    assert (found.verdict, found.numbers["lowest"].item()) == (HOLDS, 0.5)
+
+
+@pytest.mark.parametrize(("factor", "spread", "verdict"), [
+    (1.0, 0.01, HOLDS), (1.04, 0.01, HOLDS), (1.1, 0.01, FAILS), (0.9, 0.01, FAILS), (1.04, 0.05, TOO_FEW)])
+def test_published_cells(factor, spread, verdict):
+    """Each cell is so many times the paper's, in turn more and less."""
+    ratios = factor * (1 + spread * np.array([1, -1] * 5))
+    grid = [("adam", alpha, 0.9, beta2, seed, "done", ratio * loss + (0.001 if seed else -0.001))
+            for ratio, ((alpha, beta2), loss) in zip(ratios, TABLE_A2["adam"].items()) for seed in (0, 1)]
+    found = PublishedCells("adam", 0.05).judge(MadeUp(grid=grid))
+    assert (found.verdict, found.n) == (verdict, 2)
+    assert list(found.numbers["difference"]) == pytest.approx(list(ratios - 1))
+    mean = np.expm1(np.log(ratios).mean())
+    assert found.finding.startswith(f"ADAM {mean:+.1%}")
+    assert found.finding.endswith(f"higher in {(ratios > 1).sum()} of 10 cells run here, 10 of them with 2 seeds")
+    short = PublishedCells("adam", 0.05).judge(MadeUp(grid=grid[1:]))
+    assert (short.verdict, short.n) == (TOO_FEW, 1)
+    assert " to " not in short.finding
+    diverged = [(*grid[0][:5], "diverged", np.inf), *grid[1:]]
+    found = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged))
+    assert (found.verdict, found.finding[-12:]) == (FAILS, ", 1 diverged")
+    only = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged[:2]))
+    assert (only.verdict, "nan" in only.finding) == (FAILS, False)
+    assert PublishedCells("adam", 0.05).judge(MadeUp()).verdict == NOT_RUN
+
+
+def judgement(verdict, p, pairs=1):
+    return Judgement(verdict, "", 10, pd.DataFrame({"p": [p] * pairs}), p)
+
+
+def test_all_verdicts_together():
+    """Of four that intervals decide, or will: 4 * 0.001, 3 * 0.01 and 2 * 0.02 are beside 0.025."""
+    judgements = [judgement(HOLDS, 0.01), judgement(FAILS, 0.001, pairs=3), judgement(HOLDS, None),
+                  judgement(TOO_FEW, 1.0), judgement(PARTLY, 0.02, pairs=5), judgement(NOT_RUN, None)]
+    assert judging.by_holm(judgements) == [TOO_FEW, FAILS, "", TOO_FEW, TOO_FEW, ""]
+    assert judging.by_holm(judgements[:3]) == [HOLDS, FAILS, ""]
+    assert judging.expected_errors(judgements) == pytest.approx(0.025 * (1 + 3 + 5))
+    several = Judgement(HOLDS, "", 10, pd.DataFrame({"p": [0.01] * 3}), 0.01)
+    of_one_interval = Judgement(FAILS, "", 2, pd.DataFrame({"cell": range(10)}), 0.01)
+    assert judging.expected_errors([several, of_one_interval]) == pytest.approx(0.025 * (1 + 1))
+    table = tables.claims([judging.Verdict(claim, each) for claim, each in zip(sentences.CLAIMS, judgements)])
+    assert "3 verdicts are by intervals; at most 0.2 wrong ones" in table.title
+    assert list(table.numbers["p"]) == ["0.01", "0.001", "", "1", "0.02", ""]
+    assert list(table.cells["p"]) == ["0.01", "0.001", "", "", "0.02", ""]
+    assert list(table.cells["by Holm"]) == list(table.numbers["holm"]) == judging.by_holm(judgements)
+
+
+# Epochs that a method needs to a train loss, as a share of ADAM's; test loss before and after the step size drops.
+PAPERS = {"sgd": (1.1, 0.40, 0.45), "adam": (1.0, 0.40, 0.46), "nadam": (0.95, 0.40, 0.46),
+          "nadam_mxnet": (0.95, 0.40, 0.46), "amsgrad": (0.9, 0.40, 0.50), "namsg": (0.7, 0.38, 0.50),
+          "namsg1": (0.75, 0.38, 0.45), "swnts": (0.9, 0.38, 0.45), "swnts1": (0.9, 0.38, 0.45),
+          "namsb1": (0.7, 0.40, 0.45), "amsb1": (0.8, 0.40, 0.45), "namsb2": (0.8, 0.40, 0.45),
+          "amsb2": (0.9, 0.40, 0.45)}
+
+
+def test_on_cifar10_all_holds_where_the_records_are_as_the_paper_says():
+    """Its order of the methods in every epoch, and the numbers that it prints, with little noise."""
+    random, curves = np.random.default_rng(0), []
+    for method, (share, *test_losses) in PAPERS.items():
+        (last, _), (best, _) = TABLE_A3[printed_name(method)]
+        for seed in range(5):
+            for epoch in range(1, 76):
+                dropped = epoch > 61
+                train_loss = share / epoch * (0.3 if dropped else 1)
+                accuracy = best if epoch == 68 else last if dropped else 0.86 + 0.01 * (method == "namsg")
+                train_loss, test_loss, accuracy = np.array([train_loss, test_losses[dropped], accuracy]) * (
+                    1 + 1e-5 * random.standard_normal(3))
+                curves.append((method, seed, epoch, train_loss, test_loss, accuracy, test_loss - train_loss))
+    grid = [(method, alpha, 0.9, beta2, seed, "done", loss)
+            for method in ("adam", "nadam", "nadam_mxnet", "amsgrad", "namsg")
+            for (alpha, beta2), loss in TABLE_A2[printed_name(method)].items() for seed in range(10)]
+    sgd = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml").methods["sgd"].points()
+    grid += [("sgd", *point.values(), np.nan, seed, "done", 0.4 + abs(point["learning_rate"] - 0.2))
+             for point in sgd for seed in range(10)]
+    evidence = MadeUp(curves, grid)
+    on_cifar = [claim for claim in sentences.CLAIMS if claim.name.startswith(("cifar10", "tableA"))]
+    assert len(on_cifar) > 40
+    assert {claim.name: claim.criterion.judge(evidence).verdict for claim in on_cifar} == \
+        {claim.name: HOLDS for claim in on_cifar}
+
+
+def test_the_committed_verdicts_are_those_of_the_committed_records():
+    recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
+    judged = tables.claims(judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"))).numbers
+    pd.testing.assert_frame_equal(judged.set_index("name")[["verdict", "n"]], recorded[["verdict", "n"]])
+
+
+def growth(*points):
+    """theory_growth.csv with these (tau, eta, noise, growth), and standard errors of 1e-5, of differences 5e-6."""
+    table = pd.DataFrame(points, columns=["tau", "eta", "noise", "growth"]).assign(
+        standard_error=1e-5, difference_error=5e-6, psi=0.0)
+    zero = table[table["eta"] == 0].set_index(["tau", "noise"])["growth"]
+    return table.assign(difference=[row.growth - zero[row.tau, row.noise] for row in table.itertuples()])
+
+
+SADDLES, VALLEYS, LOW = (-0.0002, -0.0005), (0.0002, 0.0005), (0.01, 0.001, 0.0001)
+
+
+@pytest.mark.parametrize(("name", "taus", "etas", "growths", "verdict"), [
+    # 'b' is judged at r = 10, as all diverge at 100; the better of eta = 0.9 and 3 counts.
+    ("b", [0.001], (0, 0.9, 3), {1: (-2, -1, -1), 10: (-2, -2, -3), 100: (1, 2, 3)}, HOLDS),
+    ("b", [0.001], (0, 0.9, 3), {1: (-2, -3, -3), 10: (-2, -1, -1), 100: (1, 0.5, 0.5)}, FAILS),
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -1.5)}, HOLDS),
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -3)}, PARTLY),
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 2), 10: (-2, -3), 30: (-2, -3)}, FAILS),
+    # -0.02 is not below 0 by three standard errors.
+    ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-0.02, -1), 50: (-0.02, -1)}, HOLDS),
+    ("e-low", LOW, (0, 3), {1: (-2, -3), 10: (-1, -2), 100: (2, 1)}, HOLDS),
+    ("e-low", LOW, (0, 3), {1: (-2, -1), 10: (-1, -2), 100: (2, 1)}, PARTLY),
+    ("e-low", LOW, (0, 3), {1: (-2, -1), 10: (-1, -0.5), 100: (2, 1)}, FAILS)])
+def test_claims_on_growth(name, taus, etas, growths, verdict):
+    """``growths``: by noise level, those at each eta, in thousandths."""
+    assert judged(name, [(tau, eta, noise, g / 1000) for tau in taus for noise, of_noise in growths.items()
+                         for eta, g in zip(etas, of_noise)]).verdict == verdict
+
+
+@pytest.mark.parametrize(("saddles", "valleys", "verdict"), [   # growth at eta = 0, in thousandths, by noise level
+    ({0.1: 1, 10: -1, 100: 2}, {0.1: -1, 10: -1, 100: -0.5}, HOLDS),
+    ({0.1: 1, 10: -1, 100: 2}, {0.1: -1, 10: -1, 100: 1.9}, PARTLY),    # all is driven apart
+    ({0.1: 1, 10: -1, 100: 0.5}, {0.1: -1, 10: -1, 100: -1}, FAILS)])
+def test_noise_helps_to_escape_where_it_does_not_drive_all_apart(saddles, valleys, verdict):
+    found = judged("c-noise", [(tau, 0, noise, g / 1000) for taus, growths in ((SADDLES, saddles), (VALLEYS, valleys))
+                               for tau in taus for noise, g in growths.items()])
+    assert found.verdict == verdict
+
+
+def judged(name, points):
+    """What a claim on growth finds at these (tau, eta, noise, growth)."""
+    evidence = MadeUp()
+    evidence.table = lambda *path: growth(*points)
+    claim, = (claim for claim in sentences.CLAIMS if claim.name == name)
+    return claim.criterion.judge(evidence)
+
+
+def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
+    """Though the regret is far below the whole."""
+    claim, = (claim for claim in sentences.CLAIMS if claim.name == "regret-bound")
+    evidence = MadeUp()
+    table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table("figures", "theory_regret.csv")
+    evidence.table = lambda *path: table
+    assert claim.criterion.judge(evidence).verdict == HOLDS
+    for i in (1, 2, 3):
+        evidence.table = lambda *path, column=f"term_{i}": table.assign(**{column: table[column] / 5})
+        assert claim.criterion.judge(evidence).verdict == FAILS
+    evidence.table = lambda *path: table.assign(regret=table["regret"] * 20)
+    assert claim.criterion.judge(evidence).verdict == FAILS
+
+
+def test_every_claim_says_what_it_needs_to():
+    assert len({claim.name for claim in sentences.CLAIMS}) == len(sentences.CLAIMS)
+    for claim in sentences.CLAIMS:
+        assert claim.part in sentences.PARTS
+        assert claim.where and claim.sentence and claim.criterion.quantity and claim.criterion.rule
+
+
+def test_claims_name_epochs_that_their_experiments_have():
+    for criterion in (claim.criterion for claim in sentences.CLAIMS):
+        if isinstance(criterion, (Comparison, EpochsToLoss, Level)):
+            epochs = config.load(CHECKOUT / "configs" / f"{criterion.experiment}.yaml").epochs
+            stretches = [(1, criterion.epoch)] if isinstance(criterion, EpochsToLoss) else [
+                criterion.epochs, getattr(criterion, "against_epochs", None) or (1, 1)]
+            assert all(1 <= first <= last <= epochs for first, last in stretches)
+
+
+@pytest.mark.parametrize("claim", sentences.CLAIMS, ids=lambda claim: claim.name)
+def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
+    monkeypatch.chdir(CHECKOUT)
+    needed, made = methods_of(claim.criterion), set()
+    for command in claim.criterion.commands:
+        words = command.split()
+        if words[:3] == ["python", "-m", "experiments.theory.original_form"]:
+            continue
+        if words[0] == "make":
+            assert f"{words[1]}:" in (CHECKOUT / "Makefile").read_text()
+            continue
+        options = cli._parser().parse_args(words[3:])
+        if options.command in (cli.run, cli.grid):
+            made |= {method.name for method in config.load(options.config).select(options.method)}
+    assert needed <= made
+
+
+def methods_of(criterion):
+    if isinstance(criterion, Comparison):
+        return {*criterion.methods, *(criterion.others or ())}
+    if isinstance(criterion, EpochsToLoss):
+        return {criterion.method, *criterion.others}
+    if isinstance(criterion, GridCells):
+        return {criterion.method, criterion.other}
+    if isinstance(criterion, (Level, PublishedCells)):
+        return {criterion.method}
+    return set(getattr(criterion, "methods", ()))
+
+
+def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_keep(tmp_path):
+    verdicts = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    judged = [v.claim.name for v in verdicts if v.judgement.verdict != NOT_RUN]
+    assert judged == ["a-diverges", "e-domain", "e-shrinks", "coefficients", "memory"]
+    memory, = (v.judgement for v in verdicts if v.claim.name == "memory")
+    assert (memory.verdict, memory.finding) == (FAILS, "SGD 1, ADAM 2, NADAM 2, AMSGRAD 3, NAMSG 3")
+
+
+def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
+    """docs/theory.md, on the committed simulation."""
+    names = [claim.name for claim in sentences.CLAIMS if claim.part in ("gain", "regret")]
+    verdicts = {v.claim.name: v.judgement.verdict
+                for v in judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), names)}
+    assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"bound-of-growth"}
+    assert {name for name, verdict in verdicts.items() if verdict == PARTLY} == {"c-mitigates", "c-noise", "e-domain",
+                                                                                "e-low"}
+    assert set(verdicts.values()) == {HOLDS, PARTLY, FAILS}
+
+
+def test_the_documentation_counts_the_points_of_the_committed_simulation():
+    growth = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_growth.csv")
+    text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
+    psi, found, error = growth["psi"], growth["growth"], 3 * growth["standard_error"]
+    bounds, fails = (psi > found + error).sum(), (psi < found - error).sum()
+    assert (f"Ψ is above the growth at {bounds}, below at {fails}, and not distinct at {len(growth) - bounds - fails}:"
+            in text)
+    assert f"At {((psi < 0) & (found > error)).sum()} points, all of them saddle points" in text
+    assert f"at {((psi > 0) & (found < -error)).sum()} points Ψ > 0 and yet it contracts" in text
+
+
+def test_the_command_prints_and_writes_what_is_judged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(CHECKOUT)
+    results = ["--results", str(tmp_path)]
+    assert cli.main(["claims", *results]) == 0
+    assert capsys.readouterr().out.count("holds if: ") == len(sentences.CLAIMS)
+    assert (tmp_path / "tables" / "claims.csv").read_text().count("\n") == len(sentences.CLAIMS) + 1
+    assert cli.main(["claims", "coefficients", "mnist_cnn-lowest", "--json", *results]) == 0
+    judged, unjudged = json.loads(capsys.readouterr().out)
+    assert [row["β1"] for row in judged["numbers"]] == [0.5, 0.9, 0.99]
+    assert (unjudged["verdict"], unjudged["n"]) == (NOT_RUN, 0)
+    assert cli.main(["claims", "everything", *results]) == 2
+    assert "claim 'everything': there are a-accelerates" in capsys.readouterr().err

@@ -1,0 +1,309 @@
+"""The command line: statuses, one-line errors, and what a new user does first."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+from tiny_experiment import CONFIG, command, experiments, numbers, write_config
+
+from experiments.claims import sentences
+from experiments.commands import cli
+from experiments.display import figures
+from experiments.vocabulary import methods
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A configuration, and a results folder where all of it is made."""
+    folder = tmp_path_factory.mktemp("made")
+    path = write_config(folder)
+    result = experiments("run", path, "--results", folder / "results")
+    assert result.returncode == 0, result.stderr
+    return path, folder / "results", result.stdout
+
+
+def test_a_run_prints_plain_lines_where_it_is_piped(made):
+    lines = made[2].splitlines()
+    assert lines[0] == "A tiny experiment: 4 runs of 3 epochs, 0 already complete"
+    assert len([line for line in lines if line.endswith("done") or "done;" in line]) == 4
+    assert lines[-1].startswith("records: ")
+    assert "\r" not in made[2]
+
+
+def test_a_run_draws_a_bar_on_a_terminal(tmp_path):
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))   # rows and columns
+    arguments = command("run", write_config(tmp_path), "--results", tmp_path, "--seeds", "0")
+    with subprocess.Popen(**dict(arguments, stderr=its_end)) as process:
+        os.close(its_end)
+        shown = b""
+        with contextlib.suppress(OSError):   # how a terminal tells that its other end is closed
+            while part := os.read(terminal, 4096):
+                shown += part
+        output = process.stdout.read()
+    os.close(terminal)
+    assert process.returncode == 0, shown
+    assert b"100%" in shown and b"6/6" in shown
+    assert " left" not in output   # which the bar says
+
+
+def test_the_demo_trains(tmp_path):
+    demo = CHECKOUT / "configs" / "demo.yaml"
+    result = experiments("run", demo, "--results", tmp_path, "--method", "namsg", "--seeds", "0", "--epochs", "1")
+    assert result.returncode == 0, result.stderr
+    assert "namsg seed 0: done" in result.stdout
+
+
+def test_a_complete_run_is_not_made_again(made):
+    path, results, _ = made
+    assert "4 already complete" in experiments("run", path, "--results", results).stdout
+
+
+def test_a_runs_folder_holds_what_design_says(made):
+    _, results, _ = made
+    folder, = results.glob("tiny/namsg/*seed0")
+    recorded = json.loads((folder / "config.json").read_text())
+    assert recorded["settings"]["parameters"]["wd"] == 0.001
+    assert (recorded["seed"], recorded["threads"], recorded["device"]) == (0, 1, "cpu")
+    choices = recorded["choices"]
+    assert choices["layers"] == ["Dense(784 -> 10, linear)"]
+    assert choices["optimizer"]["epsilon"] == 1e-8 and choices["optimizer"]["switch_to_sgd"] is None
+    assert choices["train_images"][1:] == choices["test_images"][1:] == [1, 28, 28]
+    assert choices["pixels"] == [0, 1]
+    beside, = results.glob("tiny/adam/*seed0")
+    assert json.loads((beside / "config.json").read_text())["choices"]["initial_weights"] == choices["initial_weights"]
+    environment, = json.loads((folder / "environment.json").read_text())
+    assert environment["first_epoch"] == 1
+    assert environment["kernel"] in ("cpu", "ndarray")
+    assert environment["versions"]["mxnet"] == "1.9.1"
+    done = json.loads((folder / "done.json").read_text())
+    assert done == {"epochs": 3, "status": "done", "sha256": done["sha256"]}
+    assert len((folder / "seconds.csv").read_text().splitlines()) == 4
+
+
+def test_status(made):
+    path, results, _ = made
+    status, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
+    assert status["methods"]["namsg"] == {"done": 2, "diverged": 0, "running": 0, "failed": 0, "unfinished": 0,
+                                          "missing": 0}
+    assert status["seconds_left"] == 0
+    nothing, = json.loads(experiments("status", path, "--results", results / "none", "--json").stdout)
+    assert nothing["methods"]["adam"]["missing"] == 2
+    assert nothing["seconds_left"] is None
+
+
+def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
+    path = write_config(tmp_path)
+    arguments = ("run", path, "--results", tmp_path / "results", "--method", "namsg", "--seeds", "0", "--tensorboard",
+                 tmp_path / "log")
+    result = experiments(*arguments)
+    assert result.returncode == 0, result.stderr
+    log, = (tmp_path / "log").glob("tiny/namsg/*seed0/events*")
+    assert log.read_bytes().count(b"train_loss_full") == 3   # once an epoch
+
+
+def test_figure_and_table(made):
+    path, results, _ = made
+    for name in ("figure", "table"):
+        result = experiments(name, path, "--results", results)
+        assert result.returncode == 0, result.stderr
+        written = [Path(line.partition(": ")[2]) for line in result.stdout.splitlines() if line.startswith("written: ")]
+        assert len(written) >= 2
+        assert all(file.stat().st_size > 0 for file in written)
+
+
+@pytest.mark.slow
+def test_methods_and_titles_of_any_name_are_shown(tmp_path):
+    """Names that no table of ours has, and what LaTeX, Matplotlib's formulas and legends take for their own."""
+    names = ("my.method", "_x", "ADAM", "-")
+    text = CONFIG.replace("A tiny experiment", "'5 $ & 10 % of_a #{}^~ \\frac $x'").replace("epochs: 3", "epochs: 1")
+    for name in names[2:]:
+        text += "  " + text[text.index("adam:"):text.index("  namsg:")].replace("adam:", f'"{name}":', 1)
+    path = write_config(tmp_path, text.replace("  adam:", f"  {names[0]}:").replace("  namsg:", f"  {names[1]}:"))
+    results = tmp_path / "results"
+    assert experiments("run", path, "--results", results, "--seeds", "0").returncode == 0
+    for what in ("figure", "table"):
+        result = experiments(what, path, "--results", results, "--seeds", "0")
+        assert result.returncode == 0, result.stderr
+        assert "Warning" not in result.stderr
+    drawn = (results / "figures" / "tiny.svg").read_text()
+    caption = next(line for line in (results / "tables" / "tiny.tex").read_text().splitlines() if "caption" in line)
+    assert caption == r"\caption{5 \$ \& 10 \% of\_a \#\{\}\textasciicircum \textasciitilde  \textbackslash " \
+        r"frac \$x}"
+    rows = (results / "tables" / "tiny.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["method", *names]
+    colours = methods.colours(names)
+    assert len({colours[name] for name in names}) == len(names)
+    assert all(colours[name].lower() in drawn for name in names)
+
+
+def test_equal_records_give_equal_figures(made, tmp_path):
+    path, results, _ = made
+    for copy in ("a", "b"):
+        shutil.copytree(results / "tiny", tmp_path / copy / "tiny")
+        assert experiments("figure", path, "--results", tmp_path / copy).returncode == 0
+    for kind in ("png", "svg"):
+        assert (tmp_path / "a/figures" / f"tiny.{kind}").read_bytes() == \
+            (tmp_path / "b/figures" / f"tiny.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["figure", "table"])
+def test_figures_and_tables_refuse_what_is_missing_unless_told_not_to(made, tmp_path, name):
+    path, results, _ = made
+    shutil.copytree(results / "tiny", tmp_path / "tiny")
+    shutil.rmtree(next(tmp_path.glob("tiny/namsg/*seed1")))
+    result = experiments(name, path, "--results", tmp_path)
+    assert result.returncode == 1
+    assert "1 runs" in result.stderr
+    assert "namsg seed 1 with 0 of 3 epochs" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert experiments(name, path, "--results", tmp_path, "--partial").returncode == 0
+
+
+WRONG = [
+    (("run", "no.yaml"), "no.yaml: No such file or directory"),
+    (("run", "CONFIG", "--method", "sgd"), "method 'sgd': tiny has adam, namsg"),
+    (("run", "CONFIG", "--seeds", "9-1"), "'9-1' is not a seed"),
+    (("run", "CONFIG", "--seeds", "100"), "keeps seeds 100 for tuning"),
+    (("run", "CONFIG", "--epochs", "0"), "'0' is not a number from 1 on"),
+    (("run", "CONFIG", "--threads", "two"), "'two' is not a number from 1 on"),
+    (("run", "CONFIG", "--device", "tpu"), "'tpu' is neither cpu nor gpu:N"),
+    (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
+    (("run", "configs/mnist_logistic.yaml", "--data", "nowhere"), "train-images-idx3-ubyte.gz: not found"),
+    (("run",), "the following arguments are required: CONFIG"),
+    (("walk",), "invalid choice: 'walk'"),
+    ((), "the following arguments are required: COMMAND"),
+    (("figure", "99"), "figure 99: neither a configuration"),
+    (("figure", "1", "--method", "sgd"), "--method, --seeds, --partial: not with 1, which is computed"),
+    (("figure", "3", "--config", "CONFIG"), "--config: only with A1 (the table) and sensitivity, not with 3"),
+    (("table", "A2", "--config", "CONFIG"), "--config: only with A1 (the table) and sensitivity, not with A2"),
+    (("table", "A3", "--tuned"), "--tuned: only with a configuration (.yaml), not with A3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_a_bad_option_configuration_or_data_file_is_one_line_and_status_2(tmp_path, arguments, message):
+    path = write_config(tmp_path)
+    arguments = [path if a == "CONFIG" else a for a in arguments]
+    if "run" in arguments:
+        arguments += ["--results", tmp_path / "results"]
+    result = experiments(*arguments, cwd=CHECKOUT)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("experiments: ")
+
+
+@pytest.mark.parametrize("name", ["list", "status", "figure sensitivity", "table A1"])
+def test_outside_the_checkout_there_is_nothing_to_show(tmp_path, name):
+    result = experiments(*name.split(), cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "configs: no such folder here; commands are given in the checkout" in result.stderr
+
+
+def test_a_run_has_the_threads_that_it_is_given(made, tmp_path):
+    """Whatever the environment says; recorded by the process that trains."""
+    path, _, _ = made
+    arguments = ("run", path, "--method", "adam", "--seeds", "0", "--epochs", "1", "--threads", "2")
+    assert experiments(*arguments, "--results", tmp_path).returncode == 0
+    environment, = tmp_path.glob("tiny/*/*/environment.json")
+    assert json.loads(environment.read_text())[0]["threads"] == 2
+
+
+def test_another_thread_count_is_refused(made):
+    path, results, _ = made
+    result = experiments("run", path, "--results", results, "--threads", "2", "--epochs", "4")
+    assert result.returncode == 2
+    assert "use --threads 1" in result.stderr
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    result = experiments("run", write_config(tmp_path), "--results", tmp_path / "results", "--seeds", "0")
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout + result.stderr
+    assert str(tmp_path / "results") in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", [(), ("run",), ("status",), ("figure",), ("table",), ("list",)], ids=str)
+def test_help_shows_examples(name):
+    result = experiments(*name, "--help")
+    assert result.returncode == 0
+    assert "python -m experiments run configs/demo.yaml" in result.stdout
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error():
+    process = subprocess.Popen(**command("list", cwd=CHECKOUT))
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
+def test_an_interrupt_promises_to_go_on_only_where_that_is_so(monkeypatch, capsys, tmp_path):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "draw_theory", interrupt)
+    assert cli.main(["figure", "theory", "--results", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "experiments: interrupted\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nobodys(made, tmp_path, closed):
+    path, results, _ = made
+    arguments = command("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *arguments["args"]]
+    result = subprocess.run(**dict(arguments, args=shell), check=False)
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == {name: content for name, content in numbers(results).items()
+                                 if name.startswith("tiny/adam") and "seed0" in name}
+
+
+def test_output_that_cannot_be_written_is_one_line(made):
+    path, results, _ = made
+    with open("/dev/full", "w") as full:
+        result = experiments("status", path, "--results", results, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == "experiments: [Errno 28] No space left on device\n"
+    process = subprocess.Popen(**command("status", path, "--results", results))   # less than a buffer
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 1)
+
+
+def test_characters_that_the_output_has_not_are_written_otherwise(made):
+    path, results, _ = made
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="ascii")
+    result = experiments("table", path, "--results", results, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "| method | \\u03b1 |" in result.stdout and result.stdout.count("written: ") == 6
+    claim = sentences.CLAIMS[0].name
+    result = experiments("claims", claim, "--json", cwd=CHECKOUT, env=environment)
+    plain = experiments("claims", claim, "--json", cwd=CHECKOUT)
+    assert result.returncode == 0 and json.loads(result.stdout) == json.loads(plain.stdout)
+
+
+def test_list_names_every_method_with_its_source():
+    listed = experiments("list", cwd=CHECKOUT).stdout
+    assert "configs/mnist_logistic.yaml: Logistic regression on MNIST" in listed
+    assert "averagedsgd: learning_rate 1, beta1 0.9 (Table A1)" in listed
+
+
+def test_a_pythons_too_new_gets_one_sentence():
+    executable = shutil.which("python3.13")
+    result = executable and experiments("list", args=[executable, "-m", "experiments", "list"],
+                                        env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
+    if not executable or "pyenv" in result.stderr:
+        pytest.skip("no python3.13 here")
+    assert (result.returncode, result.stderr) == \
+        (2, "experiments: needs Python 3.8 to 3.12, as MXNet 1.9.1 runs on no other\n")

@@ -1,0 +1,318 @@
+"""Grid searches: every point with every tuning seed, the rule of selection, edges, and what the tables say of it."""
+
+import json
+import math
+import shutil
+
+import pandas as pd
+import pytest
+from tiny_experiment import CONFIG, experiments, write_config
+
+from experiments.analysis import selection
+from experiments.analysis.results import Grid, read_grid
+from experiments.display import figures, tables
+from experiments.vocabulary import config
+from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.methods import HYPERPARAMETERS
+from experiments.vocabulary.records import write_json
+
+# ADAM's grid has three step sizes, NAMSG's one.
+GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(
+    "[0.001, 0.005]", "[0.005]")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    path = write_config(folder, GRID)
+    result = experiments("grid", path, "--results", folder / "results")
+    assert result.returncode == 0, result.stderr
+    return path, folder / "results", result.stdout
+
+
+def test_every_point_with_every_tuning_seed_and_no_other(searched):
+    path, results, output = searched
+    runs = config.load(path).grid()
+    assert len(runs) == (3 + 1) * 2
+    assert {run.seed for run, _ in runs} == {100, 101}
+    assert {str(run.folder) for run, _ in runs} == \
+        {str(done.parent.relative_to(results)) for done in results.glob("*/*/*/done.json")}
+    assert "8 runs of 2 epochs" in output
+
+
+def test_the_selection_has_the_lowest_mean_train_loss(searched):
+    path, results, output = searched
+    written = json.loads((results / "tiny" / "selection.json").read_text())
+    assert (written["epochs"], written["seeds"]) == (2, [100, 101])
+    experiment = config.load(path)
+    for method, selected in written["methods"].items():
+        means = {}
+        for run, point in experiment.grid([method]):
+            rows = (results / run.folder / "epochs.csv").read_text().splitlines()
+            loss = float(rows[2].split(",")[rows[0].split(",").index("train_loss")])
+            means.setdefault(point["learning_rate"], []).append(loss / 2)
+        best = min(means, key=lambda alpha: sum(means[alpha]))
+        assert selected["chosen"]["learning_rate"] == best
+        assert selected["train_loss"] == pytest.approx(sum(means[best]))
+        assert selected["edges"] == (["learning_rate"] if best != 0.005 else [])
+        assert f"  {method:24}learning_rate {best:g}" in output
+
+
+def test_sensitivity_and_table_a1(searched):
+    path, results, _ = searched
+    for name in (("figure", "sensitivity"), ("table", "A1")):
+        result = experiments(*name, "--config", path, "--results", results)
+        assert result.returncode == 0, result.stderr
+    assert {p.name for p in (results / "figures").iterdir()} == {"sensitivity.png", "sensitivity.svg"}
+    made = pd.read_csv(results / "tables" / "tableA1.csv")
+    assert list(made["method"]) == ["adam", "namsg"]
+    assert list(made["learning_rate_paper"]) == [0.005, 0.005]
+    assert (made["train_loss_at_papers"] >= made["train_loss_ours"]).all()
+    assert r"\begin{table}" in (results / "tables" / "tableA1.tex").read_text()
+
+
+def test_runs_with_the_values_that_were_selected(searched, tmp_path):
+    """--tuned: other runs than the configuration's, but where its values are those that the search chose."""
+    path, results, _ = searched
+    copy = shutil.copytree(results, tmp_path / "results")
+    chosen = selection.chosen(config.load(path), copy)
+    assert chosen["namsg"]["learning_rate"] == 0.005
+    chosen["adam"]["learning_rate"] = 0.02
+    write_json(copy / "tiny" / "selection.json", {"methods": {m: {"chosen": point} for m, point in chosen.items()}})
+    result = experiments("run", path, "--tuned", "--seeds", "0", "--results", copy)
+    assert result.returncode == 0, result.stderr
+    made = {json.loads(done.with_name("config.json").read_text())["method"]: done.parent.name
+            for done in copy.glob("*/*/*seed0/done.json")}
+    as_configured = {run.method: run.id for run in config.load(path).runs(seeds=[0])}
+    assert made["namsg"] == as_configured["namsg"]
+    assert made["adam"].startswith("lr0.02-")
+    table = experiments("table", path, "--tuned", "--seeds", "0", "--results", copy)
+    assert "tiny_tuned.md" in table.stdout
+    assert "| ADAM | 0.02 | 0.9 | 0.99 | 1 of 2 | 3 |" in table.stdout
+    refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "nothing is selected" in refused.stderr
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("batch_size: 64", "batch_size: 32"), ("[0.001, 0.005, 0.02]", "[0.001, 0.005]"), ("  adam:", "  adam2:"),
+    ("seeds: 100-101", "seeds: 100-102"), ("epochs: 2, seeds", "epochs: 1, seeds"), ("train: 300", "train: 400"),
+    ("    grid: {learning_rate: [0.005], beta1: [0.9], beta2: [0.99]}", ""), ("weight_decay: 0.001", "weight_decay: 0"),
+    ("tuning: {epochs: 2, seeds: 100-101}", "")])
+def test_a_selection_of_another_grid_search_is_refused(searched, tmp_path, old, new):
+    """The configuration has changed since, or is another one of the same name in another folder."""
+    _, results, _ = searched
+    assert old in GRID
+    changed = config.load(write_config(tmp_path, GRID.replace(old, new)))
+    with pytest.raises(RecordError, match="tiny/selection.json: is not of this grid search"):
+        selection.chosen(changed, results)
+
+
+def test_run_and_table_refuse_a_selection_of_another_grid_search(searched, tmp_path):
+    _, results, _ = searched
+    other = write_config(tmp_path, GRID.replace("batch_size: 64", "batch_size: 32"))
+    before = sorted(results.rglob("*"))
+    for name in ("run", "table"):
+        refused = experiments(name, other, "--tuned", "--results", results)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "tiny/selection.json: is not of this grid search" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert sorted(results.rglob("*")) == before
+
+
+def test_what_a_selection_holds_is_not_changed_unnoticed(searched, tmp_path):
+    path, results, _ = searched
+    copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)
+    file = copy / "tiny" / "selection.json"
+    whole = file.read_bytes()
+    chosen = selection.chosen(experiment, copy)
+    for place in range(0, 8 * len(whole), 13):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            assert selection.chosen(experiment, copy) == chosen
+        except RecordError as error:
+            assert f"{file}: " in str(error)
+
+
+def test_an_older_selection_is_taken_where_its_points_are_those_of_the_grid(searched, tmp_path):
+    path, results, _ = searched
+    copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)
+    file = copy / "tiny" / "selection.json"
+    older = json.loads(file.read_text())
+    del older["sha256"]
+    write_json(file, older)
+    assert selection.chosen(experiment, copy) == {name: each["chosen"] for name, each in older["methods"].items()}
+    elsewhere = {"chosen": {"learning_rate": 7.0, "beta1": 0.9, "beta2": 0.99}}
+    for methods in ({"adam": elsewhere}, {"other": older["methods"]["adam"]}, {"adam": {}}, []):
+        write_json(file, {**older, "methods": methods})
+        with pytest.raises(RecordError, match="is not of this grid search"):
+            selection.chosen(experiment, copy)
+
+
+def test_nothing_is_selected_where_every_point_diverged(tmp_path):
+    """ADAM's one point; NAMSG's does not."""
+    text = GRID.replace("[0.001, 0.005, 0.02]", "[1.0e+30]").replace("seeds: 100-101", "seeds: 100-100")
+    path, results = write_config(tmp_path, text), tmp_path / "results"
+    result = experiments("grid", path, "--results", results)
+    assert result.returncode == 0, result.stderr
+    assert "adam                    nothing, as a run diverged at each of its points" in result.stdout
+    written = (results / "tiny" / "selection.json").read_text()
+    assert list(json.loads(written)["methods"]) == ["namsg"]
+    assert "Infinity" not in written
+    assert list(selection.chosen(config.load(path), results)) == ["namsg"]
+    rows = tables.table_a1([read_grid(config.load(path), results)[0]]).cells.set_index("method")
+    assert rows.loc["ADAM", ["ours (α, β1, β2)", "train loss at ours", "n"]].tolist() == ["", "", "0"]
+    adam = read_grid(config.load(path), results)[0].only(["adam"])
+    assert selection.select(adam) == {}
+    with pytest.raises(RecordError, match="a run diverged at each point of the grid: nothing can be drawn"):
+        figures.draw_sensitivity([adam], "sensitivity", tmp_path)
+
+
+def test_a_value_that_stands_twice_in_a_grid_is_refused(tmp_path):
+    path = write_config(tmp_path, GRID.replace("[0.001, 0.005, 0.02]", "[0.001, 0.005, 1.0e-3]"))
+    with pytest.raises(UsageError, match="tiny.yaml: methods: adam: grid: learning_rate: 0.001 stands twice"):
+        config.load(path)
+
+
+def test_some_points_of_the_grid(searched, tmp_path):
+    path, _, _ = searched
+    result = experiments("grid", path, "--at", "learning_rate=0.02", "beta2=0.99", "--seeds", "100", "--results",
+                         tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 runs of 2 epochs" in result.stdout
+    assert [done.parts[-3] for done in tmp_path.glob("*/*/*/done.json")] == ["adam"]
+    assert not (tmp_path / "tiny" / "selection.json").exists()
+    for wrong, message in (("learning_rate=7", "--at learning_rate=7: tiny has no such point"),
+                           ("alpha", "'alpha' is not NAME=VALUE")):
+        refused = experiments("grid", path, "--at", wrong, "--results", tmp_path)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+
+
+def test_status_counts_the_grid_search(searched, tmp_path):
+    path, results, _ = searched
+    complete, = json.loads(experiments("status", path, "--results", results, "--json").stdout)
+    assert (complete["grid"]["runs"]["done"], complete["grid"]["seconds_left"]) == (8, 0)
+    assert complete["methods"]["adam"]["missing"] == 2   # the reported runs are others
+    assert "grid search, 2 epochs: 8 missing" in experiments("status", path, "--results", tmp_path).stdout
+
+
+def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
+    path, results, _ = searched
+    shutil.copytree(results, tmp_path / "results")
+    run = config.load(path).grid()[0].run
+    (tmp_path / "results" / run.folder / "done.json").write_text("{")
+    status = experiments("status", path, "--results", tmp_path / "results").stdout
+    assert f"failed: {run.folder}: " in status
+    assert "done.json: damaged" in status
+
+
+def test_what_is_missing_is_refused(searched, tmp_path):
+    path, _, _ = searched
+    result = experiments("table", "A1", "--config", path, "--results", tmp_path)
+    assert result.returncode == 1
+    assert "make them by python -m experiments grid" in result.stderr
+
+
+def test_reported_seeds_are_not_tuned_with(searched):
+    with pytest.raises(UsageError, match="seed 1: tiny keeps seeds 0-1 for reported runs"):
+        config.load(searched[0]).grid(seeds=[1])
+
+
+def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
+    schedule = {"schedule": "StepDecay", "initial": 0.001, "at": [100]}
+    method = config.Method("m", "namsg", {"learning_rate": schedule, "beta1": 0.9}, None, "", {}, True)
+    assert method.at({"learning_rate": 0.01, "beta2": 0.99}) == \
+        {"learning_rate": {"schedule": "StepDecay", "initial": 0.01, "at": [100]}, "beta1": 0.9, "beta2": 0.99}
+
+
+def grid_of(path, losses):
+    """A grid of the method adam, of its step size and two seeds; an infinite loss is a run that diverged."""
+    runs = [{"method": "adam", "learning_rate": alpha, "beta1": float("nan"), "beta2": float("nan"), "seed": seed,
+             "status": "done" if math.isfinite(loss) else "diverged", "train_loss": loss}
+            for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
+    return Grid(config.load(path), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
+
+
+def test_a_point_where_a_run_diverged_is_not_chosen(searched):
+    text = GRID.replace(", beta1: [0.9], beta2: [0.99]", "")
+    path = write_config(searched[0].parent, text, "rule")
+    selected = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))["adam"]
+    assert selected == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3, "diverged": 1,
+                        "edges": []}
+    edge = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]
+    assert edge["edges"] == ["learning_rate"]
+
+
+def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
+    """One seed of the best point, whose other seed is there."""
+    experiment, results = config.load(searched[0]), shutil.copytree(searched[1], tmp_path / "results")
+    best = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]["chosen"]
+    run = next(run for run, point in experiment.grid(["adam"]) if point == best)
+    write_json(results / run.folder / "done.json", {"status": "diverged", "epochs": 1})
+    selected = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]
+    assert selected["chosen"] != best and selected["diverged"] == 1
+
+
+def test_table_a1_says_what_the_papers_point_has(searched):
+    path, results, _ = searched
+    experiment = config.load(path)
+    from experiments.analysis.results import collect_grid
+    grid = collect_grid(experiment, results, None, None, False)
+    table = tables.table_a1([grid]).numbers.set_index("method")
+    points = selection.averages(grid)
+    of_adam = points[(points["method"] == "adam") & (points["learning_rate"] == 0.005)]
+    assert table.loc["adam", "train_loss_at_papers"] == pytest.approx(of_adam["mean"].iloc[0])
+    best = points[points["method"] == "adam"].sort_values("mean").iloc[0]
+    assert table.loc["adam", "train_loss_ours"] == pytest.approx(best["mean"])
+    assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
+
+
+def test_means_and_deviations_of_points_by_hand(tmp_path):
+    """Of two losses the deviation of a sample is their distance over the root of 2."""
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    points = selection.averages(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))
+    assert list(points["mean"]) == pytest.approx([0.6, 0.45, math.inf])
+    assert list(points["std"]) == pytest.approx([0.141421, 0.070711, math.nan], abs=1e-6, nan_ok=True)
+    assert points[["n", "diverged"]].values.tolist() == [[2, 0], [2, 0], [1, 1]]
+
+
+def test_table_a1_by_hand(tmp_path):
+    """The paper's point is the tiny configuration's, 0.005."""
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    table = tables.table_a1([grid_of(path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5)})])
+    row, = table.numbers.to_dict("records")
+    assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((0.35, 0.45))
+    assert table.cells.to_dict("records") == [{
+        "experiment": "tiny", "method": "ADAM", "paper (α, β1, β2)": "0.005, 0.9, 0.99", "ours (α, β1, β2)": "0.001",
+        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "2 of 3",
+        "on the grid's edge": "α"}]
+
+
+def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
+    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
+    grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
+    figures.draw_sensitivity([grid], "sensitivity", tmp_path)
+    axes, = drawn[0].axes
+    line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
+    assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
+    assert list(line.get_ydata()) == pytest.approx([0.6, 0.45, 0.75])
+    bars = [bar[:, 1].tolist() for bar in axes.collections[0].get_segments()]
+    assert bars == [pytest.approx([mean - std, mean + std])
+                    for mean, std in ((0.6, 0.141421), (0.45, 0.070711), (0.75, 0.070711))]
+    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([0.005], pytest.approx([0.45]))
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):
+    """Whichever command begins it."""
+    shared = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-0, selects: false}")
+    experiment = config.load(write_config(tmp_path, shared))
+    sources = {run.id: run.source for run, _ in experiment.grid(["adam"])}
+    reported, = experiment.runs(["adam"], [0])
+    assert sorted(sources.values()) == ["a test", "grid search"]
+    assert sources[reported.id] == reported.source == "a test"

@@ -1,0 +1,96 @@
+"""Commands that read write nothing, need no right to, and say where there is nothing to read."""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+from tiny_experiment import experiments, make_older, record, write_config
+
+from experiments.vocabulary import config
+from experiments.vocabulary.records import RunRecord
+
+
+def contents(folder):
+    """What would tell that something was written: names, times, bytes."""
+    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
+
+
+def made(folder):
+    """A configuration, and its runs: done, running, failed and missing."""
+    experiment = config.load(write_config(folder.parent))
+    done, running, failed, _ = experiment.runs()
+    record(folder, done, [0.5] * 3, 3)
+    record(folder, running, [0.5] * 2, 3)
+    record(folder, failed, [0.5], 3)
+    RunRecord(folder / failed.folder).fail("no reason")
+    return folder.parent / "tiny.yaml", folder / running.folder
+
+
+def states(path, results):
+    result = experiments("status", path, "--results", results, "--json")
+    assert result.returncode == 0, result.stderr
+    survey, = json.loads(result.stdout)
+    return {state: sum(method[state] for method in survey["methods"].values()) for state in
+            ("done", "running", "failed", "unfinished", "missing")}
+
+
+@contextlib.contextmanager
+def for_reading_alone(folder):
+    """The same folder at another place, where nothing can be written; skips where there is no right to mount it."""
+    place = folder.with_name("for_reading")
+    place.mkdir()
+    mounted = [subprocess.run(["mount", *options, str(place)], check=False, stderr=subprocess.DEVNULL).returncode == 0
+               for options in (["--bind", str(folder)], ["-o", "remount,bind,ro"])]
+    try:
+        if not all(mounted):
+            pytest.skip("to mount a folder for reading needs the right to")
+        yield place
+    finally:
+        if mounted[0]:
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def test_status_reads_where_nothing_can_be_written(tmp_path):
+    """And sees there, too, whether a run is under way."""
+    path, running = made(tmp_path / "results")
+    with for_reading_alone(tmp_path / "results") as results:
+        with pytest.raises(OSError, match="Read-only"):
+            (results / "file").touch()
+        with RunRecord(running).lock():
+            assert states(path, results) == {"done": 1, "running": 1, "failed": 1, "unfinished": 0, "missing": 1}
+        assert states(path, results) == {"done": 1, "running": 0, "failed": 1, "unfinished": 1, "missing": 1}
+
+
+def test_status_leaves_no_trace(tmp_path):
+    path, _ = made(tmp_path / "results")
+    before = contents(tmp_path / "results")
+    states(path, tmp_path / "results")
+    assert contents(tmp_path / "results") == before
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_status_and_tables_say_what_is_damaged(tmp_path, is_older):
+    """Of a run that is done and of one that is not, which --partial would show."""
+    path, running = made(tmp_path / "results")
+    done = next(path.parent for path in (tmp_path / "results").glob("tiny/*/*/done.json"))
+    for folder in (done, running):
+        whole = (folder / "epochs.csv").read_bytes()
+        if is_older:
+            make_older(folder)
+        damaged = whole.replace(b"0.5", b"nan" if is_older else b"0.6", 1)
+        (folder / "epochs.csv").write_bytes(damaged)
+        assert states(path, tmp_path / "results")["failed"] == 2   # with the one that failed
+        shown = experiments("table", path, "--partial", "--results", tmp_path / "results")
+        assert (shown.returncode, shown.stdout) == (1, "")
+        assert f"{folder / 'epochs.csv'}: damaged" in shown.stderr
+        (folder / "epochs.csv").write_bytes(whole)
+    assert experiments("table", path, "--partial", "--results", tmp_path / "results").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["claims", "report"])
+def test_results_that_are_not_there_are_said_and_not_made(tmp_path, name):
+    result = experiments(name, "--results", tmp_path / "reslts")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"experiments: --results {tmp_path / 'reslts'}: no such folder\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,152 @@
+"""The paper's figures and its table A2, from made-up records: which methods, which runs, which numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from tiny_experiment import record, small_disk
+
+from experiments.commands import cli
+from experiments.display import figures
+from experiments.vocabulary import config
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Three epochs of all the methods, and 30 of three points of ResNet-20's grid, of which one has two seeds."""
+    folder = tmp_path_factory.mktemp("results")
+    experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    grid = {(run.method, point["learning_rate"], point["beta2"], run.seed): run
+            for run, point in experiment.grid(["namsg", "adam"])}
+    for (method, seed), loss in {("namsg", 0): 0.3, ("namsg", 1): 0.2, ("adam", 0): 0.4}.items():
+        record(folder, grid[method, 0.001, 0.99, seed], [loss] * 30, 30)
+    of_sgd = next(run for run, point in experiment.grid(["sgd"]) if point["learning_rate"] == 0.1)
+    record(folder, of_sgd, [0.5] * 30, 30)
+    made = {run.folder for run in grid.values()}
+    mnist = [config.load(CHECKOUT / "configs" / f"mnist_{name}.yaml") for name in ("logistic", "cnn")]
+    for run in [*experiment.runs(seeds=[0]), *(run for each in mnist for run in each.runs(seeds=[0]))]:
+        if run.folder not in made:
+            record(folder, run, [0.9, 0.8, 0.7], 75)
+    return folder
+
+
+def make(monkeypatch, results, *command):
+    monkeypatch.chdir(CHECKOUT)
+    return cli.main([*command, "--results", str(results), "--partial"])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    drawn, save = [], figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, *arguments: drawn.append(figure) or save(figure, *arguments))
+    return drawn
+
+
+RESNET = "ResNet-20 on CIFAR-10"
+FIVE = ["SGD", "ADAM", "NADAM", "AMSGRAD", "NAMSG"]
+
+
+def panels_of(figure):
+    """Rows of a figure: its title, and its panels by theirs."""
+    *rows, _ = figure.subfigs
+    return [(row._suptitle.get_text(), {axes.get_title(): axes for axes in row.axes}) for row in rows]
+
+
+@pytest.mark.parametrize(("name", "rows"), [
+    ("2", [("Logistic regression on MNIST", FIVE), ("CNN on MNIST", FIVE)]),
+    ("3", [(RESNET, FIVE), (f"{RESNET}: strategies", ["SGD", "ADAM", "NAMSG", "NAMSG1", "SWNTS", "SWNTS1"])]),
+    ("A1", [(f"{RESNET}: limits of the step", ["NAMSB1", "NAMSB2", "AMSB1", "AMSB2"])])])
+def test_figures_of_the_paper_have_its_rows_methods_and_numbers(monkeypatch, results, drawn, name, rows):
+    assert make(monkeypatch, results, "figure", name) == 0
+    found = panels_of(drawn[0])
+    assert [title for title, _ in found] == [f"{title} (unfinished)" for title, _ in rows]
+    for (_, panels), (_, methods) in zip(found, rows):
+        assert list(panels) == ["train loss", *(["train loss / NAMSG's"] if "NAMSG" in methods else []), "test loss",
+                                "test accuracy"]
+        assert [axes.get_yscale() for axes in panels.values()] == ["log"] * (len(panels) - 2) + ["linear"] * 2
+        one = methods.index(next(method for method in methods if method not in ("ADAM", "NAMSG")))
+        for title, numbers in (("train loss", [0.9, 0.8, 0.7]), ("test loss", [1.5] * 3), ("test accuracy", [0.5] * 3)):
+            assert [line.get_label() for line in panels[title].lines] == methods
+            assert list(panels[title].lines[one].get_xdata()) == [1, 2, 3]
+            assert list(panels[title].lines[one].get_ydata()) == pytest.approx(numbers)
+    assert {path.name for path in (results / "figures").glob(f"figure{name}.*")} == \
+        {f"figure{name}.png", f"figure{name}.svg"}
+
+
+def test_the_ratio_is_of_runs_with_the_same_seed(monkeypatch, results, drawn):
+    """NAMSG has seeds 0 and 1, ADAM seed 0."""
+    assert make(monkeypatch, results, "figure", "3") == 0
+    (_, panels), _ = panels_of(drawn[0])
+    lines = {line.get_label(): line for line in panels["train loss"].lines}
+    assert list(lines["NAMSG"].get_ydata()) == pytest.approx([0.25] * 30)   # the mean of two seeds
+    ratios = {line.get_label(): line for line in panels["train loss / NAMSG's"].lines}
+    assert list(ratios["NAMSG"].get_ydata()) == pytest.approx([1] * 30)
+    assert list(ratios["ADAM"].get_ydata()) == pytest.approx([0.4 / 0.3] * 30)
+    assert list(ratios["SGD"].get_ydata()) == pytest.approx([3, 0.8 / 0.3, 0.7 / 0.3])
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("2", [*FIVE]),
+    ("A1", ["NAMSB1", "NAMSB2", "AMSB1", "AMSB2"]),
+    ("3", ["SGD (n = 1 of 5)", "ADAM (n = 1 of 5)", "NADAM (n = 1 of 5)", "AMSGRAD (n = 1 of 5)", "NAMSG (n = 2 of 5)",
+           "NAMSG1 (n = 1 of 5)", "SWNTS (n = 1 of 5)", "SWNTS1 (n = 1 of 5)"])])
+def test_the_legend_says_n_once_where_it_is_the_same(monkeypatch, results, drawn, name, words):
+    assert make(monkeypatch, results, "figure", name) == 0
+    legend, = drawn[0].subfigs[-1].legends
+    assert [text.get_text() for text in legend.get_texts()] == words
+    said = legend.get_title().get_text()
+    assert said.startswith({"2": "n = 1 of 10 seeds; ", "A1": "n = 1 of 5 seeds; ", "3": "lines: means; "}[name])
+    assert "bands: one standard deviation" in said
+
+
+def test_epochs_after_the_drop_of_the_step_size_are_enlarged(monkeypatch, tmp_path, drawn):
+    """By what is recorded of the step size; a slow decay is no drop."""
+    experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    for run in experiment.runs(["sgd", "namsg"], [0]):
+        record(tmp_path, run, [0.9] * 10, 75, learning_rates=[0.1] * 4 + [0.09, 0.06, 0.03] + [0.01] * 3)
+    assert make(monkeypatch, tmp_path, "figure", "configs/cifar10_resnet20.yaml") == 0
+    (_, panels), = panels_of(drawn[0])
+    enlarged = {title: [list(inset.lines[0].get_xdata()) for inset in axes.child_axes]
+                for title, axes in panels.items()}
+    assert enlarged == {"train loss": [], "train loss / NAMSG's": [], "test loss": [[8, 9, 10]],
+                        "test accuracy": [[8, 9, 10]]}
+
+
+def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):
+    assert make(monkeypatch, results, "table", "A2") == 0
+    header, _, row = (results / "tables" / "tableA2.md").read_text(encoding="utf-8").splitlines()[2:]
+    cells = dict(zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row))))
+    assert cells == {"α": "0.001", "β2": "0.99", "ADAM, paper": "0.3394", "ADAM, ours": "0.4000 (n = 1)",
+                     "NAMSG, paper": "0.3152", "NAMSG, ours": "0.2500 ± 0.0707 (n = 2)"}
+
+
+def test_a_grid_of_step_sizes_alone(monkeypatch, results, drawn, capsys):
+    config = str(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    assert make(monkeypatch, results, "figure", "sensitivity", "--method", "sgd", "--config", config) == 0
+    assert [axes.get_title() for axes in drawn[0].axes] == ["SGD"]
+    assert make(monkeypatch, results, "table", "A2", "--method", "sgd") == 2
+    assert capsys.readouterr().err == "experiments: Table A2 has no SGD\n"
+
+
+def test_a_search_of_which_nothing_is_recorded_is_left_out(monkeypatch, results, capsys):
+    assert make(monkeypatch, results, "figure", "sensitivity") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("experiments: mnist_cnn: ")   # the first of those that select
+    assert "--partial" not in error
+    configs = [str(CHECKOUT / "configs" / f"{name}.yaml") for name in ("mnist_cnn", "cifar10_resnet20")]
+    assert make(monkeypatch, results, "figure", "sensitivity", "--config", *configs) == 0
+
+
+def test_a_figure_is_replaced_whole_or_left(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        before = {path: path.read_bytes() for path in figures.save(Figure(figsize=(1, 1)), "name", disk)}
+        large = Figure(figsize=(8, 6))
+        large.figimage(np.random.RandomState(0).rand(600, 800))
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            figures.save(large, "name", disk)
+        assert raised.value.filename == str(disk / "name.png")
+        assert {path: path.read_bytes() for path in disk.iterdir()} == before

@@ -1,0 +1,181 @@
+"""Tables from made-up records: means, deviations, n, and the paper's numbers beside them."""
+
+import math
+
+import pandas as pd
+import pytest
+from tiny_experiment import small_disk, write_config
+
+from experiments.analysis.results import Results
+from experiments.display import tables
+from experiments.vocabulary import config, paper
+from experiments.vocabulary.records import EPOCH_COLUMNS
+
+
+def results_of(folder, losses, accuracies=None, statuses=None):
+    """Results of the tiny experiment: by (method, seed), the train losses (and test accuracies) of its epochs."""
+    epochs = [{**dict.fromkeys(EPOCH_COLUMNS, 0.5), "method": method, "seed": seed, "epoch": i + 1,
+               "learning_rate": 0.1, "train_loss": loss,
+               "test_accuracy": (accuracies or {}).get((method, seed), [0.5] * len(values))[i]}
+              for (method, seed), values in losses.items() for i, loss in enumerate(values)]
+    runs = [{"method": method, "seed": seed, "status": "done", "epochs": len(values)}
+            for (method, seed), values in losses.items()]
+    runs += [{"method": method, "seed": seed, "status": "diverged", "epochs": 0} for method, seed in statuses or ()]
+    return Results(config.load(write_config(folder)), pd.DataFrame(runs), pd.DataFrame(epochs))
+
+
+def test_the_summary_has_mean_deviation_and_n(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [0.9, 0.2], ("adam", 1): [0.9, 0.4], ("namsg", 0): [0.9, 0.1]},
+                         accuracies={("adam", 0): [0.9, 0.8], ("adam", 1): [0.7, 0.6]}, statuses=[("namsg", 1)])
+    table = tables.summary(results)
+    adam, namsg = (row for _, row in table.numbers.iterrows())
+    assert (adam["train_loss_mean"], adam["train_loss_std"]) == pytest.approx((0.3, 0.1414), abs=1e-4)
+    assert list(table.cells["n"]) == ["2", "1 of 2, 1 diverged"]
+    assert list(table.cells["train loss"]) == ["0.3000 ± 0.1414", "0.1000"]
+    assert list(table.cells["best test accuracy"]) == ["0.8000 ± 0.1414", "0.5000"]
+    assert (namsg["n"], namsg["diverged"]) == (1, 1)
+
+
+def test_a_row_is_of_one_epoch_also_where_a_measure_has_none_there(tmp_path):
+    """The loss on the whole set is measured in some epochs alone, and the last is none of them."""
+    results = results_of(tmp_path, {("adam", 0): [0.9, 0.8, 0.7], ("adam", 1): [0.9, 0.8, 0.7]})
+    results.epochs.loc[results.epochs["epoch"] == 3, "train_loss_full"] = None
+    row, = tables.summary(results).numbers.to_dict("records")
+    assert (row["epochs"], row["train_loss_mean"]) == (3, pytest.approx(0.7))
+    assert math.isnan(row["train_loss_full_mean"])
+    assert tables.summary(results).cells["train loss, whole set"].item() == ""
+
+
+def test_a_table_is_replaced_whole_or_left(tmp_path):
+    small = tables.Table("A title", pd.DataFrame({"x": [0.125]}), pd.DataFrame({"x": ["0.1"]}))
+    large = tables.Table("A title", pd.DataFrame({"x": range(9000)}), pd.DataFrame({"x": map(str, range(9000))}))
+    with small_disk(tmp_path / "disk", "48k") as disk:
+        before = {path: path.read_bytes() for path in tables.write(small, "name", disk)}
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            tables.write(large, "name", disk)
+        assert raised.value.filename == str(disk / "name.md")
+        assert {path: path.read_bytes() for path in disk.iterdir()} == before
+
+
+@pytest.mark.parametrize(("losses", "cell"), [
+    ([0.3, 0.3], "0.3000 ± 0.0000"), ([0.1 + 0.2, 0.3], "0.3000 ± 0.0000"), ([0.9901, 0.9903], "0.9902 ± 0.0001"),
+    ([0.00060, 0.00064], "0.00062 ± 0.00003")])
+def test_a_deviation_has_a_digit_that_is_not_0(tmp_path, losses, cell):
+    results = results_of(tmp_path, {("adam", seed): [loss] for seed, loss in enumerate(losses)})
+    assert tables.summary(results).cells["train loss"].item() == cell
+
+
+def test_epochs_to_a_train_loss_as_a_share_of_adams(tmp_path):
+    """By epochs 1, 2 and 4; NAMSG's seed 1 ends above ADAM, so that its own last loss, 0.41, is the one they share."""
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("adam", 1): [1.0, 0.6, 0.5, 0.4],
+                                    ("namsg", 0): [0.7, 0.5, 0.4, 0.2], ("namsg", 1): [0.6, 0.5, 0.45, 0.41]})
+    table = tables.epochs_to_loss(results)
+    namsg = table.numbers[table.numbers["method"] == "namsg"].set_index("by_epoch")
+    assert list(namsg.index) == [1, 2, 4]
+    assert list(namsg["train_loss"]) == pytest.approx([1.0, 0.6, 0.405])
+    assert list(namsg["epochs"]) == pytest.approx([1, 1.25, 3.5])   # 1 and 1, 1.5 and 1, 3 and 4
+    assert list(namsg["reference_epochs"]) == pytest.approx([1, 2, 3.95])
+    assert namsg["share"][4] == pytest.approx((3 / 4 * 4 / 3.9)**0.5)
+    adam = table.numbers[table.numbers["method"] == "adam"]
+    assert set(adam["share"]) == {1.0}
+    assert list(table.cells["method"]) == ["NAMSG"]
+    assert table.cells["by epoch 4"].item().endswith(": 3.5 of 4.0")
+
+
+def test_epochs_to_a_train_loss_are_of_complete_runs(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("namsg", 0): [0.7, 0.5]})
+    short = results.runs["status"].where(results.runs["method"] == "adam", "short")
+    table = tables.epochs_to_loss(results._replace(runs=results.runs.assign(status=short)))
+    assert table.cells.to_dict("records") == [
+        {"method": "NAMSG", "n": "0 of 2", "by epoch 1": "", "by epoch 2": "", "by epoch 4": ""}]
+    assert tables.epochs_to_loss(results).cells["n"].item() == "1 of 2"
+
+
+def test_an_experiments_tables_compare_what_there_is(tmp_path):
+    losses = {("adam", 0): [0.9, 0.2], ("namsg", 0): [0.9, 0.1]}
+    assert list(tables.of_experiment(results_of(tmp_path, losses))) == ["", "_epochs_to_loss"]
+    for method, seed in losses:
+        alone = results_of(tmp_path, {(method, seed): losses[method, seed]})
+        assert list(tables.of_experiment(alone)) == [""]
+
+
+def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
+    results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.1], ("namsg", 0): [0.7, 0.5, 0.4, 0.1]})
+    results.epochs.loc[results.epochs["epoch"] == 4, "learning_rate"] = 0.01
+    assert tables.epochs_to_loss(results).numbers["by_epoch"].max() == 3
+
+
+def test_table_a3_takes_the_last_five_epochs_and_the_best(tmp_path):
+    accuracies = {("adam", 0): [0.1, 0.9, 0.5, 0.6, 0.7, 0.8, 0.4]}
+    results = results_of(tmp_path, {("adam", 0): [0.5] * 7}, accuracies)
+    row = tables.table_a3(results).numbers.iloc[0]
+    short = results._replace(runs=results.runs.assign(status="short"))
+    assert tables.table_a3(short).cells["best of each run, ours"].item() == ""
+    assert row["last_mean"] == pytest.approx((0.5 + 0.6 + 0.7 + 0.8 + 0.4) / 5)
+    assert row["best_mean"] == 0.9
+    assert (row["last_paper_mean"], row["best_paper_std"]) == (0.9052, 0.0033)
+
+
+def test_table_a3_by_hand(tmp_path):
+    """Of 0.6, 0.7 and 0.9, mean 0.7333, the deviation of a sample is sqrt((0.0178 + 0.0011 + 0.0278) / 2) = 0.1528; of
+    best ones 0.7, 0.9 and 0.9, sqrt((0.0178 + 0.0044 + 0.0044) / 2) = 0.1155. Over n they were 0.1247 and 0.0943."""
+    accuracies = {("adam", 0): [0.7, *[0.6] * 5], ("adam", 1): [0.9, *[0.7] * 5], ("adam", 2): [0.1, *[0.9] * 5]}
+    table = tables.table_a3(results_of(tmp_path, {run: [0.5] * 6 for run in accuracies}, accuracies))
+    row, = table.numbers.to_dict("records")
+    assert (row["last_mean"], row["last_std"]) == pytest.approx((0.73333, 0.15275), abs=1e-5)
+    assert (row["best_mean"], row["best_std"]) == pytest.approx((0.83333, 0.11547), abs=1e-5)
+    assert table.cells.to_dict("records") == [{
+        "method": "ADAM", "n": "3 of 2", "mean of last 5 epochs, paper": "0.9052 ± 0.0026",
+        "mean of last 5 epochs, ours": "0.7333 ± 0.1528", "best of each run, paper": "0.9073 ± 0.0033",
+        "best of each run, ours": "0.8333 ± 0.1155"}]
+
+
+def test_table_a3_of_one_run_has_no_deviation(tmp_path):
+    table = tables.table_a3(results_of(tmp_path, {("adam", 0): [0.5] * 6}, {("adam", 0): [0.9, *[0.6] * 5]}))
+    assert table.numbers[["last_std", "best_std"]].isna().all(axis=None)
+    assert table.cells["mean of last 5 epochs, ours"].item() == "0.6000"
+
+
+def test_every_measure_of_the_summary_by_hand(tmp_path):
+    """Of 0.2, 0.3 and 0.7: 0.4 and sqrt((0.04 + 0.01 + 0.09) / 2) = 0.26458."""
+    results = results_of(tmp_path, {("adam", seed): [0.9, 0.9] for seed in range(3)})
+    columns = ["train_loss", "train_loss_full", "test_loss", "test_accuracy"]
+    last = results.epochs["epoch"] == 2
+    for i, column in enumerate(columns):
+        results.epochs.loc[last, column] = [i + value for value in (0.2, 0.3, 0.7)]
+    table = tables.summary(results)
+    row, = table.numbers.to_dict("records")
+    for i, column in enumerate(columns):
+        assert (row[f"{column}_mean"], row[f"{column}_std"]) == pytest.approx((i + 0.4, 0.26458), abs=1e-5)
+        assert table.cells[tables.SHOWN[column]].item() == f"{i + 0.4:.4f} ± 0.2646"
+    assert (row["best_test_accuracy_mean"], row["best_test_accuracy_std"]) == pytest.approx((3.4, 0.26458), abs=1e-5)
+    assert (row["n"], row["epochs"], row["learning_rate"]) == (3, 2, 0.005)
+
+
+def test_the_interval_of_a_share_of_epochs_by_hand(tmp_path):
+    """NAMSG needs 1/2 and 1/4 of ADAM's 4 epochs: log 2 times 1 and 2, half width 12.7062 / 2 of it."""
+    results = results_of(tmp_path, {**{("adam", seed): [1.0, 0.8, 0.6, 0.4] for seed in (0, 1)},
+                                    ("namsg", 0): [0.9, 0.4, 0.4, 0.4], ("namsg", 1): [0.4] * 4})
+    table = tables.epochs_to_loss(results)
+    row, = table.numbers[(table.numbers["method"] == "namsg") & (table.numbers["by_epoch"] == 4)].to_dict("records")
+    assert (row["epochs"], row["reference_epochs"], row["n"]) == (1.5, 4, 2)
+    assert (row["share"], row["low"], row["high"]) == pytest.approx(
+        [2 ** -power for power in (1.5, 1.5 + 12.7062 / 2, 1.5 - 12.7062 / 2)], rel=1e-4)
+    assert table.cells["by epoch 4"].item() == "0.35 (0.00 to 28.90): 1.5 of 4.0"
+
+
+def test_the_papers_numbers_keep_the_order_that_its_text_tells():
+    """Section 5.2: NAMSG is faster than AMSGRAD for almost all settings, and than ADAM and NADAM for most."""
+    assert all(len(column) == 10 for column in paper.TABLE_A2.values())
+    faster = {other: sum(paper.TABLE_A2["namsg"][point] < loss for point, loss in paper.TABLE_A2[other].items())
+              for other in ("adam", "nadam", "amsgrad")}
+    assert faster == {"amsgrad": 10, "adam": 9, "nadam": 7}
+    assert max(best for _, (best, _) in paper.TABLE_A3.values()) == 0.9145
+
+
+def test_a_table_is_written_in_three_forms(tmp_path):
+    table = tables.Table("A title", pd.DataFrame({"x": [0.125]}), pd.DataFrame({"x_1": ["0.1 ± 0.2"]}))
+    md, csv, tex = tables.write(table, "name", tmp_path / "tables")
+    assert md.read_text(encoding="utf-8") == "A title\n\n| x_1 |\n| --- |\n| 0.1 ± 0.2 |\n"
+    assert csv.read_text() == "x\n0.125\n"
+    assert r"x\_1" in tex.read_text(encoding="utf-8")

@@ -1,0 +1,114 @@
+"""A sweep on a real Dask cluster of processes on loopback: a worker is killed in mid-run, another joins late."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_experiment import CONFIG, command, experiments, numbers, write_config
+
+from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.records import RunRecord
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
+EPOCHS = 30   # long enough that four workers, which do not start at once, are all in the middle of a run
+LONG = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-2").replace(
+    "epochs: 3", f"epochs: {EPOCHS}")
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    address_file = tmp_path / "scheduler.json"
+    process = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port",
+                                "0", "--no-dashboard", "--scheduler-file", str(address_file)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not address_file.exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        with distributed.Client(scheduler_file=str(address_file)) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_worker(client, name):
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=os.getcwd())
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--name",
+                             name, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+def under_way(results):
+    return [path.parent for path in results.glob("tiny/*/*/checkpoint.zip") if not (path.parent / "done.json").exists()]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp_path, scheduler):
+    """Four workers and a late fifth make six runs, each once and as one process makes them."""
+    path = write_config(tmp_path, LONG)
+    results = tmp_path / "results"
+    workers = {name: start_worker(scheduler, name) for name in ("one", "two", "three", "four")}
+    try:
+        scheduler.wait_for_workers(4)
+        sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
+                                           scheduler.scheduler.address))
+        while len(under_way(results)) < 4:   # each worker is in the middle of its run
+            assert sweep.poll() is None, sweep.communicate()
+            time.sleep(0.05)
+        busy = next(address for address, tasks in scheduler.processing().items() if tasks)
+        workers[scheduler.scheduler_info()["workers"][busy]["name"]].send_signal(signal.SIGKILL)
+        workers["late"] = start_worker(scheduler, "late")
+        output, error = sweep.communicate()
+        assert sweep.returncode == 0, error
+        assert output.count(": done") == 6
+        assert all(len(RunRecord(folder).seconds.rows()) == EPOCHS for folder in results.glob("tiny/*/*"))
+        begun = [len(json.loads(path.read_text())) for path in results.glob("tiny/*/*/environment.json")]
+        assert sorted(begun) == [1] * 5 + [2]   # the run of the worker that was killed has gone on elsewhere
+        assert experiments("run", path, "--results", tmp_path / "local").returncode == 0
+        assert numbers(results) == numbers(tmp_path / "local")
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+
+
+def test_no_scheduler_is_one_line(tmp_path):
+    result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", "tcp://127.0.0.1:9")
+    assert result.returncode == 2
+    assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there" in result.stderr
+
+
+def test_a_scheduler_that_is_lost_is_one_line(tmp_path, scheduler):
+    results = tmp_path / "results"
+    worker = start_worker(scheduler, "one")
+    try:
+        sweep = subprocess.Popen(**command("run", write_config(tmp_path, LONG), "--results", results, "--scheduler",
+                                           scheduler.scheduler.address))
+        while not under_way(results):
+            assert sweep.poll() is None, sweep.communicate()
+            time.sleep(0.05)
+        address = scheduler.scheduler.address
+        os.kill(scheduler.run_on_scheduler(os.getpid), signal.SIGKILL)
+        _, error = sweep.communicate()
+        assert sweep.returncode == 1
+        assert error.strip() == (f"experiments: --scheduler {address}: the scheduler is lost; with another one, the "
+                                 "same command goes on from the last epoch of each run")
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_what_answers_otherwise_or_not_at_all_is_no_scheduler(monkeypatch):
+    from experiments.running import dask_cluster
+
+    monkeypatch.setattr(dask_cluster, "ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:   # accepts, in its backlog
+        for address in (f"tcp://127.0.0.1:{silent.getsockname()[1]}", "tcp://no such host:1", "nonsense://", ""):
+            with pytest.raises(UsageError, match="no Dask scheduler answers there"):
+                dask_cluster._check_scheduler(address)

@@ -1,0 +1,211 @@
+"""Many runs in real processes: kills, interrupts, two runners at once, failures that are not the others'."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import mxnet as mx
+import pytest
+from tiny_experiment import CONFIG, command, experiments, numbers, record, small_disk, write_config
+
+from experiments.running.attempt import FAILED, attempt, outcome
+from experiments.training import loop
+from experiments.vocabulary import config
+from experiments.vocabulary.config import Options
+from experiments.vocabulary.records import RunRecord
+
+# Long enough to be killed in any part of it.
+SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
+SLOW = SLOW.replace("epochs: 3", "epochs: 30")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    path = write_config(folder, SLOW)
+    result = experiments("run", path, "--results", folder / "results", "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    return path, numbers(folder / "results")
+
+
+def epochs_made(results):
+    return sum(path.read_bytes().count(b"\n") - 1 for path in results.glob("*/*/*/epochs.csv"))
+
+
+def wait_for_another_epoch(process, results):
+    before = epochs_made(results)
+    while epochs_made(results) <= before and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_started_again_it_is_the_same_to_the_byte(tmp_path, uninterrupted):
+    """Half of the kills come while the processes start, half while they train."""
+    path, expected = uninterrupted
+    moments = random.Random(0)
+    kills = 0
+    for i in range(4):
+        process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True,
+                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        if i % 2:
+            wait_for_another_epoch(process, tmp_path)
+        try:
+            process.wait(moments.uniform(0, 0.3 if i % 2 else 3))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)   # parent and workers at once: nobody has a last word
+            process.wait()
+            kills += 1
+    assert kills > 0
+    result = experiments("run", path, "--results", tmp_path, "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_was_killed(tmp_path, uninterrupted):
+    path, expected = uninterrupted
+    process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2",
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    wait_for_another_epoch(process, tmp_path)
+    process.kill()
+    process.wait()
+    result = experiments("run", path, "--results", tmp_path)   # finds no run locked
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupted):
+    path, expected = uninterrupted
+    runners = [subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "1")) for _ in range(2)]
+    outputs = [runner.communicate() for runner in runners]
+    # The first that ends may leave the other at its last run, and says so.
+    assert sorted(runner.returncode for runner in runners) in ([0, 0], [0, 1]), outputs
+    for runner, (_, error) in zip(runners, outputs):
+        assert ("1 of 2 runs are not complete: another process is at them" in error) == (runner.returncode == 1)
+    assert numbers(tmp_path) == expected
+    for folder in tmp_path.glob("*/*/*"):
+        assert len(RunRecord(folder).seconds.rows()) == 30
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
+    path, expected = uninterrupted
+    process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--jobs", "2", start_new_session=True))
+    wait_for_another_epoch(process, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)   # as a terminal does
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.strip() == "experiments: interrupted; the same command goes on from the last epoch of each run"
+    assert experiments("run", path, "--results", tmp_path).returncode == 0
+    assert numbers(tmp_path) == expected
+
+
+def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
+    path = write_config(tmp_path)
+    assert experiments("run", path, "--results", tmp_path, "--seeds", "0", "--epochs", "1", "--method", "adam"
+                       ).returncode == 0
+    checkpoint = next(tmp_path.glob("tiny/adam/*seed0/checkpoint.zip"))
+    checkpoint.write_bytes(b"no zip file")
+    result = experiments("run", path, "--results", tmp_path, "--seeds", "0")
+    assert result.returncode == 1
+    assert result.stderr.strip() == "experiments: 1 of 2 runs failed"
+    assert f"adam seed 0: failed: {checkpoint}: damaged" in result.stdout
+    assert len(list(tmp_path.glob("tiny/*/*/done.json"))) == 2
+    status = experiments("status", path, "--results", tmp_path)
+    assert "failed: tiny/adam/" in status.stdout
+    assert checkpoint.read_bytes() == b"no zip file"
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
+    (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),
+    (PermissionError(13, "Permission denied", "a file"), "a file: Permission denied")])
+def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reason):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "train", fail)
+    run = config.load(write_config(tmp_path)).runs()[0]
+    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    assert kind == FAILED
+    assert text.endswith(reason)
+    assert "\n" not in text and "None" not in text
+
+
+def test_mxnets_errors_are_told_by_their_last_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "train", lambda *arguments: mx.nd.ones((2, 3)).reshape((5, 5)))
+    run = config.load(write_config(tmp_path)).runs()[0]
+    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    assert kind == FAILED
+    assert text.startswith("MXNetError: ") and "Check failed" in text and "\n" not in text
+
+
+def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
+    """Its mark is set, and stays the last word."""
+    run = config.load(write_config(tmp_path)).runs()[0]
+    record(tmp_path, run, [1.0, 0.5, 0.25], 3)
+    how = Options(tmp_path, 3, None, "cpu", 1)
+    assert outcome(run, how, FAILED, "its process was killed by signal 9").status == "done"
+    assert RunRecord(tmp_path / run.folder).failure() is None
+    assert outcome(run, how._replace(epochs=4), FAILED, "a reason").status == "failed"
+    assert RunRecord(tmp_path / run.folder).failure() == "a reason"
+    (tmp_path / run.folder / "done.json").write_text("damaged")
+    assert outcome(run, how, FAILED, "damaged").status == "failed"
+
+
+def test_a_failure_ends_with_success(tmp_path):
+    """Also that of another process, which has failed meanwhile."""
+    run = config.load(write_config(tmp_path)).runs()[0]
+    record(tmp_path, run, [1.0, 0.5], 3)
+    folder = RunRecord(tmp_path / run.folder)
+    with folder.lock():
+        folder.begin(run.as_config(Options(tmp_path, 2, None, "cpu", 1)))
+        RunRecord(folder.folder).fail("a full disk")
+        folder.finish(2, "done")
+    assert folder.failure() is None
+
+
+def test_runs_that_another_process_is_at_are_not_complete(tmp_path):
+    path = write_config(tmp_path)
+    run = config.load(path).runs(["adam"], [0])[0]
+    with RunRecord(tmp_path / run.folder).lock():
+        result = experiments("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
+    assert result.returncode == 1
+    assert result.stderr == "experiments: 1 of 1 runs are not complete: another process is at them\n"
+
+
+def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):
+    path = write_config(tmp_path, CONFIG.replace("learning_rate: 0.005, beta1", "learning_rate: 1.0e+30, beta1"))
+    result = experiments("run", path, "--results", tmp_path, "--seeds", "0")
+    assert result.returncode == 0, result.stderr
+    assert "adam seed 0: diverged" in result.stdout
+    assert "namsg seed 0: done" in result.stdout
+    table = experiments("table", path, "--results", tmp_path, "--seeds", "0")
+    assert "1 diverged" in table.stdout
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    one = ("--seeds", "0", "--method", "namsg")
+    path = write_config(tmp_path)
+    with small_disk(tmp_path / "disk", "400k") as disk:
+        assert experiments("run", path, "--results", disk, *one, "--epochs", "1").returncode == 0
+        before = numbers(disk)
+        filler = disk / "filler"
+        with pytest.raises(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        result = experiments("run", path, "--results", disk, *one)
+        assert result.returncode == 1
+        assert f"{disk / 'tiny'}" in result.stdout and "No space left on device" in result.stdout
+        assert "Traceback" not in result.stdout + result.stderr
+        assert not list(disk.rglob("*.tmp"))
+        filler.unlink()
+        complete = {name: content for name, content in numbers(disk).items() if name.endswith("done.json")}
+        assert all(before[name] == content for name, content in complete.items())
+        assert experiments("run", path, "--results", disk, *one).returncode == 0
+        assert experiments("run", path, "--results", tmp_path / "whole", *one).returncode == 0
+        assert numbers(disk) == numbers(tmp_path / "whole")

@@ -1,0 +1,56 @@
+"""Form (6) beside Algorithm 1 in float64: the gradient, the real optimizer's run, and the table by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import check_grad
+from tiny_experiment import write_config
+
+from experiments.theory import original_form
+from experiments.training import data
+from experiments.training.loop import train
+from experiments.vocabulary import config
+from experiments.vocabulary.config import Options
+from experiments.vocabulary.records import RunRecord
+
+
+def test_the_gradient_is_that_of_the_loss():
+    random = np.random.default_rng(0)
+    features, labels = random.standard_normal((6, 4)), np.array([0, 1, 2, 2, 1, 0])
+    x = random.standard_normal(15)
+    losses = [original_form.softmax_regression(x, features[i:i + 1], labels[i:i + 1])[0] for i in range(6)]
+    assert original_form.softmax_regression(x, features, labels)[0] == pytest.approx(np.mean(losses))
+    loss, gradient = (lambda x, i=i: original_form.softmax_regression(x, features, labels)[i] for i in (0, 1))
+    assert check_grad(loss, gradient, x) < 1e-6
+    even = original_form.softmax_regression(np.zeros(15), features, labels)
+    assert even[0] == pytest.approx(np.log(3))
+    assert even[1][-3:] == pytest.approx([0, 0, 0])
+
+
+def test_algorithm_1_is_the_real_optimizers_run(tmp_path):
+    experiment = config.load(write_config(tmp_path))
+    played = original_form.curves(experiment, data.load(experiment.data, None))
+    run = experiment.runs(["namsg"], [1])[0]
+    train(run, Options(tmp_path, experiment.epochs, None, "cpu", 1, None, None), lambda row: None)
+    rows = pd.DataFrame(RunRecord(tmp_path / run.folder).epochs.rows())
+    of_seed = played[played["seed"] == 1]
+    assert list(of_seed["algorithm_train"]) == pytest.approx(list(rows["train_loss"]), rel=1e-5)
+    assert list(of_seed["algorithm_test"]) == pytest.approx(list(rows["test_loss"]), rel=1e-5)
+    # The form that it approximates trains as well, and not in the same way.
+    difference = np.abs(of_seed["original_train"] / of_seed["algorithm_train"] - 1)
+    assert (difference < 0.2).all()
+    assert (difference > 1e-4).any()
+
+
+def test_the_table_by_hand():
+    """Of ratios 1.1 and 1.21: log 1.1 times 1.5, and a half width of 12.706 * log 1.1 * sqrt(1 / 2) / sqrt(2)."""
+    played = pd.DataFrame({"seed": [0, 1], "epoch": [1, 1], "algorithm_train": [1.1, 2.42],
+                           "original_train": [1.0, 2.0], "algorithm_test": [1.0, 1.0], "original_test": [1.0, 1.0]})
+    made = original_form.table(played, "A title")
+    row, = made.numbers.to_dict("records")
+    step = np.log(1.1)
+    assert (row["n"], row["algorithm_train"], row["original_train"]) == pytest.approx((2, 1.76, 1.5))
+    assert (row["train_difference"], row["train_low"], row["train_high"]) == pytest.approx(
+        tuple(np.expm1([1.5 * step, step * (1.5 - 12.7062 / 2), step * (1.5 + 12.7062 / 2)])), rel=1e-4)
+    assert (row["test_difference"], row["test_low"], row["test_high"]) == (0, 0, 0)
+    assert made.cells["train loss, difference"].item().startswith("+15.369% (-")

@@ -1,0 +1,114 @@
+"""The data sets: real MNIST as its files say, files that are missing or damaged, and the rendered digits."""
+
+import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mxnet.gluon.data import vision
+from tiny_experiment import REAL_DATA
+
+from experiments.training import data, download, rendered_digits
+from experiments.vocabulary.errors import UsageError
+
+DIGITS = {"name": "rendered_digits", "train": 500, "test": 100, "seed": 0}
+
+
+@REAL_DATA
+def test_real_mnist():
+    train, test = data.load({"name": "mnist"}, None)
+    assert train.images.shape == (60000, 1, 28, 28)
+    assert test.images.shape == (10000, 1, 28, 28)
+    assert train.images.dtype == np.float32
+    assert (train.images.min(), train.images.max()) == (0, 1)
+    assert train.images.mean() == pytest.approx(0.1307, abs=1e-4)   # as published with many MNIST models
+    assert list(train.labels[:10]) == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert list(np.bincount(test.labels)) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@REAL_DATA
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_the_arrays_are_those_that_mxnet_reads(name):
+    part = data.load({"name": name}, None).test
+    root = str(Path(os.environ["NAMSG_DATA"], name))
+    images, labels = {"mnist": vision.MNIST, "cifar10": vision.CIFAR10}[name](root=root, train=False)[:]
+    np.testing.assert_array_equal(part.labels, labels)
+    pixels = images.asnumpy().transpose(0, 3, 1, 2).astype(np.float32)
+    if name == "cifar10":
+        train, _ = vision.CIFAR10(root=root, train=True)[:]
+        pixels -= train.asnumpy().mean(axis=0, dtype=np.float64).astype(np.float32).transpose(2, 0, 1)
+    np.testing.assert_array_equal(part.images, pixels / np.float32(255))
+
+
+@REAL_DATA
+def test_unpacked_files_are_found_too(tmp_path):
+    """CIFAR-10 as its authors' archive unpacks it, MNIST without gzip."""
+    official = Path(os.environ["NAMSG_DATA"])
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "cifar-10-batches-bin").symlink_to((official / "cifar10").resolve())
+    (tmp_path / "mnist").mkdir()
+    for name in download.MNIST:
+        (tmp_path / "mnist" / name[:-3]).write_bytes(gzip.decompress((official / "mnist" / name).read_bytes()))
+    for name in data.FILES:
+        unpacked, packed = data.load({"name": name}, str(tmp_path)), data.load({"name": name}, None)
+        np.testing.assert_array_equal(unpacked.test.images, packed.test.images)
+        np.testing.assert_array_equal(unpacked.train.labels, packed.train.labels)
+
+
+@REAL_DATA
+@pytest.mark.parametrize("name", download.MNIST)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name):
+    """One byte of one file is changed; the others are the official ones."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for other in download.MNIST:
+        (folder / other).symlink_to(Path(os.environ["NAMSG_DATA"], "mnist", other).resolve())
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"{name}: damaged .*; replace it by the official file"):
+        data.load({"name": "mnist"}, str(tmp_path))
+
+
+def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: not found; put the official file there, or .*"
+                                         f"python -m experiments data --data {tmp_path}"):
+        data.load({"name": "mnist"}, str(tmp_path))
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: Is a directory"):
+        data.load({"name": "mnist"}, str(tmp_path))
+
+
+def test_rendered_digits_are_images_of_all_digits():
+    train, test = data.load(DIGITS, None)
+    assert train.images.shape == (500, 1, 28, 28)
+    assert test.images.shape == (100, 1, 28, 28)
+    assert (train.images >= 0).all()
+    assert (train.images <= 1).all()
+    assert set(train.labels) == set(range(10))
+    ink = train.images.reshape(500, -1).mean(axis=1)
+    assert ((ink > 0.03) & (ink < 0.5)).all()   # none is empty, none is full
+
+
+def test_rendered_digits_derive_from_the_seed():
+    images, labels = rendered_digits.render(50, 1, "train")
+    again, same_labels = rendered_digits.render(50, 1, "train")
+    np.testing.assert_array_equal(images, again)
+    np.testing.assert_array_equal(labels, same_labels)
+    for seed, part in ((2, "train"), (1, "test")):
+        assert not np.array_equal(images, rendered_digits.render(50, seed, part)[0])
+
+
+def test_rendered_digits_can_be_told_apart():
+    """By the nearest of the training images, far better than by chance."""
+    train, test = (rendered_digits.render(n, 0, part) for n, part in ((2000, "train"), (200, "test")))
+    a, b = (images.reshape(len(images), -1).astype(np.float64) for images, _ in (train, test))
+    distances = (b**2).sum(1)[:, None] + (a**2).sum(1) - 2 * b @ a.T
+    assert (train[1][distances.argmin(axis=1)] == test[1]).mean() > 0.7

@@ -1,0 +1,62 @@
+"""What a run says that it was made with."""
+
+import platform
+import re
+import subprocess
+
+import pytest
+
+from experiments.training import environment
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    environment.code.cache_clear()
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "setup.py").write_text("")
+    yield tmp_path
+    environment.code.cache_clear()
+
+
+def commit(repository, message):
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
+
+
+def test_the_code_of_a_process_is_that_of_its_start(repository):
+    commit(repository, "first")
+    first = environment.code()
+    assert len(first["commit"]) == 40 and first["dirty"] is False
+    (repository / "setup.py").write_text("changed")
+    commit(repository, "second")
+    assert environment.code() == first
+
+
+def test_changes_that_are_not_committed_are_told(repository):
+    commit(repository, "first")
+    (repository / "setup.py").write_text("changed")
+    assert environment.code()["dirty"] is True
+
+
+def test_the_processor_is_told_apart_from_others_of_its_name():
+    cpu = environment.cpu()
+    assert len(cpu["model"].split()) == 4
+    assert "L1 Data" in cpu["caches"]
+    assert {"sse2", "avx2"} <= set(cpu["vectors"].split()) or platform.machine() != "x86_64"
+
+
+def test_the_instruction_set_that_onednn_takes_is_its_own_word(monkeypatch):
+    environment.cpu.cache_clear()
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "SSE41")
+    told = environment.cpu()["onednn"]
+    environment.cpu.cache_clear()
+    assert re.fullmatch(r"v2\.\d+\.\d+, Intel SSE4\.1", told)
+
+
+def test_variables_that_may_change_numbers_are_told_and_folders_are_not(monkeypatch):
+    monkeypatch.setenv("MXNET_SAFE_ACCUMULATION", "1")
+    monkeypatch.setenv("MXNET_HOME", "/somewhere")
+    told = environment.describe("cpu", "cpu")["variables"]
+    assert told["MXNET_SAFE_ACCUMULATION"] == "1" and "MXNET_HOME" not in told

@@ -1,0 +1,151 @@
+"""Configurations: the committed ones hold the paper's values, wrong ones are named, ids are stable."""
+
+from pathlib import Path
+
+import pytest
+from tiny_experiment import CONFIG, write_config
+
+from experiments.vocabulary import config
+from experiments.vocabulary.errors import UsageError
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def test_the_default_methods_of_logistic_regression_are_the_papers_five():
+    experiment = config.load(CONFIGS / "mnist_logistic.yaml")
+    assert [m.name for m in experiment.select()] == ["sgd", "adam", "nadam", "amsgrad", "namsg"]
+    assert len(experiment.runs()) == 50
+
+
+def test_the_demo_says_that_its_digits_are_not_mnist():
+    experiment = config.load(CONFIGS / "demo.yaml")
+    assert experiment.data["name"] == "rendered_digits"
+    assert "not MNIST" in experiment.title
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_configurations_give_runs_with_ids_of_their_own(path):
+    experiment = config.load(path)
+    runs = experiment.runs(list(experiment.methods))
+    assert len({run.folder for run in runs}) == len(runs)
+    assert all(method.source for method in experiment.methods.values())
+
+
+WRONG = [
+    ("epochs: 3", "epoch: 3", "unknown key 'epoch'; allowed: title, data"),
+    ("epochs: 3", "epochs: 0", "epochs: 0 is below 1"),
+    ("epochs: 3", "epochs: many", "epochs: 'many' is not an integer"),
+    ("epochs: 3\n", "", "epochs is missing"),
+    ("optimizer: adam", "optimizer: adagrad", "'adagrad' is not one of"),
+    ("optimizer: adam", "optimizer: averagedsgd", "unknown key 'beta2'; allowed: learning_rate, beta1"),
+    ("epsilon: 1.0e-8", "epsilon: 1e-8", r"epsilon: '1e-8' is not a number (YAML's form is 1.0e-8)"),
+    ("epsilon: 1.0e-8", "epsilon: .nan", "epsilon: nan is not a number"),
+    ("schedule: ObservationDistance", "schedule: Cosine", "'Cosine' is not one of"),
+    ("name: logistic_regression", "name: transformer", "'transformer' is not one of"),
+    ("seeds: 0-1", "seeds: 1-0", "'1-0' is not a seed (3), a range"),
+    ("seeds: 100-100", "seeds: 1-2", "must not be among the reported seeds 0-1"),
+    ("title: A tiny experiment", "title: [", "not YAML"),
+    ("  namsg:", "  adam:", "not YAML: key 'adam' stands twice"),
+    ("source: a test", "source: 5", "source: 5 is not a text"),
+    ("seeds: 0-1", "seeds: 010", "seeds: '010' is not a seed"),
+    ("seeds: 0-1", "seeds: 0x10", "seeds: '0x10' is not a seed"),
+    ("seeds: 0-1", "seeds: 00-01", "seeds: '00-01' is not a seed"),
+    ("seeds: 0-1", "seeds: 4294967296", "seeds: '4294967296' has a seed from 2^32 on"),
+    ("seeds: 0-1", "seeds: 0-4294967295", "seeds: '0-4294967295' is more than 10000 seeds"),
+    ("seeds: 0-1", "seeds: [0, 1]", "seeds: [0, 1] is not a seed"),
+    ("seeds: 0-1", "seeds: true", "seeds: True is not a seed"),
+    ("epochs: 3", "epochs: 1:30", "epochs: '1:30' is not an integer"),
+    ("epochs: 3", "epochs: 1_000", "epochs: '1_000' is not an integer"),
+    ("epochs: 3", "epochs: 2020-01-01", "epochs: '2020-01-01' is not an integer"),
+    ("epochs: 3", "epochs: 2020-13-45", "epochs: '2020-13-45' is not an integer"),
+    ("epochs: 3", "epochs: !!int 3", "tag tag:yaml.org,2002:int: no tags here (in epochs)"),
+    ("epochs: 3", f"epochs: {'9' * 5000}", "epochs: '99999"),
+    ("epochs: 3", f"epochs: {'[' * 5000}{']' * 5000}", "nested too deeply (in epochs: 0: 0"),
+    ("weight_decay: 0.001", "weight_decay: -1", "weight_decay: -1 is not in [0, inf)"),
+    ("weight_decay: 0.001", "weight_decay: 01.5", "weight_decay: '01.5' is not a number"),
+    ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}", "weight_decay: '99999"),
+    ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}.0", "weight_decay: inf is not a number"),
+    ("train: 300", "train: 0", "data: train: 0 is below 1"),
+    ("seed: 0}", "seed: 4294967296}", "data: seed: 4294967296 is not below 2^32"),
+    ("name: logistic_regression", "name: [mnist_cnn]", "model: name: ['mnist_cnn'] is not one of"),
+    ("beta1: 0.9", "beta1: 1.0", "methods: adam: parameters: beta1: 1.0 is not in [0, 1)"),
+    ("beta1: [0.9]", "beta1: [0.9, -0.1]", "methods: adam: grid: beta1: -0.1 is not in [0, 1)"),
+    ("beta2: 0.99", "beta2: {schedule: HarmonicDecay, initial: 0.9}", "beta2: must be a number, as adam takes"),
+    ("start: 0.9", "start: -0.9", "methods: namsg: parameters: eta: start: -0.9 is not in [0, inf)"),
+    ("  namsg:", "  no:", "key 'no' is a bool to YAML, not a text; quote it (in methods)"),
+    ("  namsg:", "  1:", "key '1' is a int to YAML"),
+    ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
+    ("  namsg:", "  [a, b]:", "key [ScalarNode("),
+    *[("  namsg:", f"  '{name}':", "methods: '") for name in ("../../evil", "/etc", "a/b", "..", ".", "", "a b")],
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), WRONG, ids=[wrong[:40] for _, wrong, _ in WRONG])
+def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
+    assert right in CONFIG
+    path = write_config(tmp_path, CONFIG.replace(right, wrong, 1))
+    with pytest.raises(UsageError) as error:
+        config.load(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
+def test_a_file_whose_name_is_no_folders_is_refused(tmp_path, name):
+    path = write_config(tmp_path, name=name)
+    with pytest.raises(UsageError, match="is no name: letters, digits"):
+        config.load(path)
+
+
+def test_what_only_looks_like_a_number_is_a_text_where_one_belongs(tmp_path):
+    for text in ("010", "2020-13-45", "1:30"):
+        assert config.load(write_config(tmp_path, CONFIG.replace("A tiny experiment", text))).title == text
+
+
+def test_unknown_methods_and_tuning_seeds_are_refused(tmp_path):
+    experiment = config.load(write_config(tmp_path))
+    with pytest.raises(UsageError, match="method 'sgd': tiny has adam, namsg"):
+        experiment.runs(["sgd"])
+    with pytest.raises(UsageError, match="seed 100: tiny keeps seeds 100 for tuning"):
+        experiment.runs(seeds=[0, 100])
+
+
+def test_run_ids_depend_on_every_setting_and_on_nothing_else():
+    settings = {"data": {"name": "mnist"}, "batch_size": 256, "parameters": {"learning_rate": 0.005, "beta1": 0.9}}
+    reordered = {"parameters": {"beta1": 0.9, "learning_rate": 0.005}, "batch_size": 256, "data": {"name": "mnist"}}
+    assert config.run_id(settings, 3) == config.run_id(reordered, 3) == "lr0.005-e72131b668-seed3"
+    others = [dict(settings, batch_size=128), dict(settings, data={"name": "rendered_digits"}),
+              dict(settings, parameters={"learning_rate": 0.005, "beta1": 0.8})]
+    assert len({config.run_id(other, 3) for other in [settings, *others]}) == 4
+
+
+@pytest.mark.parametrize(("text", "seeds"), [
+    ("3", [3]), ("0-9", list(range(10))), ("7-7", [7]), ("4294967295", [4294967295]), ("0,2,5-7", [0, 2, 5, 6, 7]),
+    ("5-7, 0, 2", [0, 2, 5, 6, 7]), ("0-2,1-3,3", [0, 1, 2, 3])])
+def test_seeds(text, seeds):
+    assert config.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["3", "0-9", "0-1", "0,2,5-7", "0-1,3", "100-101,103-104"])
+def test_seeds_as_text_and_back(text):
+    assert config.seed_range(config.parse_seeds(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "a", "2-1", "1-2-3", "1,", ",1", "1,,2", "1,a", "0,3-2", "1 2",
+                                  "0x1", "01", "0-01", "\u0663", "9" * 5000])
+def test_texts_that_are_no_seeds(text):
+    with pytest.raises(ValueError, match="is not a seed"):
+        config.parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["4294967296", "4294967295-4294967296", "0-10000", "0-5000,6000-11000"])
+def test_seeds_that_numpy_does_not_take_or_that_are_too_many(text):
+    with pytest.raises(ValueError, match="from 2.32 on|more than 10000"):
+        config.parse_seeds(text)
+
+
+@pytest.mark.parametrize(("examples", "updates"), [(60000, 235), (50000, 196), (256, 1), (257, 2)])
+def test_the_last_smaller_batch_counts(examples, updates):
+    assert config.updates_per_epoch(examples, 256) == updates

@@ -1,0 +1,364 @@
+"""A run's folder: what a kill can leave is gone on from, what nothing but damage can leave is an error with a name."""
+
+import json
+import shutil
+import zipfile
+
+import pytest
+from tiny_experiment import hide_members, make_older, small_disk
+
+from experiments.display import report
+from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.records import EPOCH_COLUMNS, Busy, RunRecord, write_atomically
+
+CONFIG = {"experiment": "tiny", "method": "namsg", "settings": {"batch_size": 64}, "seed": 0, "source": "a test",
+          "threads": 1, "device": "cpu"}
+
+
+def row(epoch):
+    return {**dict.fromkeys(EPOCH_COLUMNS, 0.1 + epoch / 3), "epoch": epoch, "updates": 5 * epoch, "eta": None}
+
+
+def record_of(folder, epochs, name="run"):
+    """A run with so many epochs, still under way."""
+    record = RunRecord(folder / name)
+    record.folder.mkdir()
+    record.begin(CONFIG)
+    for epoch in range(1, epochs + 1):
+        record.add_epoch(row(epoch), {"epoch": epoch, "training": 1.0, "evaluation": 0.5}, {"net": b"%d" % epoch})
+    return record
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path):
+    record = record_of(tmp_path, 3)
+    assert record.epochs.rows() == [row(epoch) for epoch in (1, 2, 3)]
+    assert record.begin(CONFIG) == (3, {"net": b"3"})
+    assert record.completion() is None
+    record.finish(3, "done")
+    assert record.is_complete(3)
+    assert not record.is_complete(4)
+
+
+def test_a_run_that_diverged_stays_complete_for_any_number_of_epochs(tmp_path):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "diverged")
+    assert record.is_complete(100)
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 7))
+def test_a_line_that_was_cut_off_is_made_again(tmp_path, cut):
+    """A kill while an epoch's row is written: the checkpoint is still that of the epoch before."""
+    record = record_of(tmp_path, 2)
+    whole = record.epochs.path.read_bytes()
+    record.epochs.append(row(3))
+    record.epochs.path.write_bytes(record.epochs.path.read_bytes()[:len(whole) + cut])
+    assert record.begin(CONFIG) == (2, {"net": b"2"})
+    assert record.epochs.path.read_bytes() == whole
+
+
+def test_a_row_past_the_checkpoint_is_made_again(tmp_path):
+    record = record_of(tmp_path, 2)
+    record.epochs.append(row(3))
+    assert record.begin(CONFIG)[0] == 2
+    assert len(record.epochs.rows()) == 2
+
+
+def test_a_kill_in_the_first_epoch_leaves_nothing_that_is_in_the_way(tmp_path):
+    record = record_of(tmp_path, 0)
+    record.epochs.append(row(1))
+    assert record.begin(CONFIG) == (0, {})
+    assert not record.epochs.path.exists()
+
+
+def test_a_temporary_file_that_a_kill_left_is_no_checkpoint(tmp_path):
+    record = record_of(tmp_path, 1)
+    (record.folder / "checkpoint.zip.tmp").write_bytes(b"half")
+    assert record.begin(CONFIG) == (1, {"net": b"1"})
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, -1])
+def test_a_truncated_checkpoint_is_named_and_left_as_it_is(tmp_path, keep):
+    record = record_of(tmp_path, 2)
+    path = record.folder / "checkpoint.zip"
+    path.write_bytes(path.read_bytes()[:keep])
+    left = path.read_bytes()
+    with pytest.raises(RecordError, match="checkpoint.zip: damaged"):
+        record.begin(CONFIG)
+    assert path.read_bytes() == left
+    assert len(record.epochs.rows()) == 2
+
+
+def test_a_changed_byte_in_a_checkpoint_is_noticed(tmp_path):
+    record = record_of(tmp_path, 1)
+    path = record.folder / "checkpoint.zip"
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("net").header_offset + 30 + len("net")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(RecordError, match="checkpoint.zip: damaged"):
+        record.begin(CONFIG)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    record = record_of(tmp_path, 2)
+    (record.folder / "checkpoint.zip").unlink()
+    with pytest.raises(RecordError, match="checkpoint.zip: missing"):
+        record.begin(CONFIG)
+
+
+def test_rows_that_the_checkpoint_promises_must_be_there(tmp_path):
+    record = record_of(tmp_path, 3)
+    record.epochs.trim(2)
+    with pytest.raises(RecordError, match="epochs.csv: has 2 epochs where the checkpoint has 3"):
+        record.begin(CONFIG)
+
+
+@pytest.mark.parametrize("damage", [
+    b"2,10,x,,,1,1,1,1", b"7,10,1,,,1,1,1,1", b"2,10,1", b"\xff", b"2,10,1,,,nan,1,1,1", b"2,10,1,,,1e400,1,1,1",
+    b"2,10,1,,,,1,1,1", b"2,10,,,,1,1,1,1", b"2,,1,,,1,1,1,1", b"2,10,1_0,,,1,1,1,1", b"2,+10,1,,,1,1,1,1"])
+def test_a_damaged_row_is_named_with_its_line(tmp_path, damage):
+    record = record_of(tmp_path, 3)
+    lines = record.epochs.path.read_bytes().split(b"\n")
+    record.epochs.path.write_bytes(b"\n".join([*lines[:2], damage, *lines[3:]]))
+    with pytest.raises(RecordError, match="epochs.csv: damaged: line 3 is not the row of epoch 2"):
+        record.epochs.rows()
+
+
+def test_a_file_with_another_header_is_not_taken_for_records(tmp_path):
+    record = record_of(tmp_path, 1)
+    record.epochs.path.write_text("some,other\n1,2\n")
+    with pytest.raises(RecordError, match="epochs.csv: damaged: does not begin with epoch,updates"):
+        record.epochs.rows()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", "{\"epochs\": 3}"])
+def test_a_damaged_mark_of_completion_is_named(tmp_path, content):
+    record = record_of(tmp_path, 1)
+    (record.folder / "done.json").write_text(content)
+    with pytest.raises(RecordError, match="done.json: damaged"):
+        record.completion()
+
+
+def test_another_thread_count_is_refused_with_the_option_to_use(tmp_path):
+    record = record_of(tmp_path, 1)
+    with pytest.raises(UsageError, match="use --threads 1"):
+        record.check(dict(CONFIG, threads=2))
+    with pytest.raises(RecordError, match="not the configuration of this run"):
+        record.check(dict(CONFIG, seed=1))
+
+
+def test_one_process_at_a_time(tmp_path):
+    record, other = record_of(tmp_path, 0), RunRecord(tmp_path / "run")
+    assert not other.is_running()
+    with record.lock():
+        assert other.is_running()
+        with pytest.raises(Busy), other.lock():
+            pass
+    with other.lock():
+        pass
+
+
+def test_a_failure_stands_until_the_next_attempt(tmp_path):
+    record = record_of(tmp_path, 0)
+    record.fail("no reason")
+    assert record.failure() == "no reason"
+    record.begin(CONFIG)
+    assert record.failure() is None
+
+
+def test_the_environment_of_each_attempt_is_kept(tmp_path):
+    record = record_of(tmp_path, 0)
+    for first_epoch, commit in ((1, "a"), (3, "b"), (3, "c")):   # the second attempt at epoch 3 replaces the first
+        record.add_environment(first_epoch, {"commit": commit})
+    assert json.loads((record.folder / "environment.json").read_text()) == \
+        [{"first_epoch": 1, "commit": "a"}, {"first_epoch": 3, "commit": "c"}]
+
+
+@pytest.mark.parametrize("content", ["null", "5", "{}", "[1]", "[{}]", '[{"first_epoch": "1"}]', "[", ""])
+def test_an_environment_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / "tiny" / "adam" / "run" / "environment.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(RecordError, match="environment.json: damaged"):
+        report._machines(tmp_path)
+    path.write_text('[{"first_epoch": 1, "cores": 2}]')
+    assert report._machines(tmp_path) == [{"cores": 2, "runs": 1}]
+
+
+def test_a_file_is_replaced_or_left(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("other", "message"), [
+    ({"threads": 2}, "recorded with threads 1, which fixes its numbers; asked for 2"),
+    ({"device": "gpu:0"}, "recorded with device cpu"), ({"settings": {}}, "is not the configuration of this run")])
+def test_a_run_goes_on_only_as_it_was_begun(tmp_path, other, message):
+    """Another command may have begun it after this one was checked."""
+    record = record_of(tmp_path, 2)
+    with pytest.raises((UsageError, RecordError), match=message):
+        record.begin({**CONFIG, **other})
+    assert len(record.epochs.rows()) == 2
+
+
+def flipped(content, step):
+    """The content with every ``step``-th bit turned over, one at a time."""
+    for place in range(0, 8 * len(content), step):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        yield bytes(changed)
+
+
+def outcome(read):
+    """What it returns, or the error's text."""
+    try:
+        return read()
+    except RecordError as error:
+        return str(error)
+
+
+def test_no_bit_of_a_checkpoint_changes_what_it_holds(tmp_path):
+    """Every one is either noticed, or one of those that say nothing, as the date of a member."""
+    record = record_of(tmp_path, 2)
+    path = record.folder / "checkpoint.zip"
+    whole = path.read_bytes()
+    for content in flipped(whole, 11):
+        path.write_bytes(content)
+        found = outcome(lambda: record.begin(CONFIG))
+        assert found == (2, {"net": b"2"}) or f"{path}: " in found
+    path.write_bytes(whole)
+    assert record.begin(CONFIG) == (2, {"net": b"2"})
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_members_that_the_directory_hides_are_missed(tmp_path, is_older):
+    """By the record, or, of an older one, by training, which knows what it needs (test_training.py)."""
+    record = record_of(tmp_path, 2)
+    if is_older:
+        make_older(record.folder)
+    hide_members(record.folder / "checkpoint.zip")
+    found = outcome(lambda: record.begin(CONFIG))
+    assert found == (2, {}) if is_older else "checkpoint.zip: damaged (its members are not those" in found
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    record, other = record_of(tmp_path, 2), record_of(tmp_path, 2, "other")
+    shutil.copy(other.folder / "checkpoint.zip", record.folder)
+    for read in (lambda: record.begin(CONFIG), lambda: record.read(3)):
+        with pytest.raises(RecordError, match="run/checkpoint.zip: is of another run, other"):
+            read()
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_no_bit_of_the_rows_changes_unnoticed(tmp_path, is_done):
+    record = record_of(tmp_path, 2)
+    if is_done:
+        record.finish(2, "done")
+    path = record.epochs.path
+    whole = path.read_bytes()
+    for content in flipped(whole, 5):
+        path.write_bytes(content)
+        for read in (lambda: record.read(2), *([lambda: record.is_complete(2)] if is_done else [])):
+            assert f"{path}: " in outcome(read)
+    path.write_bytes(whole)
+    assert record.read(2) == ("done" if is_done else "short", [row(1), row(2)])
+
+
+@pytest.mark.parametrize("name", ["done.json", "config.json"])
+def test_no_bit_of_what_says_what_the_rows_are_changes_it(tmp_path, name):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    path = record.folder / name
+    whole = path.read_bytes()
+    for content in flipped(whole, 7):
+        path.write_bytes(content)
+        found = outcome(lambda: (record.is_complete(2), record.read(2)))
+        assert found == (True, ("done", [row(1), row(2)])) or str(record.folder) in found
+        if name == "config.json":
+            assert "damaged" in found
+
+
+@pytest.mark.parametrize(("gone", "message"), [
+    ("epochs.csv", "epochs.csv: has 0 epochs where 2 were complete"), ("config.json", "config.json: missing")])
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_mark_of_completion_alone_completes_nothing(tmp_path, gone, message, is_older):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    if is_older:
+        make_older(record.folder)
+    (record.folder / gone).unlink()
+    for read in (lambda: record.is_complete(1), lambda: record.read(1), lambda: record.begin(CONFIG)):
+        assert message in outcome(read)
+
+
+@pytest.mark.parametrize("kept", ["epochs.csv", "checkpoint.zip", "done.json"])
+def test_records_without_a_configuration_are_not_gone_on_from_with_another(tmp_path, kept):
+    record = record_of(tmp_path, 2)
+    record.finish(2, "done")
+    for path in record.folder.iterdir():
+        if path.name != kept:
+            path.unlink()
+    with pytest.raises(RecordError, match="config.json: missing"):
+        record.begin({**CONFIG, "threads": 2})
+    assert [path.name for path in record.folder.iterdir()] == [kept]
+
+
+def test_rows_of_another_run_are_refused_with_their_mark_of_completion(tmp_path):
+    record, other = record_of(tmp_path, 2), RunRecord(tmp_path / "other")
+    other.folder.mkdir()
+    other.begin(dict(CONFIG, seed=1))
+    for epoch in (1, 2):
+        other.add_epoch(row(epoch), {"epoch": epoch, "training": 1.0, "evaluation": 0.5}, {})
+    for one in (record, other):
+        one.finish(2, "done")
+    for name in ("epochs.csv", "done.json"):
+        shutil.copy(other.folder / name, record.folder)
+    assert "config.json: damaged" in outcome(lambda: record.is_complete(2))
+
+
+@pytest.mark.parametrize("done", [0, 2, 3])
+def test_older_records_without_digests_keep_working(tmp_path, done):
+    record = record_of(tmp_path, 3)
+    if done:
+        record.finish(done, "done")
+    make_older(record.folder)
+    assert record.read(2) == ("done" if done >= 2 else "short", [row(1), row(2)])
+    assert record.is_complete(2) == (done >= 2)
+    assert record.begin(CONFIG) == (3, {"net": b"3"})
+    record.add_epoch(row(4), {"epoch": 4, "training": 1.0, "evaluation": 0.5}, {"net": b"4"})
+    record.finish(4, "done")
+    assert "sha256" in json.loads((record.folder / "done.json").read_text())
+    assert record.is_complete(4)
+
+
+def test_rows_past_the_checkpoint_are_no_records_yet(tmp_path):
+    record = record_of(tmp_path, 2)
+    record.epochs.append(row(3))
+    assert record.read(5) == ("short", [row(1), row(2)])
+    (record.folder / "checkpoint.zip").unlink()   # as in git, which keeps the rows alone
+    assert record.read(5) == ("short", [row(1), row(2), row(3)])
+
+
+@pytest.mark.parametrize("name", ["epochs.csv", "config.json"])
+def test_what_changes_while_a_run_is_made_ends_it(tmp_path, name):
+    record = record_of(tmp_path, 2)
+    path = record.folder / name
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    for write in (lambda: record.finish(2, "done"),
+                  lambda: record.add_epoch(row(3), {"epoch": 3, "training": 1.0, "evaluation": 0.5}, {})):
+        assert f"{path}: damaged" in outcome(write)
+    assert not (record.folder / "done.json").exists()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other_and_is_named(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        path = disk / "file"
+        write_atomically(path, bytes(40_000))
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            write_atomically(path, bytes(40_001))
+        assert raised.value.filename == str(path)
+        assert [(one.name, one.stat().st_size) for one in disk.iterdir()] == [("file", 40_000)]
