@@ -12,6 +12,7 @@ import json
 import math
 import re
 import reprlib
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
@@ -44,6 +45,7 @@ RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": POSITIVE, "gamma"
           "sgd_learning_rate": POSITIVE, "decay": (0.0, 1.0)}
 SEEDS = 2**32       # NumPy takes those below
 MOST_SEEDS = 10_000   # in one range
+UNPRINTABLE = ("Cc", "Cs")   # Unicode's controls and halves of characters, which figures, pages and LaTeX do not take
 NAME = re.compile(r"[A-Za-z0-9_.-]+")   # of experiments and methods, which are names of files
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
@@ -289,13 +291,15 @@ def _experiment(name: str, block: _Block) -> Experiment:
         raise UsageError(f"{methods.where}: must name at least one method")
     for key in methods.content:
         _check_name(methods.where, key)
+    checked = {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content}
+    if not any(method.by_default for method in checked.values()):
+        raise UsageError(f"{methods.where}: by_default: must not be false in all of them")
     return Experiment(
         name, block.text("title"), block.named("data", DATA_SETS),
         block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS)), block.named("model", MODELS),
         block.integer("batch_size", at_least=1), block.number("weight_decay"), block.integer("epochs", at_least=1),
         seeds, block.optional("tuning", lambda key: _tuning(block, seeds)),
-        block.optional("train_loss_full_every", lambda key: block.integer(key, at_least=1)),
-        {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content})
+        block.optional("train_loss_full_every", lambda key: block.integer(key, at_least=1)), checked)
 
 
 def _tuning(experiment: _Block, reported_seeds: Sequence[int]) -> Tuning:
@@ -312,7 +316,12 @@ def _method(name: str, block: _Block) -> Method:
     grid = block.block("grid", OPTIMIZERS[optimizer], default={})
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
-    return Method(name, optimizer, {key: _parameter(optimizer, parameters, key) for key in parameters.content},
+    values = {key: _parameter(optimizer, parameters, key) for key in parameters.content}
+    for key in ("learning_rate", *grid.content):   # a run's name has the one, a point of the grid replaces the others
+        if isinstance(values.get(key), dict) and "initial" not in values[key]:
+            raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "
+                             "the learning_rate's schedule, and those of a grid, must have one")
+    return Method(name, optimizer, values,
                   block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
                   {key: grid.numbers(key) for key in grid.content}, block.flag("by_default", default=True))
 
@@ -418,7 +427,10 @@ class _Block:
         return _Block(f"{self.where}: {key}", content, keys)
 
     def text(self, key: str) -> str:
-        return self._typed(key, str, "a text")
+        value = self._typed(key, str, "a text")
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in value if letter not in "\n\t"):
+            raise UsageError(f"{self.where}: {key}: {_readable(value)} has characters that cannot be printed")
+        return value
 
     def choice(self, key: str, choices: Iterable[str]) -> str:
         value = self.value(key)
@@ -454,6 +466,8 @@ class _Block:
 
     def numbers(self, key: str) -> list[float]:
         values = [self._float(key, value, RANGES.get(key, NONNEGATIVE)) for value in self._typed(key, list, "a list")]
+        if not values:
+            raise UsageError(f"{self.where}: {key}: must have at least one value")
         for i, value in enumerate(values):
             if value in values[:i]:   # its runs would count twice
                 raise UsageError(f"{self.where}: {key}: {value:g} stands twice")

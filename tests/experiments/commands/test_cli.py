@@ -179,6 +179,9 @@ WRONG = [
     (("run", "CONFIG", "--epochs", "0"), "'0' is not a number from 1 on"),
     (("run", "CONFIG", "--threads", "two"), "'two' is not a number from 1 on"),
     (("run", "CONFIG", "--device", "tpu"), "'tpu' is neither cpu nor gpu:N"),
+    (("run", "CONFIG", "--device", f"gpu:{'9' * 5000}"), "is neither cpu nor gpu:N"),
+    (("run", "CONFIG", "--scheduler", ""), "argument --scheduler: is empty"),
+    (("status", "--results", ""), "argument --results: is empty"),
     (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
     (("run", "configs/mnist_logistic.yaml", "--data", "nowhere"), "train-images-idx3-ubyte.gz: not found"),
     (("run",), "the following arguments are required: CONFIG"),
@@ -192,7 +195,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a)[:50] for a, _ in WRONG])
 def test_a_bad_option_configuration_or_data_file_is_one_line_and_status_2(tmp_path, arguments, message):
     path = write_config(tmp_path)
     arguments = [path if a == "CONFIG" else a for a in arguments]

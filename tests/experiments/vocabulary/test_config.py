@@ -76,6 +76,14 @@ WRONG = [
     ("  namsg:", "  1:", "key '1' is a int to YAML"),
     ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
     ("  namsg:", "  [a, b]:", "key [ScalarNode("),
+    ("[0.001, 0.005]", "[]", "methods: adam: grid: learning_rate: must have at least one value"),
+    ("learning_rate: 0.005", "learning_rate: {schedule: ObservationDistance, start: 0, end: 1, epochs: 1}",
+     "methods: adam: parameters: learning_rate: ObservationDistance has no initial value"),
+    ("beta2: [0.99]}\n", "beta2: [0.99]}\n  other:\n    optimizer: namsg\n    source: a test\n    grid: {eta: [0.1]}\n"
+     "    parameters: {learning_rate: 1, eta: {schedule: ObservationDistance, start: 0, end: 1, epochs: 1}}\n",
+     "methods: other: parameters: eta: ObservationDistance has no initial value"),
+    *[("A tiny experiment", f'"{title}"', "has characters that cannot be printed")
+      for title in (r"\uD800", r"a\0", r"\e[31m", r"\x7f")],
     *[("  namsg:", f"  '{name}':", "methods: '") for name in ("../../evil", "/etc", "a/b", "..", ".", "", "a b")],
 ]
 
@@ -90,6 +98,12 @@ def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1000
+
+
+def test_some_method_runs_by_default(tmp_path):
+    path = write_config(tmp_path, CONFIG.replace("source: a test", "source: a test\n    by_default: false"))
+    with pytest.raises(UsageError, match="tiny.yaml: methods: by_default: must not be false in all of them"):
+        config.load(path)
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
