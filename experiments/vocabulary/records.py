@@ -81,7 +81,7 @@ class RunRecord:
         if done is not None:
             if not (_is_count(done["epochs"]) and done["status"] in ("done", "diverged") and
                     self._has_digests(done, {"epochs", "status"})):
-                raise _damaged(self._done)
+                raise damaged(self._done)
             self._check_files(f"{done['epochs']} were complete", done["epochs"], done.get("sha256"))
         return done
 
@@ -151,7 +151,7 @@ class RunRecord:
     def _read_config(self) -> dict[str, Any] | None:
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
         if config and set(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
-            raise _damaged(self._config)
+            raise damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
             raise RecordError(f"{self._config}: missing, so that nothing says what {self.folder} holds")
         return config
@@ -298,7 +298,7 @@ class RunRecord:
 
     def _position(self, content: bytes) -> tuple[int, dict[str, str] | None]:
         """The epoch of a checkpoint, and the digests that it holds; RecordError if it is of another run."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             position = json.loads(content)
             if isinstance(position, dict) and _is_count(position.get("epoch")) and position["epoch"] and (
                     position.keys() == {"epoch"} or self._has_digests(position, {"run", "epoch"})):
@@ -391,7 +391,8 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _damaged(path: Path) -> RecordError:
+def damaged(path: Path) -> RecordError:
+    """What to raise where a file cannot be read as it was written."""
     return RecordError(f"{path}: damaged: not what was written")
 
 
@@ -403,9 +404,9 @@ def read_json(path: Path, keys: Sequence[str] | None) -> Any:
             return content
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):   # the latter where it is nested too deeply
         pass
-    raise _damaged(path)
+    raise damaged(path)
 
 
 def read_environments(path: Path) -> list[dict[str, Any]]:
@@ -413,7 +414,7 @@ def read_environments(path: Path) -> list[dict[str, Any]]:
     content = read_json(path, None) if path.exists() else []
     if not isinstance(content, list) or not all(isinstance(one, dict) and _is_count(one.get("first_epoch"))
                                                 for one in content):
-        raise _damaged(path)
+        raise damaged(path)
     return content
 
 
@@ -423,17 +424,38 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file such that at any moment either the old or the new content is there, and complete."""
+    """Replace a file such that at any moment either the old or the new content is there, and complete.
+
+    Of several processes that do so at once, one does it after the other.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with naming(path):
+    with naming(path), _only_writer(temporary) as file:
         try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                _sync(file)
+            file.write(content)
+            _sync(file)
             os.replace(temporary, path)
         except BaseException:
             _remove(temporary)
             raise
+
+
+@contextlib.contextmanager
+def _only_writer(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The file, open for writing and empty, when no other process has it so."""
+    while True:
+        with open(path, "ab") as file:   # which leaves what another process may be writing there
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(path, file):   # and not where another process has put it meanwhile
+                file.truncate(0)
+                yield file
+                return
+
+
+def _is_at(path: Path, file: io.BufferedIOBase) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A run's folder: what a kill can leave is gone on from, what nothing but damage can leave is an error with a name."""
 
 import json
+import multiprocessing
 import shutil
 import zipfile
 
@@ -132,7 +133,7 @@ def test_a_file_with_another_header_is_not_taken_for_records(tmp_path):
         record.epochs.rows()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "5", "{\"epochs\": 3}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", "{\"epochs\": 3}", "[" * 100_000])
 def test_a_damaged_mark_of_completion_is_named(tmp_path, content):
     record = record_of(tmp_path, 1)
     (record.folder / "done.json").write_text(content)
@@ -184,6 +185,22 @@ def test_an_environment_that_is_none_is_named(tmp_path, content):
         report._machines(tmp_path)
     path.write_text('[{"first_epoch": 1, "cores": 2}]')
     assert report._machines(tmp_path) == [{"cores": 2, "runs": 1}]
+
+
+def replace_many_times(path, digit):
+    """Replace the file by many of the digit; returns what was wrong with the file that was there then."""
+    for _ in range(100):
+        write_atomically(path, digit * 200_000)
+        content = path.read_bytes()
+        if len(content) != 200_000 or len(set(content)) != 1:
+            return f"{len(content)} bytes of {set(content)}"
+    return None
+
+
+def test_of_processes_that_replace_a_file_at_once_each_does(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.starmap(replace_many_times, [(tmp_path / "file", b"1"), (tmp_path / "file", b"2")], 1) == [None] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_is_replaced_or_left(tmp_path):
