@@ -1,7 +1,8 @@
 """The outcome of a grid search: the hyper-parameters with the lowest train loss, and whether they lie on an edge.
 
 selection.json holds a digest of the runs that were searched, by their ids, and of what was selected. Whoever reads it
-compares that with the configuration. Older files have none: what they hold is checked for being points of the grids.
+compares that with the configuration. Older files have none: their epochs and seeds must be those of the grid search,
+and what they hold points of its grids.
 """
 
 from __future__ import annotations
@@ -78,8 +79,10 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
         return None
     try:
         points = {method: selected["chosen"] for method, selected in selection["methods"].items()}
-        is_ours = experiment.tuning and (
+        is_ours = experiment.tuning and experiment.tuning.selects and (
             selection["sha256"] == _digest(experiment, selection["methods"]) if "sha256" in selection else
+            selection.get("epochs", experiment.tuning.epochs) == experiment.tuning.epochs and
+            selection.get("seeds", experiment.tuning.seeds) == experiment.tuning.seeds and
             all(point in experiment.methods[method].points() for method, point in points.items()))
     except (KeyError, TypeError, AttributeError):   # another method, or a file that is damaged
         is_ours = False

@@ -98,7 +98,7 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     ("batch_size: 64", "batch_size: 32"), ("[0.001, 0.005, 0.02]", "[0.001, 0.005]"), ("  adam:", "  adam2:"),
     ("seeds: 100-101", "seeds: 100-102"), ("epochs: 2, seeds", "epochs: 1, seeds"), ("train: 300", "train: 400"),
     ("    grid: {learning_rate: [0.005], beta1: [0.9], beta2: [0.99]}", ""), ("weight_decay: 0.001", "weight_decay: 0"),
-    ("tuning: {epochs: 2, seeds: 100-101}", "")])
+    ("tuning: {epochs: 2, seeds: 100-101}", ""), ("seeds: 100-101}", "seeds: 100-101, selects: false}")])
 def test_a_selection_of_another_grid_search_is_refused(searched, tmp_path, old, new):
     """The configuration has changed since, or is another one of the same name in another folder."""
     _, results, _ = searched
@@ -145,8 +145,9 @@ def test_an_older_selection_is_taken_where_its_points_are_those_of_the_grid(sear
     write_json(file, older)
     assert selection.chosen(experiment, copy) == {name: each["chosen"] for name, each in older["methods"].items()}
     elsewhere = {"chosen": {"learning_rate": 7.0, "beta1": 0.9, "beta2": 0.99}}
-    for methods in ({"adam": elsewhere}, {"other": older["methods"]["adam"]}, {"adam": {}}, []):
-        write_json(file, {**older, "methods": methods})
+    methods = ({"adam": elsewhere}, {"other": older["methods"]["adam"]}, {"adam": {}}, [])
+    for changed in ({"epochs": 3}, {"seeds": [100]}, *({"methods": others} for others in methods)):
+        write_json(file, {**older, **changed})
         with pytest.raises(RecordError, match="is not of this grid search"):
             selection.chosen(experiment, copy)
 
