@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def add_results(command):
-        command.add_argument("--results", default="results", metavar="DIR", help="where records are (default: results)")
+        command.add_argument("--results", type=_text, default="results", metavar="DIR",
+                             help="where records are (default: results)")
 
     def add_tuned(command):
         command.add_argument("--tuned", action="store_true",
@@ -80,15 +81,16 @@ def _parser() -> argparse.ArgumentParser:
         training.add_argument("--epochs", type=_positive, metavar="N",
                               help="how far to go (default: the configuration's)")
         training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
-        training.add_argument("--data", metavar="DIR", help="folder of the data sets (default: NAMSG_DATA, else "
-                                                            "MXNet's own, to which missing files are downloaded)")
+        training.add_argument("--data", type=_text, metavar="DIR",
+                              help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
+                                   "files are downloaded)")
         training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
         training.add_argument("--threads", type=_positive, default=1, metavar="N",
                               help="threads of each run; a run's numbers depend on it (default: 1)")
-        training.add_argument("--scheduler", metavar="ADDR",
+        training.add_argument("--scheduler", type=_text, metavar="ADDR",
                               help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
                                    "--results and --data under the same paths")
-        training.add_argument("--tensorboard", metavar="DIR", help="log each epoch for TensorBoard, too")
+        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="log each epoch for TensorBoard, too")
 
     running = add("run", train.run, "train an experiment's runs, or the rest of them")
     add_training(running)
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
                            help="only these points (learning_rate=0.001), and no selection")
 
     getting = add("data", train.get_data, "download MNIST and CIFAR-10, and check them")
-    getting.add_argument("--data", metavar="DIR",
+    getting.add_argument("--data", type=_text, metavar="DIR",
                          help="folder of the data sets (default: NAMSG_DATA, else MXNet's own)")
 
     add("list", show.show_list, "show experiments, methods and their sources")
@@ -137,6 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _text(text: str) -> str:
+    """Not one that is empty, as of a variable that is not set: it would be taken for an option that is not given."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
@@ -159,6 +168,6 @@ def _coordinate(text: str) -> tuple[str, float]:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|gpu:\d+", text):
+    if not re.fullmatch("cpu|gpu:[0-9]{1,4}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor gpu:N")
     return text

@@ -50,6 +50,8 @@ def attempt(run: Run, options: Options, report: Callable[[int], None], *workers)
         return FAILED, str(error)
     except OSError as error:   # a full disk, a folder that is read-only
         return FAILED, f"{error.filename or options.results / run.folder}: {error.strerror or error}"
+    except MemoryError as error:
+        return FAILED, f"not enough memory: {error}"
     except Exception as error:
         traceback.print_exc()
         return FAILED, _reason(error)
@@ -68,8 +70,10 @@ def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:
         raise UsageError(text)
-    if kind == ENDED or kind == FAILED and _is_complete(record, options.epochs):   # killed as it ended
+    if kind in (ENDED, FAILED) and _is_complete(record, options.epochs):   # or killed as it ended
         return Outcome(run, record.completion()["status"])
+    if kind == ENDED:
+        kind, text = FAILED, f"{record.folder}: has no complete run here, where its process has ended it"
     if kind == FAILED:
         record.fail(text)
     return Outcome(run, kind, text)

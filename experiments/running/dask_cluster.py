@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import uuid
 from concurrent.futures import CancelledError
 from typing import Sequence
 
@@ -21,7 +22,6 @@ from experiments.running.progress import Progress
 from experiments.vocabulary.config import Options, Run
 from experiments.vocabulary.errors import UsageError
 
-TOPIC = "namsg-epochs"
 ANSWER_SECONDS = 10
 _ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet's random state is one of the process
 
@@ -37,11 +37,11 @@ def train_on_dask(runs: Sequence[Run], options: Options, address: str, progress:
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
     _check_scheduler(address)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # the loss of a scheduler is told below
-    outcomes = []
+    outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # of its own, as others may use the cluster, too
     with Client(address, timeout=ANSWER_SECONDS) as client:
         by_folder = {str(run.folder): run for run in runs}
-        client.subscribe_topic(TOPIC, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
-        futures = {client.submit(_make, run, options, pure=False): run for run in runs}
+        client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
+        futures = {client.submit(_make, run, options, topic, pure=False): run for run in runs}
         try:
             for future in as_completed(futures):
                 run = futures[future]
@@ -76,8 +76,8 @@ def _message(future) -> Message:
         return FAILED, "every worker that tried it was lost"
 
 
-def _make(run: Run, options: Options) -> Message:
-    """On a worker: make a run, or the rest of it."""
+def _make(run: Run, options: Options, topic: str) -> Message:
+    """On a worker: make a run, or the rest of it; tells its epochs to the topic."""
     with _ONE_RUN_AT_A_TIME:
         if "mxnet" not in sys.modules:
             os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -86,4 +86,4 @@ def _make(run: Run, options: Options) -> Message:
                               f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}; restart the workers")
         worker = get_worker()
         return attempt(run, options,
-                       lambda epoch: worker.log_event(TOPIC, {"run": str(run.folder), "epoch": epoch}))
+                       lambda epoch: worker.log_event(topic, {"run": str(run.folder), "epoch": epoch}))

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Iterator, Sequence
 
@@ -89,6 +90,7 @@ def _exit_with_parent() -> None:
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """A process started here never sees Ctrl-C, which a terminal sends to all; the parent sees it afterwards."""
+    resource_tracker.ensure_running()   # else the first process starts it, which takes the block off
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

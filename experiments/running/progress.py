@@ -34,7 +34,9 @@ class Progress:
         self._bar.close()
 
     def epoch(self, run: Run, epoch: int) -> None:
-        """An epoch's record was written."""
+        """An epoch's record was written. Nothing new where the run has ended, as a cluster may tell it late."""
+        if run.folder not in self._recorded:
+            return
         gained = epoch - self._recorded[run.folder]   # not 1 where recorded rows are made again
         self._recorded[run.folder] = epoch
         self._left -= gained
@@ -46,7 +48,7 @@ class Progress:
     def ended(self, run: Run, status: str, reason: str) -> None:
         """A run ended, in one of the ways of `experiments.running.pool.Outcome`."""
         self._ended += 1
-        skipped = self._epochs - self._recorded[run.folder]   # epochs that nobody will make here
+        skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that nobody will make here
         self._left -= skipped
         self._bar.total -= skipped
         self._line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.records import naming
 
 
 class Log:
@@ -16,20 +17,22 @@ class Log:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError as error:
             raise UsageError(f"--tensorboard: needs {error.name}: pip install tensorboardX") from error
-        self._folder, self._new_writer, self._writer = str(folder), SummaryWriter, None
+        self._folder, self._new_writer, self._writer = folder, SummaryWriter, None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's numbers, those of `experiments.vocabulary.records.EPOCH_COLUMNS`."""
-        if self._writer is None:   # what an earlier attempt logged from this epoch on does not count any more
-            self._writer = self._new_writer(self._folder, purge_step=row["epoch"])
-        for name, value in row.items():
-            if name != "epoch" and value is not None:
-                self._writer.add_scalar(name, value, row["epoch"])
-        self._writer.flush()
+        with naming(self._folder):
+            if self._writer is None:   # what an earlier attempt logged from this epoch on does not count any more
+                self._writer = self._new_writer(str(self._folder), purge_step=row["epoch"])
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(name, value, row["epoch"])
+            self._writer.flush()
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *error) -> None:
         if self._writer is not None:
-            self._writer.close()   # waits for the thread that writes, as flush does not
+            with naming(self._folder):
+                self._writer.close()   # waits for the thread that writes, as flush does not

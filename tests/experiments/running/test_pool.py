@@ -4,13 +4,14 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import mxnet as mx
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, record, small_disk, write_config
 
-from experiments.running.attempt import FAILED, attempt, outcome
+from experiments.running.attempt import ENDED, FAILED, attempt, outcome
 from experiments.training import loop
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Options
@@ -103,6 +104,22 @@ def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
     assert numbers(tmp_path) == expected
 
 
+def test_no_worker_sees_ctrl_c():
+    """Not the first either. As processes of one that has started none before."""
+    code = """if True:
+        import multiprocessing, signal
+        from experiments.sweep import _interrupts_blocked
+        for _ in range(2):
+            worker = multiprocessing.get_context("spawn").Process(target=signal.raise_signal, args=(signal.SIGINT,))
+            with _interrupts_blocked():
+                worker.start()
+            worker.join()
+            print(worker.exitcode)"""
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            check=False)
+    assert (result.stdout, result.stderr) == ("0\n0\n", "")
+
+
 def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
     path = write_config(tmp_path)
     assert experiments("run", path, "--results", tmp_path, "--seeds", "0", "--epochs", "1", "--method", "adam"
@@ -122,7 +139,8 @@ def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
 @pytest.mark.parametrize(("error", "reason"), [
     (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
     (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),
-    (PermissionError(13, "Permission denied", "a file"), "a file: Permission denied")])
+    (PermissionError(13, "Permission denied", "a file"), "a file: Permission denied"),
+    (MemoryError("711 PiB"), "not enough memory: 711 PiB")])
 def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reason):
     def fail(*_):
         raise error
@@ -154,6 +172,14 @@ def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
     assert RunRecord(tmp_path / run.folder).failure() == "a reason"
     (tmp_path / run.folder / "done.json").write_text("damaged")
     assert outcome(run, how, FAILED, "damaged").status == "failed"
+
+
+def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):
+    """As on a cluster whose workers see other folders under the same paths."""
+    run = config.load(write_config(tmp_path)).runs()[0]
+    ended = outcome(run, Options(tmp_path, 3, None, "cpu", 1), ENDED, "")
+    assert ended.status == "failed"
+    assert ended.reason == f"{tmp_path / run.folder}: has no complete run here, where its process has ended it"
 
 
 def test_a_failure_ends_with_success(tmp_path):

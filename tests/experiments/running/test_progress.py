@@ -35,6 +35,21 @@ def test_what_nobody_makes_takes_no_time(capsys):
     assert last == "[2/2] b seed 0: busy: another process is at it"
 
 
+def test_what_a_cluster_tells_late_takes_no_time_off(capsys):
+    """Of runs that have ended, so that their epochs are not left any more."""
+    with Progress({"a": 0, "b": 0}, 9) as progress:
+        for epoch in range(1, 9):
+            progress.epoch(B, epoch)
+        progress.ended(A, "diverged", "")
+        for epoch in range(1, 9):
+            progress.epoch(A, epoch)
+        progress.epoch(B, 9)
+        progress.ended(B, "done", "")
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.endswith(" left") and "-" not in first
+    assert last == "[2/2] b seed 0: done"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (6000, "1.7 h")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
