@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from experiments.analysis import results, selection
 from experiments.analysis.results import Grid, Results
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.records import read_json
+from experiments.vocabulary.records import damaged, read_json
 
-# Files of the results folder that claims are judged by, and that others of the project write.
-THEORY_GROWTH = ("figures", "theory_growth.csv")
-THEORY_REGRET = ("figures", "theory_regret.csv")
-THEORY_COUNTEREXAMPLES = ("figures", "theory_counterexamples.csv")
-ORIGINAL_FORM = ("tables", "original_form.csv")
-OPTIMIZER_STEP = ("benchmarks", "optimizer_step.json")
-RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"   # shapes and a contender of that benchmark
+
+class Table(NamedTuple):
+    """A CSV file of the results folder, and the columns that claims need: of texts, and of numbers."""
+
+    folder: str
+    name: str
+    texts: Sequence[str]
+    numbers: Sequence[str]
+
+
+THEORY_GROWTH = Table("figures", "theory_growth.csv", (), (
+    "tau", "eta", "noise", "psi", "growth", "standard_error", "difference", "difference_error"))
+THEORY_REGRET = Table("figures", "theory_regret.csv", ("problem", "method"), (
+    "regret", "bound", *(f"{name}_{i}" for name in ("term", "quantity") for i in (1, 2, 3))))
+THEORY_COUNTEREXAMPLES = Table("figures", "theory_counterexamples.csv", ("method",), (
+    "t", "deterministic", "stochastic"))
+ORIGINAL_FORM = Table("tables", "original_form.csv", (), (
+    "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high", "test_difference"))
+STEP_BENCHMARK, RESNET50, MXNET_ADAM = "optimizer_step", "ResNet-50", "MXNet adam"   # shapes and a contender of it
 
 
 class Evidence:
@@ -61,11 +75,17 @@ class Evidence:
         experiment = self.experiment(name)
         return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
 
-    def table(self, *path: str) -> pd.DataFrame:
-        """A CSV file of the results folder."""
-        file = self.folder.joinpath(*path)
-        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+    def table(self, table: Table) -> pd.DataFrame:
+        """What the file holds; empty without it. RecordError if it has not these columns."""
+        file = self.folder / table.folder / table.name
+        if not file.exists():
+            return pd.DataFrame()
+        with contextlib.suppress(ValueError):   # pandas' errors of files are such
+            read = pd.read_csv(file)
+            if {*table.texts, *table.numbers} <= {*read} and all(is_numeric_dtype(read[n]) for n in table.numbers):
+                return read
+        raise damaged(file)
 
-    def json(self, *path: str) -> Any:
-        """A JSON file of the results folder; None without it."""
-        return read_json(self.folder.joinpath(*path), None)
+    def benchmark(self, name: str) -> dict[str, Any] | None:
+        """The report of ``benchmarks/``; None without it. RecordError if it is none."""
+        return read_json(self.folder / "benchmarks" / f"{name}.json", ("measurements", "rounds", "machine"))

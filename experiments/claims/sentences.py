@@ -18,7 +18,7 @@ import pandas as pd
 from experiments.analysis.intervals import Interval
 from experiments.claims import theory
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, within
-from experiments.claims.evidence import MXNET_ADAM, OPTIMIZER_STEP, ORIGINAL_FORM, RESNET50, Evidence
+from experiments.claims.evidence import MXNET_ADAM, ORIGINAL_FORM, RESNET50, STEP_BENCHMARK, Evidence
 from experiments.claims.rules import (
     BestOfGrid,
     Claim,
@@ -58,7 +58,7 @@ LIKE = 0.01         # of a train loss that is to be the same but for details
 
 def _cost(evidence: Evidence) -> Judgement:
     """On the most threads that were measured."""
-    report = evidence.json(*OPTIMIZER_STEP)
+    report = evidence.benchmark(STEP_BENCHMARK)
     measured = [m for m in report["measurements"] if m["shapes"] == RESNET50] if report else []
     if not measured:
         return Judgement(NOT_RUN, "", 0, pd.DataFrame())
@@ -81,7 +81,7 @@ def _memory(evidence: Evidence) -> Judgement:
 
 
 def _original_form(evidence: Evidence) -> Judgement:
-    numbers = evidence.table(*ORIGINAL_FORM)
+    numbers = evidence.table(ORIGINAL_FORM)
     if numbers.empty:
         return Judgement(NOT_RUN, "", 0, numbers, 1.0)
     last = numbers.iloc[-1]

@@ -41,7 +41,7 @@ def _judged_by_growth(judge: Callable[[pd.DataFrame], tuple[str, str, pd.DataFra
                       ) -> Callable[[Evidence], Judgement]:
     """A rule on theory_growth.csv, a row per (tau, eta, noise), as a rule on the evidence."""
     def judged(evidence: Evidence) -> Judgement:
-        growth = evidence.table(*THEORY_GROWTH)
+        growth = evidence.table(THEORY_GROWTH)
         if growth.empty:
             return NOTHING
         verdict, finding, numbers = judge(growth)
@@ -197,7 +197,7 @@ def _coefficients(evidence):
 
 
 def _bound(evidence):
-    table = evidence.table(*THEORY_REGRET)
+    table = evidence.table(THEORY_REGRET)
     if table.empty:
         return NOTHING
     runs = table[table["method"] == "namsg"]
@@ -211,7 +211,7 @@ def _bound(evidence):
 
 
 def _counterexamples(evidence):
-    table = evidence.table(*THEORY_COUNTEREXAMPLES)
+    table = evidence.table(THEORY_COUNTEREXAMPLES)
     if table.empty:
         return NOTHING
     last = table[table["t"] == table["t"].max()].set_index("method")

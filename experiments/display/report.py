@@ -162,7 +162,7 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
             ("training_step", "Training step", "network",
              "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR"),
             ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):
-        report = evidence.json("benchmarks", f"{name}.json")
+        report = evidence.benchmark(name)
         if report is None:
             continue
         quartiles = "{1:.3g} ({0:.3g} to {2:.3g})"

@@ -97,7 +97,7 @@ def draw_theory(folder: Path) -> list[Path]:
         _draw_coefficients(panels[1, 2])
         _draw_counterexamples(panels[1, 3], counterexamples_played)
         paths = save(figure, "theory", folder)
-    return [*paths, *(_write(rows, folder / name) for rows, (_, name) in (
+    return [*paths, *(_write(rows, folder / table.name) for rows, table in (
         (growth, THEORY_GROWTH), (regrets, THEORY_REGRET), (counterexamples_played, THEORY_COUNTEREXAMPLES)))]
 
 

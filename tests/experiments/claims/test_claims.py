@@ -446,7 +446,7 @@ def test_noise_helps_to_escape_where_it_does_not_drive_all_apart(saddles, valley
 def judged(name, points):
     """What a claim on growth finds at these (tau, eta, noise, growth)."""
     evidence = MadeUp()
-    evidence.table = lambda *path: growth(*points)
+    evidence.table = lambda table: growth(*points)
     claim, = (claim for claim in sentences.CLAIMS if claim.name == name)
     return claim.criterion.judge(evidence)
 
@@ -455,13 +455,13 @@ def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
     """Though the regret is far below the whole."""
     claim, = (claim for claim in sentences.CLAIMS if claim.name == "regret-bound")
     evidence = MadeUp()
-    table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table("figures", "theory_regret.csv")
-    evidence.table = lambda *path: table
+    table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table(THEORY_REGRET)
+    evidence.table = lambda _: table
     assert claim.criterion.judge(evidence).verdict == HOLDS
     for i in (1, 2, 3):
-        evidence.table = lambda *path, column=f"term_{i}": table.assign(**{column: table[column] / 5})
+        evidence.table = lambda _, column=f"term_{i}": table.assign(**{column: table[column] / 5})
         assert claim.criterion.judge(evidence).verdict == FAILS
-    evidence.table = lambda *path: table.assign(regret=table["regret"] * 20)
+    evidence.table = lambda _: table.assign(regret=table["regret"] * 20)
     assert claim.criterion.judge(evidence).verdict == FAILS
 
 

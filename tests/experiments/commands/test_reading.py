@@ -7,7 +7,9 @@ import subprocess
 import pytest
 from tiny_experiment import experiments, make_older, record, write_config
 
+from experiments.claims.evidence import THEORY_GROWTH, Evidence
 from experiments.vocabulary import config
+from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.records import RunRecord
 
 
@@ -94,3 +96,13 @@ def test_results_that_are_not_there_are_said_and_not_made(tmp_path, name):
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"experiments: --results {tmp_path / 'reslts'}: no such folder\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\xff", b"a,b\n1,2\n", b"method,t\nadam,1\nadam,1,2\n", b"method,t\nadam,x\n"])
+def test_numbers_that_cannot_be_read_are_named(tmp_path, content):
+    (tmp_path / "numbers.csv").write_bytes(content)
+    with pytest.raises(RecordError, match="numbers.csv: damaged"):
+        Evidence(tmp_path, tmp_path).table("numbers.csv", texts=("method",), numbers=("t",))
+    (tmp_path / "numbers.csv").write_text("method,t\nadam,1\n")
+    assert Evidence(tmp_path, tmp_path).table("numbers.csv", texts=("method",), numbers=("t",))["t"].tolist() == [1]
