@@ -48,8 +48,9 @@ class Row(NamedTuple):
 def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
     """Draw a row of panels against epochs: train loss, the same over NAMSG's, test loss and test accuracy.
 
-    Without NAMSG there is no second panel. Where the step size drops, the epochs after it are enlarged in the tests'
-    panels. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
+    Without NAMSG, or where all its runs diverged, there is no second panel. Where the step size drops, the epochs after
+    it are enlarged in the tests' panels. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
+    RecordError for a row of which all runs diverged.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 3.5 * len(rows) + 0.6), layout="constrained")
@@ -94,11 +95,13 @@ def save(figure: Figure, name: str, folder: Path) -> list[Path]:
 
 def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     results = row.results
+    if results.epochs.empty:
+        raise RecordError(f"{results.experiment.name}: all runs diverged: nothing can be drawn")
     short = (results.runs["status"] == "short").any()
     part.suptitle(results.experiment.title + (f": {row.part}" if row.part else "") + (" (unfinished)" if short else ""),
                   x=0.01, ha="left", fontweight="bold", parse_math=False)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
-    if BASE in results.methods and len(results.methods) > 1:
+    if BASE in results.epochs["method"].values and len(results.methods) > 1:
         panels.insert(1, ("ratio", f"train loss / {LABELS[BASE]}'s", "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = {method: results.curve_over(BASE, method, "train_loss") if column == "ratio" else

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from tiny_experiment import record, small_disk
+from tiny_experiment import record, small_disk, write_config
 
+from experiments.analysis.results import collect
 from experiments.commands import cli
 from experiments.display import figures
 from experiments.vocabulary import config
+from experiments.vocabulary.errors import RecordError
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -139,6 +141,31 @@ def test_a_search_of_which_nothing_is_recorded_is_left_out(monkeypatch, results,
     assert "--partial" not in error
     configs = [str(CHECKOUT / "configs" / f"{name}.yaml") for name in ("mnist_cnn", "cifar10_resnet20")]
     assert make(monkeypatch, results, "figure", "sensitivity", "--config", *configs) == 0
+
+
+def losses_of(folder, losses):
+    """The row of an experiment's figure; by method the train losses of its runs, which diverged where they are short.
+    """
+    experiment = config.load(write_config(folder))
+    for run in experiment.runs():
+        record(folder, run, losses[run.method], 3, "diverged")
+    return figures.Row(collect(experiment, folder, None, None, False))
+
+
+@pytest.mark.parametrize(("adam", "namsg", "panels"), [
+    ([0.5] * 3, [0.4] * 3, 4), ([], [0.4] * 3, 4), ([0.5] * 3, [], 3), ([0.5] * 3, [0.4], 3)])
+def test_a_method_of_which_all_runs_diverged_has_no_line(tmp_path, drawn, adam, namsg, panels):
+    """And where that is NAMSG, nothing can be divided by it."""
+    figures.draw([losses_of(tmp_path, {"adam": adam, "namsg": namsg})], "figure", tmp_path)
+    assert len(drawn[0].axes) == panels
+    assert [len(line.get_xdata()) for line in drawn[0].axes[0].lines] == [
+        len(losses) if len(losses) == 3 else 0 for losses in (adam, namsg)]
+
+
+def test_where_all_runs_diverged_nothing_can_be_drawn(tmp_path):
+    with pytest.raises(RecordError, match="tiny: all runs diverged: nothing can be drawn"):
+        figures.draw([losses_of(tmp_path, {"adam": [], "namsg": [0.4]})], "figure", tmp_path)
+    assert not list(tmp_path.glob("figure*"))
 
 
 def test_a_figure_is_replaced_whole_or_left(tmp_path):
