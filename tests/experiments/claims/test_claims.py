@@ -13,7 +13,7 @@ from experiments.analysis.intervals import interval
 from experiments.analysis.results import Grid
 from experiments.claims import judging, sentences
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
-from experiments.claims.evidence import Evidence
+from experiments.claims.evidence import THEORY_REGRET, Evidence
 from experiments.claims.rules import (
     BestOfGrid,
     Comparison,

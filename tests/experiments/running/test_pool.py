@@ -108,7 +108,7 @@ def test_no_worker_sees_ctrl_c():
     """Not the first either. As processes of one that has started none before."""
     code = """if True:
         import multiprocessing, signal
-        from experiments.sweep import _interrupts_blocked
+        from experiments.running.pool import _interrupts_blocked
         for _ in range(2):
             worker = multiprocessing.get_context("spawn").Process(target=signal.raise_signal, args=(signal.SIGINT,))
             with _interrupts_blocked():
