@@ -25,6 +25,7 @@ from experiments.claims.rules import (
 )
 from experiments.commands import cli
 from experiments.display import tables
+from experiments.training.loop import train
 from experiments.vocabulary import config
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 
@@ -493,7 +494,7 @@ def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
             assert f"{words[1]}:" in (CHECKOUT / "Makefile").read_text()
             continue
         options = cli._parser().parse_args(words[3:])
-        if options.command in (cli.run, cli.grid):
+        if options.command in (train.run, train.grid):
             made |= {method.name for method in config.load(options.config).select(options.method)}
     assert needed <= made
 

@@ -16,7 +16,6 @@ from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
 from experiments.claims import sentences
 from experiments.commands import cli
-from experiments.display import figures
 from experiments.vocabulary import methods
 
 CHECKOUT = Path(__file__).parents[3]
@@ -257,7 +256,7 @@ def test_an_interrupt_promises_to_go_on_only_where_that_is_so(monkeypatch, capsy
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figures, "draw_theory", interrupt)
+    monkeypatch.setattr("experiments.theory.figures.draw_theory", interrupt)
     assert cli.main(["figure", "theory", "--results", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "experiments: interrupted\n"
 
