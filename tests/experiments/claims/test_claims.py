@@ -23,9 +23,8 @@ from experiments.claims.rules import (
     Level,
     PublishedCells,
 )
-from experiments.commands import cli
+from experiments.commands import cli, train
 from experiments.display import tables
-from experiments.training.loop import train
 from experiments.vocabulary import config
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 
