@@ -16,15 +16,24 @@ from experiments.commands.ending import exit_status
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import UsageError
 
-EXAMPLES = """examples:
-  python -m experiments run configs/demo.yaml --results build/demo
-  python -m experiments run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR
-  python -m experiments status
-  python -m experiments figure 2
-  python -m experiments table configs/mnist_logistic.yaml
-  python -m experiments grid configs/mnist_logistic.yaml --data DIR
-A command that was interrupted goes on where it was when it is given again.
-"""
+EXAMPLES = {   # of each command, and of all
+    "": ("run configs/demo.yaml --results build/demo", "status", "figure 2", "claims"),
+    "run": ("run configs/demo.yaml --results build/demo",
+            "run configs/mnist_logistic.yaml --method namsg adam --seeds 0-1 --data DIR",
+            "run configs/mnist_cnn.yaml --jobs 4 --threads 2",
+            "run configs/cifar10_resnet20.yaml --scheduler tcp://HOST:8786"),
+    "grid": ("grid configs/mnist_logistic.yaml --data DIR",
+             "grid configs/mnist_cnn.yaml --method namsg --at learning_rate=0.001 beta2=0.99 --seeds 102-109"),
+    "data": ("data", "data --data DIR"),
+    "list": ("list",),
+    "status": ("status", "status configs/mnist_cnn.yaml --results build/cnn", "status --json"),
+    "figure": ("figure 2", "figure 3 --partial", "figure configs/demo.yaml --results build/demo", "figure theory",
+               "figure sensitivity --config configs/mnist_cnn.yaml --method namsg adam"),
+    "table": ("table A3 --partial", "table configs/mnist_logistic.yaml", "table configs/mnist_cnn.yaml --tuned"),
+    "claims": ("claims", "claims mnist_cnn-lowest cost", "claims --json"),
+    "report": ("report", "report --results build/demo"),
+}
+GOES_ON = "A command that was interrupted goes on where it was when it is given again.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,14 +51,19 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ({self.prog} --help shows what is possible)")
 
 
+def _examples(name: str) -> str:
+    lines = ["examples:", *(f"  python -m experiments {example}" for example in EXAMPLES[name])]
+    return "\n".join(lines) + "\n" + (GOES_ON if name in ("", "run", "grid") else "")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m experiments", description="The experiments of the NAMSG paper.", epilog=EXAMPLES,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="python -m experiments", description="The experiments of the NAMSG paper.",
+                     epilog=_examples(""), formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name, command, help):
-        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=EXAMPLES,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.",
+                                    epilog=_examples(name), formatter_class=argparse.RawDescriptionHelpFormatter)
         added.set_defaults(command=command)
         return added
 

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import shlex
 import shutil
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
 from experiments.claims import sentences
 from experiments.commands import cli
-from experiments.vocabulary import methods
+from experiments.vocabulary import config, methods
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -238,11 +239,30 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path):
     assert str(tmp_path / "results") in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("name", [(), ("run",), ("status",), ("figure",), ("table",), ("list",)], ids=str)
-def test_help_shows_examples(name):
-    result = experiments(*name, "--help")
+def test_help_shows_examples():
+    result = experiments("--help")
     assert result.returncode == 0
     assert "python -m experiments run configs/demo.yaml" in result.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in cli.EXAMPLES if name])
+def test_each_commands_help_has_examples_of_its_own_that_can_be_given(name, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m experiments")]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)[3:]
+        assert words[0] == name
+        options = cli._parser().parse_args(words)
+        for path in [word for word in words if word.endswith(".yaml")]:
+            methods = config.load(CHECKOUT / path).methods
+            assert set(getattr(options, "method", None) or []) <= set(methods)
+
+
+def test_every_command_has_examples():
+    commands = cli._parser()._subparsers._group_actions[0].choices
+    assert {"", *commands} == set(cli.EXAMPLES)
 
 
 def test_a_reader_that_has_seen_enough_gets_no_error():
