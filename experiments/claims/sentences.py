@@ -107,6 +107,9 @@ def _best_of_grid(experiment: str, **judges: tuple[int, int]) -> BestOfGrid:
     return BestOfGrid(experiment, FIVE, 0.02, **judges)
 
 
+DISTANCES = ("eta_0", "eta_0.5", "eta_0.9", "eta_2", "eta_3", "eta_5", "eta_9", "eta_0.9_to_2", "eta_0.9_to_5")
+GUIDELINE = "The analysis provides a guideline to select the observation distance η without grid search."
+
 FASTER_IN_GRID = ("... in grid search, we observe that NAMSG is faster than AMSGRAD for almost all the hyper-parameter "
                   "settings, and faster than ADAM, NADAM for most of the settings.")
 INITIAL = "The test loss and test accuracy are roughly consistent with the train loss in the initial epochs, ..."
@@ -172,6 +175,14 @@ CLAIMS = [
                "adaptive methods, such as ADAM, NADAM, and AMSGRAD, ...",
                lambda experiment: EpochsToLoss(experiment, "namsg", ("adam", *BOTH_NADAMS, "amsgrad"),
                                                  LAST[experiment][1])),
+
+    *_on_mnist("guideline", "Section 3", f"{GUIDELINE} [From 0.9 to 3.0: within 1 % of the best of nine others.]",
+               lambda experiment: Comparison(f"{experiment}_distance", ("eta_0.9_to_3",), DISTANCES, "train_loss",
+                                             LAST[experiment], limit=0.01)),
+    *_on_mnist("distance", "Section 3", f"{GUIDELINE} [Every η from 0.9 to 3.0 has a lower train loss than η = 0.]",
+               lambda experiment: Comparison(f"{experiment}_distance", (
+                   "eta_0.9", "eta_2", "eta_3", "eta_0.9_to_2", "eta_0.9_to_3"), ("eta_0",), "train_loss",
+                                             LAST[experiment])),
 
     Claim("mnist_logistic-constant", LOGISTIC, "Section 4",
           "... we typically use constant α_t and β_1t in practice, which improve the convergence speed in experiments. "

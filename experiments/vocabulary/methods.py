@@ -22,7 +22,9 @@ LABELS = _Labels({
     "sgd": "SGD", "sgd_mxnet": "SGD (α as MXNet's)", "adam": "ADAM", "nadam": "NADAM", "nadam_mxnet": "NADAM (MXNet)",
     "amsgrad": "AMSGRAD", "namsg": "NAMSG", "namsg_2019": "NAMSG (Sept 2019)",
     "namsg_decreasing_alpha": "NAMSG (α/√t)", "namsg_theorem1": "NAMSG (Theorem 1)", "namsg1": "NAMSG1",
-    "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2"})
+    "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2",
+    **{f"eta_{eta}": f"η = {eta}" for eta in ("0", "0.5", "0.9", "2", "3", "5", "9")},
+    **{f"eta_0.9_to_{end}": f"η = 0.9 → {end}" for end in (2, 3, 5)}})
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"sgd": "#000000", "sgd_mxnet": "#999999", "adam": "#E69F00", "nadam": "#56B4E9", "nadam_mxnet": "#CC79A7",
            "amsgrad": "#009E73", "namsg": "#D55E00", "namsg_2019": "#7F3C8D", "namsg_decreasing_alpha": "#882255",
