@@ -4,6 +4,7 @@ pdoc makes both: a page is a module to it that has nothing but a docstring.
 """
 
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -14,7 +15,7 @@ import pdoc
 DOCS = Path(__file__).resolve().parent
 MODULES = ("namsg_mx", "namsg_mx.optimizers.base", "namsg_mx.distributed", "namsg_mx.reference", "namsg_mx.kernels",
            "namsg_mx.theory.gain", "namsg_mx.theory.regret")
-PAGES = ("guide", "reproduction", "theory", "scaling")
+PAGES = ("guide", "reproduction", "architecture", "theory", "scaling")
 REPOSITORY = DOCS.parent
 
 
@@ -42,6 +43,8 @@ def build(folder):
         path = folder / f"{name.replace('.', '/')}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(without_dead_links(pdoc.render.html_module(module, modules)), encoding="utf-8")
+    for picture in DOCS.glob("*.svg"):
+        shutil.copy(picture, folder)
     (folder / "index.html").write_text(pdoc.render.html_index(modules), encoding="utf-8")
     (folder / "search.js").write_text(pdoc.render.search_index(modules), encoding="utf-8")
     print(folder / "index.html")

@@ -1,6 +1,7 @@
 """The arrows between the rooms of experiments/: imports, those inside of functions too, run downward."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,21 @@ def test_the_tests_mirror_the_rooms():
             } - {"__pycache__"} == set(BELOW)
     assert len([path for path in (CHECKOUT / "experiments").iterdir()
                 if path.name not in ("__init__.py", "__pycache__")]) <= 10
+
+
+def test_the_picture_shows_the_rooms():
+    picture = (CHECKOUT / "docs" / "architecture.svg").read_text()
+    for room in BELOW:
+        assert f">{room}</text>" in picture
+
+
+def test_architecture_names_files_and_functions_that_are_there():
+    text = (CHECKOUT / "docs" / "architecture.md").read_text()
+    paths = set(re.findall(r"`((?:namsg_mx|experiments|configs|tests)/[\w/.]*)`", text))
+    assert len(paths) > 20
+    for path in paths:
+        assert (CHECKOUT / path).exists(), path
+    code = "".join(path.read_text() for folder in ("namsg_mx", "experiments")
+                   for path in (CHECKOUT / folder).rglob("*") if path.suffix in (".py", ".cc", ".h"))
+    for name in re.findall(r"`(\w+)`", text):
+        assert re.search(rf"\b{name}\b", code), name
