@@ -25,8 +25,9 @@ from typing import Iterator, Mapping, Sequence
 GRACE_SECONDS = 3    # for the other processes, when one has failed, to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
 PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # of the environment, by ssh
+NO_FOLDER = 72       # exit status of a host that has not this folder; EX_OSFILE of sysexits.h
 # On the other machine: the command, which ends when standard input does, and so with the launcher or the connection.
-REMOTE = """cd {folder} || exit
+REMOTE = """cd {folder} 2>/dev/null || exit {no_folder}
 exec 3<&0
 env {variables} {command} </dev/null 3<&- &
 command=$!
@@ -85,8 +86,9 @@ def _launch(options: argparse.Namespace) -> int:
         for i, (role, number) in enumerate(others):
             host = options.hosts[i % len(options.hosts)] if options.hosts else None
             variables = {**shared, "DMLC_ROLE": role, "DMLC_NODE_HOST": host[0] if host else address}
-            processes[f"{role} {number}"] = (_start_on(host, options.command, variables) if host else
-                                             _start(options.command, variables))
+            name = f"{role} {number}" + (f" on {host[0]}" if host else "")
+            processes[name] = (_start_on(host, options.command, variables) if host else
+                               _start(options.command, variables))
         return _wait(processes)
 
 
@@ -98,8 +100,12 @@ def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
         failed = [name for name, status in statuses.items() if status]
         if failed and deadline is None:
             first, deadline = _status(processes[failed[0]]), time.monotonic() + GRACE_SECONDS
-            if statuses[failed[0]] < 0:   # it could not say so itself
+            # What these could not say themselves.
+            if statuses[failed[0]] < 0:
                 print(f"launch: {failed[0]} was killed by signal {-statuses[failed[0]]}", file=sys.stderr)
+            elif statuses[failed[0]] == NO_FOLDER:
+                print(f"launch: {failed[0]}: there is no {os.getcwd()}; each host needs the checkout under one path",
+                      file=sys.stderr)
         if None not in statuses.values() or deadline is not None and time.monotonic() > deadline:
             return first
         time.sleep(0.1)
@@ -142,7 +148,7 @@ def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> s
 def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
     name, port = host
     passed = {key: value for key, value in {**os.environ, **variables}.items() if key.startswith(PASSED_ON)}
-    remote = REMOTE.format(folder=shlex.quote(os.getcwd()), command=shlex.join(command),
+    remote = REMOTE.format(folder=shlex.quote(os.getcwd()), no_folder=NO_FOLDER, command=shlex.join(command),
                            variables=" ".join(shlex.quote(f"{key}={value}") for key, value in passed.items()))
     return _start(["ssh", "-o", "BatchMode=yes", "-p", port, name, f"exec sh -c {shlex.quote(remote)}"], {},
                   stdin=subprocess.PIPE)

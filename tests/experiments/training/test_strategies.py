@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon
 
-from experiments.training import data, models, run
+from experiments.training import data, loop, models
 from experiments.training.batches import RandomCrops
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Options
@@ -52,7 +52,7 @@ def make(folder, method, epochs, text=CONFIG):
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     run, = config.load(path).runs([method], [0])
-    run.train(run, Options(folder, epochs, None, "cpu", 1), lambda epoch: None)
+    loop.train(run, Options(folder, epochs, None, "cpu", 1), lambda epoch: None)
     return run, RunRecord(folder / run.folder)
 
 
@@ -146,7 +146,7 @@ def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
     images, labels = mx.nd.array(test.images), mx.nd.array(test.labels)
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     with_averaged_statistics = loss(net(images), labels).mean().asscalar()
-    order, crops = run.epoch_order(0, 1, 300), RandomCrops(train.images, 28, 0, 1)
+    order, crops = loop.epoch_order(0, 1, 300), RandomCrops(train.images, 28, 0, 1)
     for k in range(3):
         with autograd.record():
             outputs = net(mx.nd.array(crops[order[64 * k:64 * (k + 1)]]))
@@ -175,7 +175,7 @@ def test_a_schedule_of_the_step_size_rules_mxnets_optimizers_too(capsys):
     schedule = {"schedule": "StepDecay", "initial": 0.01, "at": 2, "factor": 0.1}
     moves = []
     for learning_rate in (schedule, 0.01):
-        arguments = run.optimizer_arguments({"learning_rate": learning_rate}, 5)
+        arguments = loop.optimizer_arguments({"learning_rate": learning_rate}, 5)
         adam = mx.optimizer.create("adam", **arguments)
         weight = mx.nd.array([1.0])
         state, path = adam.create_state(0, weight), [1.0]
@@ -188,7 +188,7 @@ def test_a_schedule_of_the_step_size_rules_mxnets_optimizers_too(capsys):
 
 
 def test_schedules_as_objects():
-    arguments = run.optimizer_arguments(
+    arguments = loop.optimizer_arguments(
         {"learning_rate": 0.001,
          "sgd_learning_rate": {"schedule": "StepDecay", "initial": 0.5, "at": 12000, "factor": 0.1}}, 196)
     assert arguments == {"learning_rate": 0.001, "sgd_learning_rate": StepDecay(0.5, at=(12000,))}
@@ -215,7 +215,7 @@ def test_every_method_of_cifar10_trains_resnet(tmp_path, few_images, method):
     if "switch_to_sgd" in parameters:
         parameters["switch_to_sgd"] = 1
     run = dataclasses.replace(run, settings=dict(run.settings, batch_size=64, parameters=parameters))
-    run.train(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    loop.train(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
     row, = RunRecord(tmp_path / run.folder).epochs.rows()
     assert (row["updates"], row["train_loss_full"]) == (2, None)
     assert 1 < row["train_loss"] < 10   # log(10) = 2.3 at chance
@@ -231,7 +231,7 @@ def test_weight_decay_acts_on_all_the_parameters_of_resnet():
     net = models.build(run.settings["model"], 0, mx.cpu())
     for p in net.collect_params().values():
         p.set_data(mx.nd.ones(p.shape))
-    arguments = run.optimizer_arguments(run.settings["parameters"], 196)
+    arguments = loop.optimizer_arguments(run.settings["parameters"], 196)
     trainer = gluon.Trainer(net.collect_params(), run.settings["optimizer"], arguments)
     with autograd.record():
         loss = 0 * net(mx.nd.ones((2, 3, 28, 28))).sum()
