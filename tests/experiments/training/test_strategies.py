@@ -200,7 +200,7 @@ def few_images(monkeypatch):
     random = np.random.RandomState(0)
     parts = [data.Part(random.standard_normal((n, 3, 32, 32)).astype(np.float32),
                        (np.arange(n) % 10).astype(np.int32)) for n in (80, 20)]
-    monkeypatch.setattr(run.data, "load", lambda settings, folder: data.DataSet(*parts))
+    monkeypatch.setattr(data, "load", lambda settings, folder: data.DataSet(*parts))
 
 
 CIFAR = config.load(Path(__file__).parents[3] / "configs" / "cifar10_resnet20.yaml")
