@@ -63,6 +63,7 @@ setup(
         "cluster": CLUSTER,
         "tensorboard": TENSORBOARD,
         "test": [*EXPERIMENTS, *CLUSTER, *TENSORBOARD, "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3",
-                 "hypothesis>=6", "pdoc>=14", "playwright>=1.40", "ruff>=0.6", "uv>=0.8", "wheel"],
+                 "hypothesis>=6", "kubernetes-validate>=1.29", "pdoc>=14", "playwright>=1.40", "ruff>=0.6",
+                 "uv>=0.8", "wheel"],
     },
 )

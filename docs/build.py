@@ -43,8 +43,8 @@ def build(folder):
         path = folder / f"{name.replace('.', '/')}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(without_dead_links(pdoc.render.html_module(module, modules)), encoding="utf-8")
-    for picture in DOCS.glob("*.svg"):
-        shutil.copy(picture, folder)
+    for beside in (*DOCS.glob("*.svg"), *DOCS.glob("*.yaml")):
+        shutil.copy(beside, folder)
     (folder / "index.html").write_text(pdoc.render.html_index(modules), encoding="utf-8")
     (folder / "search.js").write_text(pdoc.render.search_index(modules), encoding="utf-8")
     print(folder / "index.html")

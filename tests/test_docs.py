@@ -1,6 +1,7 @@
 """The pages in docs/ and the API reference: what they show is done, and no link of theirs is broken."""
 
 import html.parser
+import os
 import re
 import shlex
 import subprocess
@@ -8,8 +9,11 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import kubernetes_validate
 import pytest
+import yaml
 
+from experiments.commands import cli
 from experiments.vocabulary import config
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -83,3 +87,27 @@ def test_no_link_of_the_built_pages_is_broken(tmp_path):
     assert broken == []
     text = (tmp_path / "namsg_mx.html").read_text(encoding="utf-8")
     assert "AMSGRAD with gradients" in text
+
+
+def test_the_manifest_is_one_of_kubernetes_and_its_command_one_of_ours():
+    documents = list(yaml.safe_load_all((DOCS / "kubernetes.yaml").read_text()))
+    assert [document["kind"] for document in documents] == ["Service", "Job"]
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    service, job = documents
+    pod = job["spec"]["template"]["spec"]
+    assert service["metadata"]["name"] == pod["subdomain"]
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    container, = pod["containers"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    workers, servers = int(variables["DMLC_NUM_WORKER"]), int(variables["DMLC_NUM_SERVER"])
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 1 + workers + servers
+    assert variables["DMLC_PS_ROOT_URI"] == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    script, = container["args"]
+    roles = [subprocess.run(["bash", "-c", script.partition("exec ")[0] + "echo $DMLC_ROLE"], text=True, check=True,
+                            stdout=subprocess.PIPE, env={**os.environ, "JOB_COMPLETION_INDEX": str(index)}
+                            ).stdout.strip() for index in range(1 + workers + servers)]
+    assert roles == ["scheduler"] + ["server"] * servers + ["worker"] * workers
+    command = shlex.split(script.partition("exec ")[2])
+    assert command[1:3] == ["-m", "experiments"]
+    cli._parser().parse_args(command[3:])
