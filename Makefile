@@ -2,6 +2,7 @@
 #   make demo                       five methods on rendered digits: a figure and a table, without any download
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make test-slow                  those that take long: kills, full disks, clusters, benchmarks, examples
+#   make test-slurm                those of docs/scaling.md's programs for SLURM; as root, with Debian's slurmctld, slurmd, munge
 #   make data                       MNIST and CIFAR-10, from the first place that has them: into NAMSG_DATA, or MXNet's folder
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in build/reproduce/
 #   make docs                       the pages of docs/ and an API reference as HTML, in build/docs
@@ -25,7 +26,7 @@ GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
-.PHONY: data demo docs test test-slow test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
+.PHONY: data demo docs test test-slow test-slurm test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
 # uv: the one that is here, or PyPI's. All of it stays in .venv-uv.
 $(UV_PYTHON): export UV_PYTHON_INSTALL_DIR = $(CURDIR)/.venv-uv/pythons
@@ -53,6 +54,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist load -m slow
+
+test-slurm: $(INSTALLED)
+	.venv/bin/python -m pip install --quiet dask-jobqueue
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/experiments/running/test_slurm.py
 
 data: $(INSTALLED)
 	$(RUN) data

@@ -1,0 +1,81 @@
+"""A SLURM cluster on this machine for as long as it is needed: munged, slurmctld, and a slurmd for each node."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+from loopback import free_port
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
+SYSTEM = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+KillWait=2
+MinJobAge=600
+"""
+
+
+def is_here():
+    """Whether a cluster can be made here: all the programs, and root, whose processes slurmd starts jobs as."""
+    return os.geteuid() == 0 and all(shutil.which(name, path=SYSTEM) for name in PROGRAMS)
+
+
+@contextlib.contextmanager
+def cluster(folder, nodes=2, cpus=4):
+    """The environment for SLURM's commands. Nodes are of this machine, and have so many CPUs, whatever it has."""
+    host = socket.gethostname()
+    lines = [CONFIG.format(host=host, port=free_port(), folder=folder)]
+    names = [f"n{i}" for i in range(1, nodes + 1)]
+    for name in names:
+        lines.append(f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs={cpus} "
+                     "RealMemory=16000 State=UNKNOWN\n")
+    lines.append(f"PartitionName=main Nodes={','.join(names)} Default=YES MaxTime=INFINITE State=UP\n")
+    (folder / "slurm.conf").write_text("".join(lines))
+    (folder / "state").mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o600)
+    environment = {**os.environ, "PATH": SYSTEM, "SLURM_CONF": str(folder / "slurm.conf")}
+    commands = [["munged", "--foreground", "--force", f"--key-file={folder}/munge.key",
+                 f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid", f"--log-file={folder}/munge.log",
+                 f"--seed-file={folder}/munge.seed"],
+                ["slurmctld", "-D"], *(["slurmd", "-D", "-N", name] for name in names)]
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(open(folder / "slurm.log", "w"))
+        for command in commands:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            stack.callback(_end, process)
+            if command[0] == "munged":
+                while not (folder / "munge.socket").exists():
+                    time.sleep(0.05)
+        while True:
+            shown = subprocess.run(["sinfo", "--noheader", "--format=%t %D"], env=environment, text=True, check=False,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            if shown.split() == ["idle", str(nodes)]:
+                break
+            time.sleep(0.2)
+        yield environment
+
+
+def _end(process):
+    process.terminate()
+    process.wait()
