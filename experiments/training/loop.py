@@ -233,17 +233,14 @@ class Training:
         return self._workers.mean(mx.nd.concat(*arrays, dim=0).asnumpy())
 
     def _rates(self, updates: int) -> dict[str, float | None]:
-        """Step size, eta and SGD's step size of the latest of so many updates; None where a method has no such thing.
-        """
-        names = ("eta", "sgd_learning_rate")
-        if not self._workers.updates_on_servers:
-            last = self._last_update()
-            return {"learning_rate": self._trainer.learning_rate, **{name: getattr(last, name, None) for name in names}}
-        optimizer = self._trainer.optimizer   # has made no update: its copies on the servers have
-        optimizer.num_update = updates
-        settings = {name: getattr(optimizer, name, None) for name in names}
-        return {"learning_rate": optimizer.learning_rate,
-                **{name: value(updates - 1) if callable(value) else value for name, value in settings.items()}}
+        """Step size, eta and SGD's step size of the last of these updates; None if a method has no such thing."""
+        optimizer = self._trainer.optimizer
+        if hasattr(optimizer, "settings"):   # one of ours
+            made = optimizer.settings(updates - 1)
+            return {"learning_rate": made.learning_rate, "eta": made.eta, "sgd_learning_rate": made.sgd_learning_rate}
+        if self._workers.updates_on_servers:
+            optimizer.num_update = updates   # which only its copies on the servers have counted
+        return {"learning_rate": optimizer.learning_rate, "eta": None, "sgd_learning_rate": None}
 
     def _last_update(self):
         """What ran, as our optimizers tell it; None for MXNet's own."""

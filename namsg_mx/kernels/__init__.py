@@ -16,7 +16,7 @@ A kernel is a module with two functions:
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from namsg_mx.kernels import cpu, cuda, ndarray
-from namsg_mx.kernels.fused import SharedMemoryError
+from namsg_mx.kernels.memory import SharedMemoryError
 
 KERNELS = {"cuda": cuda, "cpu": cpu, "ndarray": ndarray}   # the fastest first
 

@@ -82,7 +82,7 @@ class Handles {
   std::vector<void *> handles_;
 };
 
-/* The memory that an array may share with views of it: a chunk, to which the first word of an NDArray points (fused.py
+/* The memory that an array may share with views of it: a chunk, to which the first word of an NDArray points (memory.py
  * checks that it does). */
 void *chunk(void *handle) { return *static_cast<void **>(handle); }
 

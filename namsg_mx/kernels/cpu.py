@@ -10,16 +10,8 @@ import numpy as np
 from mxnet.base import _LIB, MXNetError, check_call
 from mxnet.runtime import Features
 
-from namsg_mx.kernels.fused import (
-    DIVISIONS,
-    MEMBERS,
-    StepScalars,
-    check_overlap,
-    name_arrays,
-    step_coefficients,
-    step_scalars,
-    unknown_mxnet,
-)
+from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays, step_coefficients, step_scalars
+from namsg_mx.kernels.memory import check_overlap, unknown_mxnet
 from namsg_mx.kernels.sparse import with_distinct_rows
 
 REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reorder2Default()
@@ -119,15 +111,15 @@ class BoundArrays:
                 parameter.row_count, parameter.row_length = len(its_rows), weight.size // weight.shape[0]
                 if lazy_update:
                     parameter.size = parameter.row_count * parameter.row_length
-        self.bound = self.library.namsg_bind(len(weights), parameters)
-        if self.bound is None:
+        self.binding = self.library.namsg_bind(len(weights), parameters)
+        if self.binding is None:
             raise MXNetError("MXNet refused an array of the step")
         # Not at exit, where a daemon thread may be in a step of it, or an exit handler make one more.
-        weakref.finalize(self, self.library.namsg_release, self.bound).atexit = False
+        weakref.finalize(self, self.library.namsg_release, self.binding).atexit = False
 
     def rebind(self, grads):
         handles = (ctypes.c_void_p * len(grads))(*(grad.handle for grad in grads))
-        return bool(self.library.namsg_rebind(self.bound, handles))
+        return bool(self.library.namsg_rebind(self.binding, handles))
 
     def step(self, scalars, coefficients, count):
         if scalars != self.latest_scalars:
@@ -137,7 +129,7 @@ class BoundArrays:
             self.numbers_address = self.numbers.ctypes.data   # slow to ask for
             self.latest_numbers = (coefficients, scalars.decoupled_wd)
         check_call(self.library.namsg_step(
-            self.bound, count.handle, self.device, self.scalars, self.numbers_address, DIVISIONS[scalars.division],
+            self.binding, count.handle, self.device, self.scalars, self.numbers_address, DIVISIONS[scalars.division],
             scalars.skip_nonfinite))
 
 

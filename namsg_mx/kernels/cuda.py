@@ -17,16 +17,8 @@ from mxnet.context import gpu_memory_info, num_gpus
 from mxnet.ndarray import from_numpy
 from mxnet.rtc import CudaModule
 
-from namsg_mx.kernels.fused import (
-    DIVISIONS,
-    MEMBERS,
-    SharedMemoryError,
-    chunk,
-    name_arrays,
-    step_coefficients,
-    step_scalars,
-    unknown_mxnet,
-)
+from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, name_arrays, step_coefficients, step_scalars
+from namsg_mx.kernels.memory import SharedMemoryError, chunk, unknown_mxnet
 from namsg_mx.kernels.sparse import rows_and_values
 
 THREADS = 256         # of a block

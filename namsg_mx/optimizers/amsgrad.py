@@ -7,7 +7,7 @@ from namsg_mx.optimizers.namsg import NAMSG
 
 @register
 class AMSGrad(NAMSG):
-    """AMSGRAD, Reddi et al. 2018, as the paper has it in (4): v_hat starts at epsilon, and no bias is corrected.
+    """AMSGRAD, Reddi et al. 2018, as in the paper's (4): v_hat starts at epsilon, and there is no bias correction.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class AMSGrad(NAMSG):
     **kwargs
         See `ElementwiseOptimizer`.
 
-    State, order of the operations and all else are those of `NAMSG` with ``eta=0``, to the bit.
+    It is `NAMSG` with ``eta=0``, to the bit: the same state, and the same order of operations.
 
     Example
     -------

@@ -8,17 +8,17 @@ from namsg_mx.optimizers.namsg import NAMSG
 
 @register
 class NAMSB(NAMSG):
-    """NAMSB, supplement of Chen et al. 2019: NAMSG with the elementwise step between limits that close in on SGD's.
+    """NAMSB, supplement of Chen et al. 2019: NAMSG with elementwise steps clipped to limits that close in on SGD's.
 
-    The update t = 1, 2, ... is that of `NAMSG` but for its last line::
+    Update t = 1, 2, ... is `NAMSG`'s update with another last line::
 
         xi_l = sgd_learning_rate * (1 - 1 / (gamma * t + 1))
         xi_u = sgd_learning_rate * (1 + 1 / (gamma * t))
         root = clip(sqrt(v_hat), learning_rate / xi_u, learning_rate / xi_l)
         weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / root, bounds)
 
-    This is the authors' class; Algorithm A1 prints no use of xi. t counts updates as for schedules, from 1.
-    The limits are of ``learning_rate / root``: ``lr_mult`` multiplies the step after them.
+    The last line is the authors' class; Algorithm A1 computes xi and prints no use of it. t is k + 1 of the schedules.
+    The limits apply to ``learning_rate / root``; ``lr_mult`` multiplies the step after that.
 
     Parameters
     ----------
@@ -27,22 +27,22 @@ class NAMSB(NAMSG):
     beta1, beta2, epsilon, eta, mu
         See `NAMSG`.
     sgd_learning_rate : float or schedule
-        alpha_SGD, the step size of averaged-momentum SGD (`AveragedSGD`) that the limits tend to, in (0, inf).
+        alpha_SGD, in (0, inf): the limits tend to this step size of averaged-momentum SGD (`AveragedSGD`).
     gamma : float
-        How fast they do, in (0, inf).
+        How fast the limits close, in (0, inf).
     **kwargs
         See `ElementwiseOptimizer`.
 
     Raises
     ------
     ValueError
-        Also in an update whose learning rate is 0, as a warm-up's first may be: the limits are not defined there.
+        Also in an update with learning rate 0, a warm-up's first for instance: the limits are not defined there.
 
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
 
     Example
     -------
-    Three updates with the gradients 1 and -0.01; the steps are soon in proportion to them:
+    Three updates with the gradients 1 and -0.01. The steps are soon proportional to the gradients:
 
     >>> weight, gradient = nd.array([1.0, 1.0]), nd.array([1.0, -0.01])
     >>> optimizer = mx.optimizer.create('namsb', learning_rate=0.1, sgd_learning_rate=0.1, gamma=1)
@@ -67,22 +67,21 @@ class NAMSB(NAMSG):
         """ValueError: the step turns into SGD's without a switch."""
         raise ValueError(f"switch_to_sgd={at!r}: {type(self).__name__} has none; use NAMSG")
 
-    def _adaptive_scalars(self, k, alpha, beta1):
-        alpha = check_number(f"learning_rate at update {k}", alpha, POSITIVE)
-        ratio = alpha / self._sgd_learning_rate(k, alpha)
-        age = self.gamma * (k + 1)
-        limits = ratio * age / (age + 1), ratio * (age + 1) / age   # alpha / xi_u and alpha / xi_l
-        return super()._adaptive_scalars(k, alpha, beta1)._replace(divisor_limits=limits)
-
     def _sgd_learning_rate(self, k, alpha):
+        check_number(f"learning_rate at update {k}", alpha, POSITIVE)
         return value_at("sgd_learning_rate", self.sgd_learning_rate, k, POSITIVE)
+
+    def _divisor_limits(self, k, settings):
+        ratio = settings.learning_rate / settings.sgd_learning_rate
+        age = self.gamma * (k + 1)
+        return ratio * age / (age + 1), ratio * (age + 1) / age   # alpha / xi_u and alpha / xi_l
 
 
 @register
 class AMSBound(NAMSB):
     """AMSBound, Luo et al. 2019, as the paper has it: `NAMSB` with ``eta=0``, to the bit.
 
-    Parameters, state and errors are those of `NAMSB`, without eta and mu.
+    See `NAMSB` for parameters, state and errors; there is no eta and no mu.
 
     Example
     -------

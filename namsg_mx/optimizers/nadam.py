@@ -1,4 +1,4 @@
-"""NADAM as Dozat wrote it, for models of any number of parameter arrays."""
+"""NADAM as Dozat wrote it, for a model of any number of parameter arrays."""
 
 from array import array
 from functools import lru_cache
@@ -8,7 +8,7 @@ from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
-from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
 
 
 @register
@@ -25,8 +25,8 @@ class DozatNadam(ElementwiseOptimizer):
         m_bar = (1 - mu_t) * g / (1 - mu_1 ... mu_t) + mu_{t+1} * m / (1 - mu_1 ... mu_{t+1})
         weight = project(weight - learning_rate * m_bar / (sqrt(v / (1 - beta2**t)) + epsilon), bounds)
 
-    MXNet's ``nadam`` multiplies its running product of the mu_i once per parameter array where it should once per step,
-    so it is this method only for a model of one array.
+    MXNet's ``nadam`` is this method only for a model of one array: it multiplies its running product of the mu_i once
+    per parameter array, and should once per step.
 
     Parameters
     ----------
@@ -66,14 +66,13 @@ class DozatNadam(ElementwiseOptimizer):
         self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
-    def _step(self, indices, lrs, wds, binding):
-        factors = zip(*(self._factors(self._index_update_count[i]) for i in indices))
-        binding.arrays.step(self._scalars(self.beta1, self.beta2, "v", self.epsilon), Coefficients(lrs, wds, *factors),
-                            binding.count)
-        self._last = LastUpdate(binding.kernel, self.num_update - 1, self.learning_rate, self.beta1, None, None, 0)
+    def _step(self, k, settings, indices, lrs, wds):
+        m_factors, g_factors, v_scales = zip(*(self._factors(self._index_update_count[i]) for i in indices))
+        return Step(self._scalars(self.beta1, self.beta2, "v", self.epsilon),
+                    Coefficients(lrs, wds, m_factors, g_factors, v_scales))
 
     def _factors(self, t):
-        """The factors of the m before and of g in m_bar, and 1 / (1 - beta2**t), at a parameter's t-th update."""
+        """The factors of m_before and g in m_bar, and 1 / (1 - beta2**t), at a parameter's t-th update."""
         mu, mu_next = (momentum(i, self.beta1, self.schedule_decay) for i in (t, t + 1))
         product = momentum_product(t, self.beta1, self.schedule_decay)
         of_m, of_g = mu_next / (1 - product * mu_next), (1 - mu) / (1 - product)
@@ -86,10 +85,10 @@ def momentum(t, beta1, schedule_decay):
 
 
 def momentum_product(t, beta1, schedule_decay):
-    """mu_1 ... mu_t. A pure function, so that replicas, skipped parameters and resumed runs cannot fall out of step."""
+    """mu_1 ... mu_t: a function of t alone, so that replicas, skipped parameters and resumed runs stay in step."""
     products = _momentum_products(beta1, schedule_decay)
     with _LOCK:
-        while len(products) < t and 1 - products[-1] != 1:   # else it stays so
+        while len(products) < t and 1 - products[-1] != 1:   # smaller products change no 1 - product
             products.append(products[-1] * momentum(len(products) + 1, beta1, schedule_decay))
     return products[min(t, len(products)) - 1]
 
@@ -99,5 +98,5 @@ _LOCK = Lock()
 
 @lru_cache(maxsize=None)
 def _momentum_products(beta1, schedule_decay):
-    """Those that were asked for so far, from mu_1 on: each costs one multiplication, once in a process."""
+    """The products so far, from mu_1 on: each costs one multiplication in a process."""
     return array("d", [momentum(1, beta1, schedule_decay)])

@@ -9,7 +9,8 @@ from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, check_number, check_setting, value_at
-from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate, filled
+from namsg_mx.optimizers.arrays import filled
+from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
 ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; give the Trainer "
               "update_on_kvstore=False")
@@ -19,7 +20,7 @@ ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; 
 class NAMSG(ElementwiseOptimizer):
     """NAMSG, Chen et al. 2019, Algorithm 1: AMSGRAD with gradients at a remote observation point.
 
-    One update of a parameter, t = 1, 2, ...::
+    One update::
 
         g = rescale_grad * grad + wd * weight
         g = clip(g, -clip_gradient, clip_gradient)
@@ -29,9 +30,9 @@ class NAMSG(ElementwiseOptimizer):
         mu = eta * (1 - beta1) / beta1
         weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / sqrt(v_hat), bounds)
 
-    m and v start at 0 and v_hat at epsilon: there is no other epsilon, and no bias correction. MXNet's Adam differs in
-    both. The weight is the observation point itself (x_t of Algorithm 1). eta = 0 is AMSGRAD; at beta1 = 0 the step is
-    g. Theorem 1 asks for eta in [beta1, beta1 / (1 - beta1)].
+    m and v start at 0 and v_hat at epsilon. There is no other epsilon, and no bias correction; MXNet's Adam has both.
+    The weight is the observation point itself (x_t of Algorithm 1). eta = 0 is AMSGRAD; at beta1 = 0 the step is g.
+    Theorem 1 asks for eta in [beta1, beta1 / (1 - beta1)].
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class NAMSG(ElementwiseOptimizer):
         Observation distance in units of the last step, in [0, inf); 0.9 unless ``mu`` is given. The paper's experiments
         take ``ObservationDistance(updates_per_epoch)``.
     mu : float or schedule
-        Instead of eta: the observation factor, in [0, inf), of the authors' later work (ARSG).
+        Observation factor, in [0, inf), instead of eta: the parameter of the authors' later work (ARSG).
     switch_to_sgd : int, optional
         See the method of that name.
     **kwargs
@@ -57,7 +58,7 @@ class NAMSG(ElementwiseOptimizer):
 
     Example
     -------
-    A step goes along the sign of the gradient at first, whatever its size:
+    The first steps follow the sign of the gradient, whatever its size:
 
     >>> net = gluon.nn.Dense(1, in_units=2, use_bias=False)
     >>> net.initialize(mx.init.One())
@@ -85,9 +86,9 @@ class NAMSG(ElementwiseOptimizer):
         self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.mu = None if mu is None else check_setting("mu", mu, NONNEGATIVE)
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
-        self._switch = None              # number of the first update that is SGD
-        self._switch_sums = {}           # parameter index: its two sums for alpha_hat, from the update before
-        self._is_on_servers = False      # a copy of this, which makes the updates
+        self._switch = None              # k of the first update by SGD
+        self._switch_sums = {}           # by parameter index: its two sums for alpha_hat, from the update before
+        self._is_on_servers = False      # whether servers have a copy of this, which makes the updates
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)
 
@@ -96,30 +97,30 @@ class NAMSG(ElementwiseOptimizer):
         return [m, v, filled(weight, self.epsilon)]
 
     def switch_to_sgd(self, at):
-        """From update ``at`` on (counted from 0), go on as SGD: SWNTS, Section 5.2.
+        """Switch to SGD at update k = ``at``: SWNTS, Section 5.2. The paper switches at 3000 on CIFAR-10.
 
-        The updates no longer divide by sqrt(v_hat), and v and v_hat stay as they are; m and eta go on as before. SGD's
-        step size comes from update ``at - 1``, over all the parameters together::
+        From then on updates do not divide by sqrt(v_hat). v and v_hat stay as they are; m and eta go on as before.
+        SGD's step size comes from update ``at - 1``, over all the parameters together::
 
             alpha_hat = ||u||**2 / <lr_mult * m_hat, u>,    u = alpha * lr_mult * m_hat / sqrt(v_hat)
 
-        and follows the learning rate from there: a later decay of the one is a decay of the other. ``lr_mult`` goes on
-        to multiply each parameter's step. Parameters that update ``at - 1`` skips have no part in alpha_hat. That
-        update is the ndarray kernel's. The paper switches at 3000 on CIFAR-10.
+        A later decay of the learning rate decays SGD's step size, too. ``lr_mult`` still multiplies each parameter's
+        step. Parameters that update ``at - 1`` skips do not contribute to alpha_hat. The ndarray kernel makes update
+        ``at - 1``.
 
         Parameters
         ----------
         at : int
-            Number of updates made before the first one of SGD: at least 1, and more than were made so far.
+            Number of updates before the first by SGD: at least 1, and more than were made so far.
 
         Raises
         ------
         ValueError
-            If that update has begun already, or is the next one, so that alpha_hat cannot be taken before it; or when
-            the optimizer is sent to the servers of a distributed kvstore, or was, as none of them sees all the
-            parameters: use ``update_on_kvstore=False``.
+            If update ``at`` is the next or was made already: alpha_hat comes from the update before. Also with updates
+            on the servers of a distributed kvstore, none of which sees all the parameters; it is raised when the
+            optimizer is sent to them, or here afterwards. Use ``update_on_kvstore=False``.
         RuntimeError
-            At the update: when none was made before it, or when its steps were all 0, or one was not finite.
+            By update ``at``: if update ``at - 1`` was not made, or its steps were all 0, or one was not finite.
         """
         if self._is_on_servers:
             raise ValueError(f"switch_to_sgd={at!r}: {ON_SERVERS}")
@@ -130,8 +131,8 @@ class NAMSG(ElementwiseOptimizer):
         self._switch_sums = {}
 
     def __reduce_ex__(self, protocol):
-        # An error on a server would be printed there and ignored, and a switch set here later would not get there.
-        # Nothing else tells that kvstore.set_optimizer pickles it for the servers.
+        # A server would print the error and go on, and a switch that is set here later would not reach it. Only the
+        # caller tells that this pickle is for the servers.
         if protocol == 0 and sys._getframe(1).f_code is KVStore.set_optimizer.__code__:
             if self._switch is not None:
                 raise ValueError(f"switch_to_sgd={self._switch}: {ON_SERVERS}")
@@ -144,57 +145,53 @@ class NAMSG(ElementwiseOptimizer):
     def _kernel_of(self, k):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)
 
-    def _step(self, indices, lrs, wds, binding):
-        k = self.num_update - 1
-        alpha = self.learning_rate
-        beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
-        eta, lead = self._observation(k, beta1)
-        coefficients = Coefficients(lrs, wds, m_factor=beta1 - lead, g_factor=1 - beta1 + lead)
+    def settings(self, k):
+        alpha, beta1, *_ = super().settings(k)
+        eta, mu_beta1 = self._observation(k, beta1)
+        return Settings(alpha, beta1, eta, self._sgd_learning_rate(k, alpha), mu_beta1)
+
+    def _step(self, k, settings, indices, lrs, wds):
+        beta1, mu_beta1 = settings.beta1, settings.mu_beta1
+        m_factor, g_factor = beta1 - mu_beta1, 1 - beta1 + mu_beta1   # line 7, by the m before line 4
         sgd_scale = self._sgd_scale(k)
         if sgd_scale is not None:
-            scalars = self._scalars(beta1, self.beta2, "none")
-            binding.arrays.step(scalars, coefficients._replace(lr=[lr * sgd_scale for lr in lrs]), binding.count)
-        elif self._measures_switch(k):
-            sums = binding.arrays.step(self._adaptive_scalars(k, alpha, beta1), coefficients, binding.count,
-                                       measure=True)
-            self._keep_switch_sums(indices, lrs, sums)
-        else:
-            binding.arrays.step(self._adaptive_scalars(k, alpha, beta1), coefficients, binding.count)
-        self._last = LastUpdate(binding.kernel, k, alpha, beta1, eta, self._sgd_learning_rate(k, alpha), 0)
-
-    def _adaptive_scalars(self, k, alpha, beta1):
-        """The scalars of update k before any switch."""
-        return self._scalars(beta1, self.beta2, "v_hat")
-
-    def _sgd_learning_rate(self, k, alpha):
-        """SGD's step size at update k, where it has one."""
-        sgd_scale = self._sgd_scale(k)
-        return sgd_scale and alpha * sgd_scale
+            return Step(self._scalars(beta1, self.beta2, "none"),
+                        Coefficients([lr * sgd_scale for lr in lrs], wds, m_factor, g_factor))
+        return Step(self._scalars(beta1, self.beta2, "v_hat", divisor_limits=self._divisor_limits(k, settings)),
+                    Coefficients(lrs, wds, m_factor, g_factor), measure=self._measures_switch(k))
 
     def _observation(self, k, beta1):
-        """eta of update k, and mu * beta1, by which line 7 of Algorithm 1 goes from m on, per g - m of before."""
+        """Return eta and mu * beta1 of update k; line 7 is m + mu * beta1 * (g - m_before)."""
         if self.mu is not None:
-            lead = value_at("mu", self.mu, k, NONNEGATIVE) * beta1
-            return lead / (1 - beta1), lead
+            mu_beta1 = value_at("mu", self.mu, k, NONNEGATIVE) * beta1
+            return mu_beta1 / (1 - beta1), mu_beta1
         eta = value_at("eta", self.eta, k, NONNEGATIVE)
         return eta, eta * (1 - beta1) if beta1 > 0 else 0.0
+
+    def _divisor_limits(self, k, settings):
+        """The limits of sqrt(v_hat) in update k: none."""
+
+    def _sgd_learning_rate(self, k, alpha):
+        """SGD's step size at update k, or None before the switch."""
+        sgd_scale = self._sgd_scale(k)
+        return sgd_scale and alpha * sgd_scale
 
     def _measures_switch(self, k):
         return self._switch is not None and k == self._switch - 1
 
     def _keep_switch_sums(self, indices, lrs, sums):
-        """Keep each parameter's part in alpha_hat, as numbers: this waits for the device, in this update only."""
+        """Keep each parameter's sums for alpha_hat as numbers: waits for the device, in this update only."""
         for i, lr, pair in zip(indices, lrs, sums):
             if pair is not None:
                 self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in pair]
 
     def _sgd_scale(self, k):
-        """alpha_hat / alpha, which does not depend on alpha, or None before the switch."""
+        """alpha_hat / alpha, in which alpha cancels, or None before the switch."""
         if self._switch is None or k < self._switch:
             return None
         squared_norm, inner_product = map(sum, zip(*self._switch_sums.values())) if self._switch_sums else (0.0, 0.0)
         if not (0 < squared_norm < math.inf and 0 < inner_product < math.inf):
-            raise RuntimeError(f"switch_to_sgd={self._switch}: update {self._switch - 1}, which gives the step size "
-                               "of SGD, was not made by this optimizer, or changed no weight, or made one infinite or "
-                               "NaN")
+            raise RuntimeError(f"switch_to_sgd={self._switch}: SGD's step size comes from update {self._switch - 1}, "
+                               "which this optimizer did not make, or which changed no weight, or made one infinite "
+                               "or NaN")
         return squared_norm / inner_product

@@ -3,8 +3,7 @@
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import DECAY_RATE, value_at
-from namsg_mx.optimizers.base import ElementwiseOptimizer, LastUpdate
+from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
 
 
 @register
@@ -18,8 +17,8 @@ class AveragedSGD(ElementwiseOptimizer):
         m = beta1 * m + (1 - beta1) * g
         weight = project(weight - learning_rate * m, bounds)
 
-    With a constant step size this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and ``momentum=beta1``. When
-    the step size drops, it drops at once, where MXNet's velocity keeps the old one for about 1 / (1 - beta1) updates.
+    With a constant step size this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and ``momentum=beta1``. A
+    drop of the step size acts at once; MXNet's velocity keeps the former one for about 1 / (1 - beta1) updates.
 
     Parameters
     ----------
@@ -50,9 +49,6 @@ class AveragedSGD(ElementwiseOptimizer):
     def __init__(self, learning_rate=None, beta1=0.9, **kwargs):
         super().__init__(learning_rate, beta1, **kwargs)
 
-    def _step(self, indices, lrs, wds, binding):
-        k = self.num_update - 1
-        beta1 = value_at("beta1", self.beta1, k, DECAY_RATE)
-        binding.arrays.step(self._scalars(beta1, 0.0, "none"), Coefficients(lrs, wds, beta1, 1 - beta1),
-                            binding.count)
-        self._last = LastUpdate(binding.kernel, k, self.learning_rate, beta1, None, None, 0)
+    def _step(self, k, settings, indices, lrs, wds):
+        beta1 = settings.beta1
+        return Step(self._scalars(beta1, 0.0, "none"), Coefficients(lrs, wds, m_factor=beta1, g_factor=1 - beta1))

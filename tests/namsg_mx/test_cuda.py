@@ -325,7 +325,7 @@ def test_nothing_of_the_kernel_is_pickled(ring):
     optimizer.update(0, weight, weight.copy(), optimizer.create_state(0, weight))
     copy = pickle.loads(pickle.dumps(optimizer))
     assert copy.last_update() == optimizer.last_update()
-    assert copy._bound == {}
+    assert copy._calls.latest == {}
 
 
 @pytest.fixture

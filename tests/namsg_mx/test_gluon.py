@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -64,6 +65,31 @@ def test_saved_states_go_on_in_a_fresh_trainer_to_the_bit(method, tmp_path):
     resumed = gluon.Trainer(second.collect_params(), method)   # all settings come with the states
     resumed.load_states(str(tmp_path / "states"))
     assert_equal_bits(train(second, resumed, data[11:]), expected)
+
+
+# The weights when states/<method>.states was saved, after three updates by commit 46f1757, and after two more by it.
+OLD_STATES = {
+    "namsg": ([0.559508740901947, 1.4404911994934082], [0.5057059526443481, 1.4942939281463623]),
+    "dozatnadam": ([0.7427647113800049, 1.257235050201416], [0.5950593948364258, 1.4049402475357056]),
+    "namsb": ([0.41834557056427, 1.58165442943573], [0.0003959536552429199, 1.9996041059494019])}
+
+
+@pytest.mark.parametrize("method", OLD_STATES)
+def test_a_states_file_of_an_earlier_version_goes_on_to_the_bit(method):
+    saved, expected = OLD_STATES[method]
+    net = nn.Dense(1, in_units=2, use_bias=False)
+    net.initialize()
+    net.weight.set_data(mx.nd.array([saved]))
+    trainer = gluon.Trainer(net.collect_params(), method)   # namsg's step size and eta were schedules
+    trainer.load_states(str(Path(__file__).parent / "states" / f"{method}.states"))
+    assert trainer.optimizer.last_update().k == 2
+    for _ in range(2):
+        with autograd.record():
+            output = net(mx.nd.array([[1.0, -0.01]]))
+        output.backward()
+        trainer.step(1)
+    assert net.weight.data().asnumpy().tolist() == [expected]
+    assert trainer.optimizer.last_update().k == 4
 
 
 @pytest.mark.parametrize("saved_on", [0, 1])
@@ -494,7 +520,7 @@ def test_layers_on_several_devices():
         mx.random.seed(0)
         optimizer = namsg_mx.NAMSG(0.05, switch_to_sgd=3, param_idx2name={}, rescale_grad=1 / 16)
         module.fit(mx.io.NDArrayIter(x, y, batch_size=16), num_epoch=2, optimizer=optimizer, kvstore=None)
-        contexts = {binding.count.context for call in optimizer._bound.values() for binding in call.bindings}
+        contexts = {binding.count.context for call in optimizer._calls.latest.values() for binding in call.bindings}
         return {name: values.asnumpy() for name, values in module.get_params()[0].items()}, contexts
 
     expected, contexts = trained(second=0)

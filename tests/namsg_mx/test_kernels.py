@@ -347,10 +347,10 @@ def test_two_handles_are_one_array_if_memory_place_dtype_and_shape_are_one(shape
     with mx.util.np_shape():
         each = array(np.ones((3, *shape)), dtype)
         first, second = each[0], each[1]
-        assert kernels.fused.is_same_array(first, handle(first))
+        assert kernels.memory.is_same_array(first, handle(first))
         others = [second, first.copy(), each[0:1], handle(first.reshape((1, *shape)))]
-        assert not any(kernels.fused.is_same_array(first, other) for other in others)
-        assert kernels.fused.form(first)[2:] == (kernels.fused.form(first.copy())[2], shape)
+        assert not any(kernels.memory.is_same_array(first, other) for other in others)
+        assert kernels.memory.form(first)[2:] == (kernels.memory.form(first.copy())[2], shape)
 
 
 def test_the_kernel_that_ran_can_be_asked():
@@ -367,7 +367,7 @@ def test_a_gradient_that_the_engine_has_yet_to_make_is_not_allocated_by_binding_
     for _ in range(3):
         large = mx.nd.dot(large, large)
     weight, grad = array(np.zeros(1500)), large[0] * 1.0
-    chunk = kernels.fused.chunk(grad)
+    chunk = kernels.memory.chunk(grad)
     allocated = ctypes.c_void_p.from_address(chunk)
     assert allocated.value is None
     optimizer = namsg_mx.NAMSG(kernel="cpu")
@@ -447,7 +447,7 @@ def test_parts_of_one_buffer_are_updated_like_arrays_of_their_own(flat, dtype):
             for view, values in zip(arrays[1], grads):
                 view[:] = array(values, dtype)
             optimizer.update(list(range(len(sizes))), *arrays, states)
-            bindings.append(next(iter(optimizer._bound.values())).bindings)
+            bindings.append(next(iter(optimizer._calls.latest.values())).bindings)
         assert all(each is bindings[0] for each in bindings)
         results.append([each.asnumpy() for each in [*arrays[0], *(each for state in states for each in state)]])
     assert_equal_bits(*results)

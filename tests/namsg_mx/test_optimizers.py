@@ -282,7 +282,7 @@ INVALID = [
     ({"learning_rate": FactorScheduler(10)}, "learning_rate=.*: MXNet's schedulers are given as lr_scheduler"),
     ({"lr_scheduler": InverseSquareRoot(1.0)}, "lr_scheduler=.*: must be an mxnet.lr_scheduler.LRScheduler"),
     ({"lr_scheduler": 0.1}, "lr_scheduler=0.1: must be an mxnet.lr_scheduler.LRScheduler"),
-    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one schedule of the two"),
+    ({"learning_rate": InverseSquareRoot(1.0), "lr_scheduler": FactorScheduler(10)}, r"give one of the two"),
 ]
 
 
@@ -452,8 +452,9 @@ def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
     weight = array([1.0])
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, array([1.0]), state)
-    with pytest.raises(ValueError, match=r"beta1 at update 1=1\.0: must be a number in \[0, 1\)"):
-        optimizer.update(0, weight, array([1.0]), state)
+    for use in (lambda: optimizer.update(0, weight, array([1.0]), state), lambda: optimizer.settings(1)):
+        with pytest.raises(ValueError, match=r"beta1 at update 1=1\.0: must be a number in \[0, 1\)"):
+            use()
 
 
 def test_last_update_tells_what_ran():
@@ -467,6 +468,24 @@ def test_last_update_tells_what_ran():
     assert (last.kernel, last.k, last.beta1, last.nonfinite) == ("ndarray", 3, 0.9, 0)
     assert (last.learning_rate, last.eta) == (0.25, pytest.approx(2.475))
     assert last.sgd_learning_rate is None
+
+
+@pytest.mark.parametrize(("method", "options", "expected"), [
+    ("namsg", {"learning_rate": InverseSquareRoot(0.5), "eta": ObservationDistance(4)}, (0.25, 0.9, 2.475, None)),
+    ("namsg", {"mu": 0.1}, (0.002, 0.9, 0.9, None)),
+    ("namsb", {"sgd_learning_rate": InverseSquareRoot(0.2)}, (0.001, 0.9, 0.9, 0.1)),
+    ("amsgrad", {"beta1": InverseSquareRoot(0.8)}, (0.001, 0.4, 0.0, None)),
+    ("dozatnadam", {}, (0.001, 0.9, None, None)),
+    ("averagedsgd", {}, (0.1, 0.9, None, None))])
+def test_the_settings_of_an_update_are_told_before_it_and_by_an_optimizer_that_makes_none(method, options, expected):
+    """As on a worker whose servers update."""
+    told = mx.optimizer.create(method, **options).settings(3)
+    assert told[:4] == tuple(x if x is None else pytest.approx(x) for x in expected)
+    optimizer, weight = mx.optimizer.create(method, **options), array([1.0, 2.0])
+    state = optimizer.create_state(0, weight)
+    for _ in range(4):
+        optimizer.update(0, weight, array([1.0, 2.0]), state)
+    assert optimizer.last_update()[2:6] == told[:4]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -598,9 +617,9 @@ def test_arrays_by_other_handles_are_bound_once(kernel):
     optimizer = namsg_mx.NAMSG(kernel=kernel)
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, gradient, state)
-    first, = optimizer._bound.values()
+    first, = optimizer._calls.latest.values()
     optimizer.update(0, new_handle(weight), new_handle(gradient), state)
-    second, = optimizer._bound.values()
+    second, = optimizer._calls.latest.values()
     assert second.bindings is first.bindings
     twice = array([1.0, 2.0])
     updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel=kernel))
@@ -629,7 +648,7 @@ def test_what_is_bound_does_not_grow_with_the_sets_of_parameters_that_are_update
     for _ in range(200):
         chosen = sorted(random.choice(8, 5, replace=False).tolist())
         optimizer.update(chosen, *([each[i] for i in chosen] for each in (weights, gradients, states)))
-    assert len(optimizer._bound) <= len(weights)
+    assert len(optimizer._calls.latest) <= len(weights)
     alone = namsg_mx.NAMSG(kernel="ndarray")
     weight = array([1.0])
     state = alone.create_state(0, weight)

@@ -1,0 +1,195 @@
+"""Binds the arrays of an update for a kernel, once for many updates; checks their types, shapes and precisions."""
+
+from operator import is_
+from typing import NamedTuple
+
+import numpy as np
+from mxnet.context import cpu
+from mxnet.ndarray import NDArray, full, zeros
+
+from namsg_mx import kernels
+from namsg_mx.kernels.memory import is_same_array
+
+
+def filled(weight, value):
+    """A new array like ``weight`` with ``value`` in all its elements.
+
+    It is made on the CPU and copied: GPUs newer than MXNet run its copies, but not its operators.
+    """
+    return full(weight.shape, value, cpu(), weight.dtype).as_in_context(weight.context)
+
+
+def in_precision(values, dtype):
+    """A copy of an array in another dtype, made on the CPU like `filled`."""
+    return values.as_in_context(cpu()).astype(dtype).as_in_context(values.context)
+
+
+class Binding(NamedTuple):
+    """The arrays of an update on one device.
+
+    ``indices`` are the parameters' indices, ``arrays`` what a kernel's ``bind`` returned, and ``kernel`` its name.
+    Non-finite gradients are added to ``count``, or to ``replica_count`` if another device has counted the same ones.
+    """
+
+    indices: list
+    arrays: object
+    kernel: str
+    count: NDArray
+    replica_count: NDArray
+
+
+class Call:
+    """The arguments of one call of ``update``, and a `Binding` for each device (model parallelism has several).
+
+    ``num_update`` is the optimizer's when these arguments were last given. ``kept`` holds weights and states.
+    """
+
+    def __init__(self, indices, weights, grads, states, lazy_update, bindings):
+        self.indices, self.grads, self.bindings = list(indices), list(grads), bindings
+        self.kept = _kept(weights, states)
+        self.lazy_update, self.num_update = lazy_update, 0
+
+    def takes(self, indices, weights, grads, states):
+        """Whether the bindings serve these arguments. Only the gradients may be other arrays: they are then bound."""
+        if self.indices != list(indices) or not _are_same(self.kept, _kept(weights, states)):
+            return False
+        if not _are_same(self.grads, grads):
+            if not all(isinstance(grad, NDArray) for grad in grads):   # an error
+                return False
+            if len(self.bindings) > 1 or not self.bindings[0].arrays.rebind(grads):
+                return False
+            self.grads = list(grads)
+        return True
+
+
+class Calls:
+    """The calls of the two latest updates, for the next update to use their bindings.
+
+    ``latest`` has them by kernel, device and first index, the latest used last. Not by all the indices: a network that
+    skips layers at random has ever new sets of them.
+    """
+
+    def __init__(self):
+        self.latest = {}
+        self._counts = {}   # by context: a Binding's count and replica_count
+
+    def bind(self, optimizer, kernel, device_id, indices, weights, grads, states):
+        """The `Binding` of these arrays on each device, from an earlier call if it had the same arrays."""
+        key = (kernel, device_id, indices[0])
+        lazy_update, num_update = optimizer.lazy_update, optimizer.num_update
+        call = self.latest.pop(key, None)
+        if call is None or not call.takes(indices, weights, grads, states) or call.lazy_update != lazy_update:
+            check_update(optimizer, weights, grads, states)
+            bindings = self._bind(kernel, indices, weights, grads, states, lazy_update)
+            call = Call(indices, weights, grads, states, lazy_update, bindings)
+        call.num_update = num_update
+        self.latest[key] = call
+        # Free what the last two updates did not use: after `reset_ctx`, all the arrays on the former device.
+        while next(iter(self.latest.values())).num_update < num_update - 1:
+            del self.latest[next(iter(self.latest))]
+        return call.bindings
+
+    def _bind(self, kernel, indices, weights, grads, states, lazy_update):
+        parts = {}
+        for arrays in zip(indices, weights, grads, states):
+            parts.setdefault(arrays[1].context, []).append(arrays)
+        bindings = []
+        for context, part in parts.items():
+            indices, *arrays = map(list, zip(*part))
+            chosen, bound = kernels.bind(kernel, *arrays, lazy_update)
+            if context not in self._counts:
+                self._counts[context] = [zeros((1,), cpu(), np.int64).as_in_context(context) for _ in range(2)]
+            bindings.append(Binding(indices, bound, chosen, *self._counts[context]))
+        return bindings
+
+    def count_nonfinite(self):
+        """Non-finite gradients so far in one replica of the parameters. Waits for the updates under way."""
+        return sum(int(count.asscalar()) for count, _ in self._counts.values())
+
+
+def _kept(weights, states):
+    """The weights of an update, its states as they are, and their arrays."""
+    kept = [*weights, *states]
+    for state in states:
+        if isinstance(state, list):
+            kept += state
+    return kept
+
+
+def _are_same(objects, others):
+    return len(objects) == len(others) and (all(map(is_, objects, others)) or all(map(is_same_array, objects, others)))
+
+
+def check_update(optimizer, weights, grads, states):
+    """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
+    for weight, grad, state in zip(weights, grads, states):
+        check_arrays(optimizer, weight, grad, state)
+        adapt_precision(state, len(optimizer.STATE), weight)
+    if len({weight.dtype for weight in weights}) > 1:
+        raise TypeError(f"{type(optimizer).__name__}: the weights of one update must have one dtype; MXNet's Updater "
+                        "makes one update for each")
+
+
+def check_arrays(optimizer, weight, grad, state):
+    """TypeError or ValueError if the arrays of one parameter do not fit the optimizer or each other."""
+    name = type(optimizer).__name__
+    for what, array in (("weight", weight), ("gradient", grad)):
+        if not isinstance(array, NDArray):
+            raise TypeError(f"{name}: the {what} must be an NDArray, not of type {type(array).__name__}")
+    if weight.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
+    if weight.stype != "default":
+        raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported")
+    if not is_list_of_arrays(state) or len(state) - len(optimizer.STATE) not in (0, 1):
+        raise TypeError(f"{name}: the state must be a list of {', '.join(optimizer.STATE)} (and, for float16 weights, "
+                        "the float32 master copy), as create_state makes it, not "
+                        f"{_describe(state, len(optimizer.STATE))}")
+    if grad.stype not in ("default", "row_sparse"):
+        raise TypeError(f"{name}: gradients of storage type {grad.stype!r} are not supported")
+    # cpu(0), cpu(1), cpu_pinned(0) are one memory, and a kvstore mixes them.
+    devices = [str(c) if c.device_type == "gpu" else "cpu" for c in (array.context for array in (weight, grad, *state))]
+    if len(set(devices)) > 1:
+        raise ValueError(f"{name}: weight, gradient and state must be on one device, not {', '.join(devices)}")
+    shapes = [array.shape for array in (weight, grad, *state)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"{name}: weight, gradient and state must have one shape, not {', '.join(map(str, shapes))}")
+    if grad.dtype != weight.dtype or len({array.dtype for array in state}) > 1:
+        dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
+        raise TypeError(f"{name}: weight and gradient must have one dtype, and all arrays of the state one, not "
+                        f"{', '.join(dtypes)}")
+
+
+def is_list_of_arrays(state):
+    return isinstance(state, list) and all(isinstance(each, NDArray) for each in state)
+
+
+def _describe(state, count):
+    if not isinstance(state, (list, tuple)):
+        return f"of type {type(state).__name__}"
+    if len(state) - count not in (0, 1):
+        return f"a {type(state).__name__} of {len(state)}; a state of another length was saved by another optimizer"
+    return f"a {type(state).__name__} of {len(state)} ({', '.join(type(each).__name__ for each in state)})"
+
+
+def adapt_precision(state, count, weight):
+    """Give a state that was saved in one precision the form of another: in place, as the Updater holds the list."""
+    precision = np.float32 if weight.dtype == np.float16 else weight.dtype
+    if state[0].dtype != precision:
+        state[:] = [in_precision(each, precision) for each in state]
+    if weight.dtype == np.float16 and len(state) == count:
+        state.append(in_precision(weight, np.float32))
+    elif weight.dtype != np.float16 and len(state) > count:
+        state.pop()
+
+
+def split_state(optimizer, weight, grad, state):
+    """The moments of a float16 weight, in the form that a subclass's ``create_state`` gave them, and the master copy.
+    """
+    if isinstance(state, tuple) and len(state) == 2:
+        master, moments = state
+        return moments, master
+    if not is_list_of_arrays(state) or len(state) <= len(optimizer.STATE) + 1:
+        check_arrays(optimizer, weight, grad, state)
+        adapt_precision(state, len(optimizer.STATE), weight)
+    *moments, master = state
+    return moments, master
