@@ -1,16 +1,19 @@
-"""The update kernels: the element step on arrays and scalars, which knows nothing of optimizers.
+"""The update kernels: the element step on arrays and scalars. Nothing here knows optimizers.
 
 A kernel is a module with two functions:
 
 ``unsupported(context, dtype)``
-    None, or why it does not run on such arrays.
+    None, or why the kernel does not run on such arrays.
 ``bind(weights, grads, states, lazy_update)``
-    The arrays of one step, bound for many steps: an object whose ``step(scalars, coefficients, count)`` makes one,
-    changing weights and states in place. It adds the number of gradient elements that are not finite to ``count``, an
-    int64 NDArray of one element, waits for nothing but the row numbers of sparse gradients, and leaves the gradients'
-    values alone. The ndarray kernel's also takes ``measure``, for the switch to SGD. ``rebind(grads)`` takes other
-    gradients, if they are like those before and the kernel gains by it, and returns whether it did. A fused kernel
-    raises SharedMemoryError for arrays that it cannot update at once.
+    Bind the arrays of a step, once for many steps. SharedMemoryError if a fused kernel cannot update them at once, as
+    they overlap. The object returned has two methods:
+
+    ``step(scalars, coefficients, count)``
+        Make one step: change weights and states in place, leave the gradients' values alone, and add the number of
+        non-finite gradient elements to ``count``, an int64 NDArray of one element. Waits for nothing but the row
+        numbers of sparse gradients. The ndarray kernel's also takes ``measure``, for the switch to SGD.
+    ``rebind(grads)``
+        Take other gradients, and return whether it did: if they are like the former ones, and the kernel gains by it.
 """
 
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
@@ -22,11 +25,11 @@ KERNELS = {"cuda": cuda, "cpu": cpu, "ndarray": ndarray}   # the fastest first
 
 
 class Scalars(NamedTuple):
-    """What all the arrays of a step share. The step itself stands in step.h.
+    """The numbers that all the arrays of a step share; step.h has the step.
 
     ``clip_gradient``, ``bounds`` and ``divisor_limits`` may be None. ``division`` says what divides the step: the root
-    of 'v_hat' or 'v', clipped to the ``divisor_limits``, or, for SGD, 'none'. ``skip_nonfinite``: an element whose
-    gradient is not finite keeps its weight and state.
+    of 'v_hat' or of 'v', clipped to the ``divisor_limits``, or 'none' for SGD. With ``skip_nonfinite``, an element
+    with a non-finite gradient keeps its weight and state.
     """
 
     rescale_grad: float
@@ -42,9 +45,9 @@ class Scalars(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """What belongs to each array of a step: a sequence of numbers, or one float for all the arrays.
+    """The numbers of each array of a step: a sequence with one for each array, or one float for all.
 
-    ``m_factor`` and ``g_factor`` make the step from the m before this update and from g.
+    The step, before any division, is m_factor * m_before + g_factor * g.
     """
 
     lr: Sequence[float]
@@ -55,7 +58,7 @@ class Coefficients(NamedTuple):
 
 
 def choose(name, context, dtype):
-    """The name of the kernel to run: ``name`` or, with 'auto', the fastest. RuntimeError if it cannot run."""
+    """The name of the kernel to run: ``name``, or for 'auto' the fastest. RuntimeError if ``name`` cannot run."""
     if name == "auto":
         return next(kernel for kernel, module in KERNELS.items() if module.unsupported(context, dtype) is None)
     reason = KERNELS[name].unsupported(context, dtype)
@@ -65,9 +68,9 @@ def choose(name, context, dtype):
 
 
 def bind(name, weights, grads, states, lazy_update):
-    """The name of the kernel to run, see `choose`, and the arrays bound for it.
+    """The name of the kernel to run (see `choose`), and the arrays bound for it.
 
-    With 'auto', arrays that overlap take the ndarray kernel. SharedMemoryError if a fused one is named for them.
+    If arrays overlap, 'auto' takes the ndarray kernel, and a fused kernel that is named raises SharedMemoryError.
     """
     chosen = choose(name, weights[0].context, weights[0].dtype)
     try:

@@ -33,7 +33,7 @@ class Parameter(ctypes.Structure):
 
 
 def load():
-    """The library; ImportError with the cause where there is none."""
+    """The library; ImportError with the cause if it does not load."""
     library, error = _load()
     if error is not None:
         raise ImportError(f"the CPU kernel did not load: {error}")
@@ -43,12 +43,12 @@ def load():
 @lru_cache(maxsize=None)
 def _load():
     """The library and None, or None and the reason; looked for once in a process."""
-    # This Python's alone: an editable installation by another may have left its own here.
+    # Only this Python's: an editable installation by another Python may have left its library here.
     paths = [Path(__file__).with_name("_cpu" + suffix) for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        return None, (f"{Path(__file__).parent} has no library of it: the installation found no C++ compiler with "
-                      "OpenMP, or is not the one that is imported here")
+        return None, (f"{Path(__file__).parent} has no library: the installation found no C++ compiler with "
+                      "OpenMP, or namsg_mx is imported from elsewhere than where it was installed")
     if unknown_mxnet() is not None:
         return None, unknown_mxnet()
     try:
@@ -59,7 +59,7 @@ def _load():
         "MXEnginePushSyncND", "MXNDArrayGetData", "MXNDArrayGetStorageType", "MXNDArrayGetDType", "MXNDArrayGetContext",
         "MXNDArrayGetShapeEx64", "MXShallowCopyNDArray", "MXNDArrayFree", "MXGetLastError", REORDER)))
     if functions.reorder is None and Features().is_enabled("MKLDNN"):
-        return None, "this MXNet has oneDNN, and does not let other libraries undo the layouts that it gives to arrays"
+        return None, "this MXNet has oneDNN, and hides the function that undoes oneDNN's layouts of arrays"
     library.namsg_load(ctypes.byref(functions))
     library.namsg_bind.restype = ctypes.c_void_p
     library.namsg_rebind.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -87,14 +87,14 @@ def bind(weights, grads, states, lazy_update):
 
 
 class BoundArrays:
-    """The arrays of a step, as the library keeps them.
+    """The arrays of a step, bound by the library.
 
-    ``rows`` has, for each array, None or the row numbers (an int64 array) of the rows that its gradient consists of.
-    The other rows stay as they are in a ``lazy_update``, and have gradient 0 else.
+    ``rows`` has an entry for each array: None, or the numbers (an int64 array) of the rows that its gradient has. The
+    other rows have gradient 0; with ``lazy_update`` they stay as they are.
     """
 
     def __init__(self, weights, grads, states, rows=None, lazy_update=False):
-        self.arrays = (weights, grads, states)   # kept, as long as the library has them
+        self.arrays = (weights, grads, states)   # as long as the library has their memory
         check_overlap([*weights, *grads, *(array for state in states for array in state)])
         self.library = load()
         self.device = weights[0].context.device_id
@@ -114,7 +114,7 @@ class BoundArrays:
         self.binding = self.library.namsg_bind(len(weights), parameters)
         if self.binding is None:
             raise MXNetError("MXNet refused an array of the step")
-        # Not at exit, where a daemon thread may be in a step of it, or an exit handler make one more.
+        # Not at exit: a daemon thread may be in a step then, and an exit handler may make one more.
         weakref.finalize(self, self.library.namsg_release, self.binding).atexit = False
 
     def rebind(self, grads):
@@ -134,7 +134,7 @@ class BoundArrays:
 
 
 class BoundSparse:
-    """The arrays of a step with row_sparse gradients, whose rows are others in each step."""
+    """The arrays of a step with row_sparse gradients. Each step binds anew, as its gradients have other rows."""
 
     def __init__(self, weights, grads, states, lazy_update):
         check_overlap([*weights, *(array for state in states for array in state)])

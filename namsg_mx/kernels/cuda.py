@@ -1,8 +1,8 @@
-"""The fused kernel on a GPU: MXNet compiles cuda.cu at run time, so that no CUDA toolkit is needed, and launches it.
+"""The fused kernel on a GPU: MXNet compiles cuda.cu at run time, without a CUDA toolkit, and launches it.
 
-A launch takes a group of parameters, as many as have room among the arguments of a CUDA kernel: MXNet gets every array
-as an argument of its own, to order the launch with all else that reads or writes the array, and waits for the GPU after
-each launch. The numbers of a step travel in one small array, and only when they have changed.
+A launch updates a group of parameters, as many as a CUDA kernel's arguments hold. Every array is an argument of its
+own: so MXNet orders the launch with all else that reads or writes the array. MXNet waits for the GPU after each launch.
+The numbers of a step are sent in one small array, and only if they have changed.
 """
 
 import ctypes
@@ -27,15 +27,15 @@ ARGUMENT_BYTES = 4096   # of a kernel: what CUDA allows on every GPU
 SHARED_ARGUMENTS = 3    # places, numbers, nonfinite; all the others are a parameter's arrays
 POINTER_BYTES = 8
 # Every operation is rounded by itself, as on the CPU (step.h). Division, root and subnormal numbers are IEEE's anyway.
-# The language is named as NVRTC 11 takes C++03 for granted. The architecture is not: without one NVRTC makes PTX for an
-# old GPU, which the driver translates for any newer one.
+# The language is given, as NVRTC 11's default is C++03. The architecture is not: NVRTC then makes PTX for an old GPU,
+# which the driver translates for any newer one.
 OPTIONS = ("--fmad=false", "--std=c++14")
 DRIVER = "libcuda.so.1"
 MAJOR, MINOR = 75, 76   # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 def unsupported(context, dtype):
-    """None, or why this kernel does not run on such arrays. RuntimeWarning, once, on a GPU that is newer than MXNet."""
+    """None, or why this kernel does not run on such arrays. Warns once (RuntimeWarning) of a GPU newer than MXNet."""
     if context.device_type != "gpu":
         return f"runs on a GPU, and the weights are on {context}"
     capability = _compute_capability(context.device_id) if num_gpus() else None   # 0: this MXNet has no CUDA
@@ -57,7 +57,7 @@ def bind(weights, grads, states, lazy_update):
 class BoundArrays:
     """The arrays of a step, in groups for one launch each.
 
-    ``indices`` are the numbers of these parameters in a step that has more of them.
+    ``indices`` are the positions of these parameters in the step; None: they are all of it.
     """
 
     def __init__(self, weights, grads, states, indices=None):
@@ -94,14 +94,14 @@ class Group:
         empty = range(self.size - len(parameters))
         self.parameters = [*parameters, *(_empty_place(self.context, self.is_half, i) for i in empty)]
         places, self.blocks = place_table([weight.size for weight in weights] + [0 for _ in empty])
-        self.places = from_numpy(places).copyto(self.context)   # unlike nd.array, waits for nothing
+        self.places = from_numpy(places).copyto(self.context)   # nd.array would wait
         self.numbers = None
-        self.handles = {}   # by division: those of all arguments, in the form in which MXNet takes them
+        self.handles = {}   # by division: the handles of all arguments, as MXNet takes them
 
     def send(self, scalars, rows):
-        """Take the numbers of the next launches: a `StepScalars`, and `step_coefficients` of all the parameters."""
+        """Take the numbers of the next launches: a `StepScalars`, and all the parameters' `step_coefficients`."""
         values = from_numpy(number_table(scalars, rows[self.indices]))
-        # By the engine, and so after the launches that still need the numbers before.
+        # The engine copies them after the launches that still need the former numbers.
         self.numbers = values.copyto(self.context if self.numbers is None else self.numbers)
 
     def launch(self, division, skip, count):
@@ -116,12 +116,12 @@ class Group:
         with _LOCK:
             _make_cuda_context(device)
             kernel = _kernel(device, self.is_half, division, skip, self.size)
-            # Not by kernel.launch, which looks at each of the arrays, hundreds of them, in each step.
+            # Not by kernel.launch, which checks each of hundreds of arrays in each step.
             check_call(_LIB.MXRtcCudaKernelCall(kernel.handle, device, handles, self.blocks, 1, 1, THREADS, 1, 1, 0))
 
 
 class BoundSparse:
-    """The arrays of a step with row_sparse gradients: MXNet's operators, which made these, gather and scatter rows."""
+    """The arrays of a step with row_sparse gradients. MXNet's operators gather their rows and scatter them back."""
 
     def __init__(self, weights, grads, states, lazy_update):
         self.parameters = list(zip(weights, grads, states))
@@ -150,9 +150,10 @@ class BoundSparse:
 
 
 def split_parameters(parameters, limit):
-    """The parameters of each launch: at most ``limit``, and no two arrays of one memory, as MXNet takes none of those.
+    """The parameters of each launch: at most ``limit``. MXNet refuses two arrays of one memory in a launch.
 
-    ``parameters`` are pairs of an index and arrays by name. SharedMemoryError if two arrays of one parameter share it.
+    ``parameters`` are pairs of an index and arrays by name. SharedMemoryError if two arrays of one parameter share
+    memory.
     """
     groups, memories = [], set()
     for index, arrays in parameters:
@@ -168,13 +169,13 @@ def split_parameters(parameters, limit):
 
 
 def place_table(sizes):
-    """cuda.cu's Place of parameters of these sizes, an int64 array with a row for each, and their number of blocks."""
+    """cuda.cu's Places for parameters of these sizes (an int64 array, a row for each), and their number of blocks."""
     ends = np.cumsum([-(-size // TILE) for size in sizes])
     return np.column_stack([[0, *ends[:-1]], sizes]).astype(np.int64), int(ends[-1])
 
 
 def number_table(scalars, rows):
-    """The numbers of a step: a `StepScalars` and, for each parameter, a row of `step_coefficients`, as float32."""
+    """The numbers of a step in one float32 array: a `StepScalars`, then a row of `step_coefficients` a parameter."""
     return np.concatenate([np.frombuffer(scalars, np.float32), rows.ravel()])
 
 
@@ -184,10 +185,9 @@ def group_limit(is_half):
 
 
 def group_size(count, is_half):
-    """The number of places in the kernel for so many parameters: a power of 2, from 16 on a multiple of 16.
+    """The number of places in the kernel for ``count`` parameters: a power of 2, from 16 on a multiple of 16.
 
-    So a network that leaves out layers at random, and has ever new numbers of parameters, needs few kernels. The places
-    that are left over are empty.
+    A network that skips layers at random has ever new counts, and so needs few kernels. Surplus places are empty.
     """
     places = 1 << (count - 1).bit_length() if count <= 16 else -(-count // 16) * 16
     return min(places, group_limit(is_half))
@@ -199,7 +199,7 @@ def member_names(is_half, division):
 
 
 def cuda_source(is_half, division, skip, count):
-    """The source of the kernel ``namsg_step`` for ``count`` parameters, which includes nothing: step.h stands in it."""
+    """The source of the kernel ``namsg_step`` for ``count`` parameters, with step.h in the place of its include."""
     names = member_names(is_half, division)
     # The master of float32 weights is the weight itself.
     fields = [name if name in names else {"master": "weight"}.get(name, "") for name in MEMBERS]
@@ -221,7 +221,7 @@ def cuda_source(is_half, division, skip, count):
 
 
 def signature(is_half, division, count):
-    """The kernel's parameters as mx.rtc wants them: it orders launches by which arrays are const."""
+    """The kernel's parameters as mx.rtc wants them: ``const`` tells it what a launch only reads."""
     arrays = parameter_list(member_names(is_half, division), count, "__half" if is_half else "float")
     return f"const int64_t *places, const float *numbers, int64_t *nonfinite, {arrays}"
 
@@ -232,32 +232,32 @@ def parameter_list(names, count, element):
     return ", ".join(f"{types.get(name, 'float')} *{name}{i}" for i in range(count) for name in names)
 
 
-# mx.rtc loads a module when its kernel first runs, without a guard of its own, and lets go of Python's lock meanwhile.
+# mx.rtc loads a module when its kernel first runs. It has no lock of its own, and releases Python's meanwhile.
 _LOCK = threading.Lock()
 _THREAD = threading.local()
 
 
 def _make_cuda_context(device):
-    """Have CUDA's context of a device in this thread: mx.rtc loads a module in it, and does not make it."""
+    """Make CUDA's context of a device in this thread: mx.rtc needs one to load a module, and makes none."""
     devices = _THREAD.__dict__.setdefault("devices", set())
     if device not in devices:
-        gpu_memory_info(device)   # whatever asks CUDA for something of that device
+        gpu_memory_info(device)   # any question to CUDA about the device makes the context
         devices.add(device)
 
 
 @lru_cache(maxsize=None)
 def _kernel(device, is_half, division, skip, count):
-    """The compiled kernel for so many parameters: kept for the process, so that nothing of it is on an optimizer."""
+    """The compiled kernel for ``count`` parameters, kept for the process: optimizers, which are pickled, hold none."""
     module = CudaModule(cuda_source(is_half, division, skip, count), OPTIONS)
     kernel = module.get_kernel("namsg_step", signature(is_half, division, count))
-    # Never freed: at exit MXNet would unload it in a thread that may have no context, and end the process for that.
+    # Never freed: at exit MXNet would unload it in a thread that may have no context, and that ends the process.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(kernel))
     return kernel
 
 
 @lru_cache(maxsize=None)
 def _empty_place(context, is_half, i):
-    """Arrays for the i-th empty place of a launch: MXNet wants ones that are in no other place."""
+    """Arrays for the i-th empty place of a launch: MXNet wants other arrays in each place."""
     halves = ("weight", "grad") if is_half else ()
     return {name: from_numpy(np.zeros(1, np.float16 if name in halves else np.float32)).copyto(context)
             for name in MEMBERS}
@@ -271,12 +271,12 @@ def _compile_error(device, is_half):
             _make_cuda_context(device)
             _kernel(device, is_half, "v_hat", False, 1)
     except MXNetError as error:
-        return str(error).strip().splitlines()[-1]   # above it MXNet prints its own source line
+        return str(error).strip().splitlines()[-1]   # the lines above are MXNet's source
     return None
 
 
 def _compute_capability(device):
-    """The compute capability of a GPU, (9, 0) for instance, or None where the driver does not say."""
+    """The compute capability of a GPU, for instance (9, 0), or None if the driver does not tell."""
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
@@ -293,7 +293,7 @@ def _compute_capability(device):
 @lru_cache(maxsize=None)
 def _warn_of_missing_operators(capability):
     major, minor = capability
-    warnings.warn(f"this GPU has compute capability {major}.{minor}, and MXNet 1.9.1 comes with machine code up to "
-                  "8.6: its own operators fail here with 'no kernel image is available'. Copies and namsg_mx's CUDA "
-                  "kernel run; switch_to_sgd, row_sparse gradients and float64 weights need MXNet's operators",
+    warnings.warn(f"this GPU has compute capability {major}.{minor}, and MXNet 1.9.1 has machine code up to "
+                  "8.6 only: its operators fail here with 'no kernel image is available'. Copies and namsg_mx's CUDA "
+                  "kernel run. switch_to_sgd, row_sparse gradients and float64 weights need MXNet's operators",
                   RuntimeWarning, stacklevel=2)

@@ -20,7 +20,7 @@ class StepScalars(ctypes.Structure):
 
 
 def step_scalars(scalars, dtype):
-    """The `StepScalars` of the package's Scalars, for weights of this dtype."""
+    """`Scalars` as `StepScalars`, for weights of this dtype."""
     clip = np.inf if scalars.clip_gradient is None else scalars.clip_gradient
     low, high = limits(scalars.bounds or (-np.inf, np.inf), dtype)
     return StepScalars(scalars.rescale_grad, clip, scalars.beta1, 1 - scalars.beta1, scalars.beta2, 1 - scalars.beta2,
@@ -28,7 +28,7 @@ def step_scalars(scalars, dtype):
 
 
 def step_coefficients(coefficients, decoupled_wd):
-    """The namsg_coefficients of the package's Coefficients: a float32 array with a row for each parameter."""
+    """`Coefficients` as namsg_coefficients: a float32 array with a row for each parameter."""
     lr, wd, m_factor, g_factor, v_scale = coefficients
     decays = (0, np.multiply(lr, wd)) if decoupled_wd else (wd, 0)
     rows = np.empty((len(lr), len(COEFFICIENTS)), np.float32)
@@ -38,7 +38,7 @@ def step_coefficients(coefficients, decoupled_wd):
 
 
 def name_arrays(weight, grad, state):
-    """A parameter's arrays by their names in `MEMBERS`, those that its method has."""
+    """A parameter's arrays by their names in `MEMBERS`, as far as its method has them."""
     names = MEMBERS[:2 + len(state)]
     if weight.dtype == np.float16:
         names = MEMBERS[:1 + len(state)] + MEMBERS[-1:]

@@ -18,7 +18,7 @@ DIMENSIONS_INSIDE = 4   # a shape of more lies elsewhere
 
 @lru_cache(maxsize=None)
 def unknown_mxnet():
-    """None, or why this MXNet's arrays are not known well enough: what `form` reads is no part of its interface."""
+    """None, or why `form` cannot read this MXNet's arrays: their layout is no part of MXNet's interface."""
     array = ones((3, 5), cpu(), np.float64)
     array.wait_to_read()
     address = ctypes.c_void_p()
@@ -26,31 +26,30 @@ def unknown_mxnet():
     memory, dtype = chunk(array), _DTYPE_NP_TO_MX[np.float64]
     if ctypes.c_void_p.from_address(memory).value != address.value \
             or (form(array), form(array[2:3])) != ((memory, 0, dtype, (3, 5)), (memory, 80, dtype, (1, 5))):
-        return "MXNet keeps its arrays in another way than version 1.9.1 of PyPI does"
+        return "this MXNet lays out its arrays otherwise than version 1.9.1 from PyPI"
     return None
 
 
 def chunk(array):
-    """The address of an array's chunk, the memory that it may share with views of it; None for an empty array.
+    """The address of an array's chunk, the memory that an array and its views share; None for an empty array.
 
-    It is the first word of an NDArray, and its own first word points to the data. The address of the elements must not
-    be asked for before the engine has made them: MXNet would allocate them twice, and what the engine is making would
-    be lost.
+    An NDArray's first word is this address, and the chunk's first word points to the data. Do not ask MXNet for the
+    data's address while the engine is still making them: MXNet would allocate them twice, and the data would be lost.
     """
     return ctypes.c_void_p.from_address(array.handle.value).value
 
 
 def form(array):
-    """The chunk of an array, the byte of it at which the array begins, MXNet's number of the dtype, and the shape."""
+    """An array's chunk, its first byte in the chunk, MXNet's number of its dtype, and its shape."""
     memory, dimensions, *lengths, offset, dtype = NDARRAY.unpack(ctypes.string_at(array.handle, NDARRAY.size))
     is_inside = 0 <= dimensions <= DIMENSIONS_INSIDE
     return memory, offset, dtype, tuple(lengths[:dimensions]) if is_inside else array.shape
 
 
 def is_same_array(one, other):
-    """Whether two NDArrays are one, or handles of one: npx.set_np() and kvstores make new handles for each update.
+    """Whether two NDArrays are handles of one array: npx.set_np() and kvstores make new handles for each update.
 
-    False also where that cannot be told: with an MXNet that is not known.
+    False also if it is unknown: see `unknown_mxnet`.
     """
     if one is other:
         return True
@@ -60,7 +59,7 @@ def is_same_array(one, other):
 
 
 class SharedMemoryError(MXNetError):
-    """Arrays of a step overlap: a fused kernel, which updates all of them at once, has no order for them."""
+    """Arrays of a step overlap: a fused kernel updates all of them at once, in no order."""
 
     def __init__(self):
         super().__init__("two arrays of the step are views of one memory, and overlap; take kernel='ndarray', which "
@@ -68,7 +67,7 @@ class SharedMemoryError(MXNetError):
 
 
 def check_overlap(arrays):
-    """SharedMemoryError if two of these arrays have an element in common. Parts of one buffer need not have."""
+    """SharedMemoryError if two of these arrays share an element. Views of one buffer may be disjoint."""
     if len(set(map(chunk, arrays))) == len(arrays):
         return
     last_memory = last_end = None

@@ -1,4 +1,4 @@
-"""The step in MXNet's own array operations: right on every device and dtype, and slower than a fused kernel."""
+"""The step in MXNet's own array operations: runs on every device and dtype, slower than a fused kernel."""
 
 import numpy as np
 from mxnet.context import cpu
@@ -29,15 +29,15 @@ class BoundArrays:
         return False
 
     def step(self, scalars, coefficients, count, measure=False):
-        """One step. With ``measure``, returns for each array what `switch_sums` says, or None where nothing moved."""
+        """One step. With ``measure``, returns each array's `switch_sums`, or None if the array has no gradient rows."""
         columns = [[column] * len(self.arrays) if isinstance(column, float) else column for column in coefficients]
-        # All the rows are looked at before anything moves.
+        # All the rows are checked before anything moves.
         gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
         return [self._step_array(weight, *gradient, state, scalars, *numbers, count, measure)
                 for (weight, _, state), gradient, numbers in zip(self.arrays, gradients, zip(*columns))]
 
     def _step_array(self, weight, rows, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
-        """The element step in one precision and on dense arrays: of the master copy, of the gradient's rows."""
+        """The element step on dense arrays of one precision: the master copy of halves, the rows of the gradient."""
         is_half = weight.dtype == np.float16
         if scalars.bounds is not None:
             scalars = scalars._replace(bounds=limits(scalars.bounds, weight.dtype))
@@ -59,10 +59,11 @@ class BoundArrays:
 
 
 def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_factor, v_scale):
-    """step.h's element step; returns what it divides, what it divides it by, and 1 where the gradient is not finite."""
+    """step.h's element step. Returns the update before division, its divisor, and 1 where the gradient is not finite.
+    """
     wd, decay = (0, lr * wd) if scalars.decoupled_wd else (wd, 0)
     g = grad * scalars.rescale_grad
-    # In place wherever an array of its own is at hand: a new one costs as much as the operation.
+    # In place wherever possible: a new array costs as much as the operation.
     zeros = g * (0 if scalars.division == "none" else g)
     zeros *= 0
     nonfinite = zeros != 0
@@ -97,7 +98,7 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
 
 
 def _average(array, rate, values, skipped):
-    """``array = rate * array + values``, but where ``skipped``."""
+    """``array = rate * array + values``, except where ``skipped``."""
     if skipped is None:
         array *= rate
         array += values
@@ -108,8 +109,8 @@ def _average(array, rate, values, skipped):
 def _clip(values, low, high):
     """step.h's clip, NaN and the signs of zeros included.
 
-    MXNet's own has its limits in float32, whatever the values. And a number that is given to an operator goes by its
-    decimal digits, which MXNet reads as a number beside it in float64.
+    MXNet's clip has float32 limits, whatever the values' dtype. And MXNet hands a number to an operator as decimal
+    digits, which it reads back as a neighbouring float64.
     """
     low, high = (make_array(np.full((1,) * values.ndim, limit), cpu(), values.dtype).as_in_context(values.context)
                  for limit in (low, high))
@@ -122,7 +123,7 @@ def _total(ones):
 
 
 def _assign(array, values, skipped):
-    """``array = values``, but where ``skipped``."""
+    """``array = values``, except where ``skipped``."""
     if skipped is None:
         values.copyto(array)
     else:
@@ -130,9 +131,9 @@ def _assign(array, values, skipped):
 
 
 def switch_sums(update, divisor, skipped):
-    """The sums of m_hat**2 / v_hat and of m_hat**2 / sqrt(v_hat) over an array, m_hat being NAMSG's update.
+    """The sums of m_hat**2 / v_hat and m_hat**2 / sqrt(v_hat) over an array, as two NDArrays of one element.
 
-    Elements where ``skipped`` is 1 count nothing; None: there are none. Returns two NDArrays of one element.
+    m_hat is NAMSG's update. Elements where ``skipped`` is 1 are left out; None: all count.
     """
     m_hat = update if skipped is None else where(skipped, update.zeros_like(), update)
     step = m_hat / divisor

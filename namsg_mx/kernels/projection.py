@@ -8,10 +8,9 @@ import numpy as np
 
 @lru_cache(maxsize=None)
 def limits(bounds, dtype):
-    """The smallest and the largest number of ``dtype`` in the box ``bounds``, as floats; ValueError if it holds none.
+    """The smallest and the largest number of ``dtype`` in the box ``bounds``, as floats; ValueError if there is none.
 
-    A weight between them is inside the box, and stays so: also a float32 master copy that is rounded to its float16
-    weight, where ``dtype`` is float16.
+    A float32 master copy between float16's limits is inside the box after rounding to its float16 weight, too.
     """
     number = np.dtype(dtype).type
     with np.errstate(over="ignore"):

@@ -11,10 +11,10 @@ from mxnet.ndarray.sparse import RowSparseNDArray, row_sparse_array
 
 @contextmanager
 def dense_views(weights):
-    """The weights, and dense views in the place of row_sparse ones.
+    """The weights, with dense views instead of row_sparse ones.
 
-    MXNet's engine does not know that the two are one, and so what is pending is waited for: on the row_sparse ones
-    before, on their views afterwards.
+    MXNet's engine does not know that weight and view share memory. So this waits for pending work: on the weight
+    before, and on the view afterwards.
     """
     views = [_dense_view(weight) if isinstance(weight, RowSparseNDArray) else weight for weight in weights]
     yield views
@@ -24,8 +24,8 @@ def dense_views(weights):
 
 
 def _dense_view(weight):
-    """A dense array in the memory of a row_sparse one, whose rows that MXNet has not made are made, of zeros."""
-    view = from_dlpack(to_dlpack_for_write(weight))   # of the rows that are there, in their order
+    """A dense array in the memory of a row_sparse one. Rows that MXNet has not made yet become zeros first."""
+    view = from_dlpack(to_dlpack_for_write(weight))   # only the rows that exist
     if view.shape != weight.shape:
         rows = row_sparse_array((weight.tostype("default"), np.arange(weight.shape[0])), weight.shape, weight.context,
                                 weight.dtype)
@@ -35,9 +35,9 @@ def _dense_view(weight):
 
 
 def rows_and_values(grad, lazy_update):
-    """The row numbers of a gradient, an NDArray, or None for all rows; and the values of these rows, a dense array.
+    """A gradient's row numbers (an NDArray; None: all rows) and the values of these rows (a dense array).
 
-    Rows that a row_sparse gradient has several times are added up. MXNetError for rows that do not exist.
+    If a row_sparse gradient has a row several times, its values are added up. MXNetError if a row does not exist.
     """
     if grad.stype == "default":
         return None, grad
@@ -46,9 +46,9 @@ def rows_and_values(grad, lazy_update):
 
 
 def with_distinct_rows(grad):
-    """A row_sparse gradient in MXNet's form, with rows that ascend, and their numbers, a NumPy array.
+    """A row_sparse gradient with ascending rows, and their numbers (a NumPy array).
 
-    MXNet's operators take that form for granted and do not look.
+    MXNet's operators rely on ascending rows and do not check.
     """
     rows, count = grad.indices.asnumpy(), grad.shape[0]
     if rows.size and not 0 <= rows.min() <= rows.max() < count:

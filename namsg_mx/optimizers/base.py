@@ -166,7 +166,7 @@ class ElementwiseOptimizer(Optimizer):
         self.nonfinite = check_choice("nonfinite", nonfinite, ("propagate", "skip"))
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
-        self._last = None                  # LastUpdate; its nonfinite is filled in when asked
+        self._last = None                  # the kernel, k and Settings of the latest update
         self._device_id = 0                # the current one
         self._calls = Calls()
         self._nonfinite_before_loading = 0
@@ -181,7 +181,10 @@ class ElementwiseOptimizer(Optimizer):
 
         Waits for the updates under way, to count their non-finite gradients.
         """
-        return self._last and self._last._replace(nonfinite=self._count_nonfinite())
+        if self._last is None:
+            return None
+        kernel, k, (learning_rate, beta1, eta, sgd_learning_rate, _) = self._last
+        return LastUpdate(kernel, k, learning_rate, beta1, eta, sgd_learning_rate, self._count_nonfinite())
 
     def create_state(self, index, weight):
         if weight.dtype == np.float16:
@@ -232,8 +235,7 @@ class ElementwiseOptimizer(Optimizer):
             self._keep_switch_sums(indices, lrs, arrays.step(scalars, coefficients, count, measure=True))
         else:
             arrays.step(scalars, coefficients, count)
-        self._last = LastUpdate(kernel, k, settings.learning_rate, settings.beta1, settings.eta,
-                                settings.sgd_learning_rate, 0)
+        self._last = kernel, k, settings
 
     def update_multi_precision(self, index, weight, grad, state):
         """`update`, by the name under which MXNet's Updater calls it.
@@ -369,7 +371,10 @@ class ElementwiseOptimizer(Optimizer):
         return state
 
     def __setstate__(self, state):
-        for name in ("_bound", "_nonfinite_counts"):   # of states files older than `Calls`: empty
+        for name in ("_bound", "_nonfinite_counts"):   # empty, in older states files
             state.pop(name, None)
+        if isinstance(state["_last"], LastUpdate):     # in older states files
+            kernel, k, *settings, _ = state["_last"]
+            state["_last"] = kernel, k, Settings(*settings)
         super().__setstate__(state)
         self._calls = Calls()

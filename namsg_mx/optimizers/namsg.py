@@ -146,7 +146,7 @@ class NAMSG(ElementwiseOptimizer):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)
 
     def settings(self, k):
-        alpha, beta1, *_ = super().settings(k)
+        alpha, beta1 = self._learning_rate_of(k + 1), value_at("beta1", self.beta1, k, DECAY_RATE)
         eta, mu_beta1 = self._observation(k, beta1)
         return Settings(alpha, beta1, eta, self._sgd_learning_rate(k, alpha), mu_beta1)
 

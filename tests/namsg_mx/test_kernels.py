@@ -576,7 +576,7 @@ def test_without_its_library_the_package_works_and_says_why(tmp_path):
     """)
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
                             env=dict(os.environ, PYTHONPATH=str(tmp_path)))
-    assert "has no library of it: the installation found no C++ compiler" in result.stdout
+    assert "has no library: the installation found no C++ compiler" in result.stdout
 
 
 def test_spawned_workers_load_the_kernel_for_themselves():
