@@ -1,4 +1,4 @@
-"""``python -m namsg_mx``: what is installed, which update kernels load here, and why the others do not."""
+"""``python -m namsg_mx``: the versions installed, which update kernels load, and why the others do not."""
 
 import os
 import platform

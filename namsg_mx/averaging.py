@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's parameters, put in their place for evaluation only."""
+"""An exponential moving average of a network's parameters, for evaluation only."""
 
 import contextlib
 from typing import Iterable, Iterator
@@ -12,43 +12,43 @@ from mxnet.ndarray import save as save_arrays
 
 from namsg_mx.optimizers.arguments import DECAY_RATE, check_number
 
-ARRAYS_AT_ONCE = 60   # of multi_sgd_update, which does not check that there are more and then crashes
+ARRAYS_AT_ONCE = 60   # in multi_sgd_update, which crashes without a check if there are more
 PRECISIONS = (np.float32, np.float64)   # of averages
 
 
 class ParameterAverage:
-    """The smoothed parameters that SWNTS1 is tested with (Section 5.2, which does not give their decay).
+    """Smoothed parameters, with which SWNTS1 is tested. (Section 5.2; it does not give the decay.)
 
     After each update of the network::
 
         average = decay * average + (1 - decay) * parameter
 
-    from the parameters as they are when this object is made. Those keep the weight decay**t after t updates: nothing
-    corrects for them. Training never sees the average.
+    It starts as the parameters when this object is made. They keep the weight decay**t after t updates: there is no
+    bias correction. Training never sees the average.
 
-    In float32 a change of less than half a unit in the last place is lost. So the average comes no nearer to parameters
-    that rest than 6e-8 / (1 - decay) of their size: 6e-5 with 0.999, and 6e-4 with 0.9999.
+    float32 loses changes of less than half a unit in the last place. So if the parameters rest, the
+    average stops 6e-8 / (1 - decay) of their size short of them: 6e-5 with decay 0.999, 6e-4 with 0.9999.
 
-    BatchNorm's running mean and variance are averaged like the parameters: the statistics of other networks, and far
-    from the average's own where the weights move much in 1 / (1 - decay) updates. `update_batch_norm` makes its own.
+    BatchNorm's running mean and variance are averaged like the parameters. They are statistics of other networks than
+    the average, and far from its own if the weights move much in 1 / (1 - decay) updates: see `update_batch_norm`.
 
     Parameters
     ----------
     params : mxnet.gluon.ParameterDict or iterable of mxnet.gluon.Parameter
-        Initialised and dense; ``net.collect_params()`` includes BatchNorm's statistics. On several contexts, the first
-        one's are averaged. What has no average, as integers, is copied.
+        Initialised and dense; ``net.collect_params()`` includes BatchNorm's statistics. If they are on several
+        contexts, the average is of those on the first. Integers are copied instead.
     decay : float
         In [0, 1).
 
-    State: one array for each parameter in its shape and dtype, float32 for float16, also after ``net.cast``; see `save`
-    and `load`.
+    State: one array for each parameter in its shape and dtype (float32 for float16), also after ``net.cast``; see
+    `save` and `load`.
 
     Example
     -------
     >>> net = gluon.nn.Dense(1, in_units=1, use_bias=False)
     >>> net.initialize(mx.init.One())
     >>> average = ParameterAverage(net.collect_params(), decay=0.75)
-    >>> net.weight.set_data(nd.array([[5.0]]))   # in the place of a step of a Trainer
+    >>> net.weight.set_data(nd.array([[5.0]]))   # stands for a Trainer's step
     >>> average.update()
     >>> with average.in_place():
     ...     print(net(nd.array([[1.0]])).asnumpy())
@@ -65,9 +65,9 @@ class ParameterAverage:
     def update(self) -> None:
         """Move the average towards the parameters as they are now.
 
-        Waits for all that is pending if there are parameters without gradients among them, as BatchNorm's statistics.
+        Waits for all pending work if some parameters have no gradient, as BatchNorm's statistics.
 
-        A step of SGD on (average - parameter)**2 / 2 does it, for which MXNet has one engine operation for many arrays.
+        It is a step of SGD on (average - parameter)**2 / 2: MXNet makes it for many arrays in one engine operation.
         """
         current = self._follow_casts()
         for average, array in zip(self._average, current):
@@ -82,23 +82,23 @@ class ParameterAverage:
                                  out=[average for average, _ in some])
 
     def _follow_casts(self):
-        """The parameters as they are now, and the average in their precisions."""
+        """The parameters as they are now; casts the average to their precisions."""
         current = [_at_least_single(arrays[0]) for arrays in _replicas(self._params)]
         self._average = [average.astype(array.dtype, copy=False) for average, array in zip(self._average, current)]
         return current
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the parameters are the average, on all their contexts; afterwards what they were before, to the bit.
+        """Inside, the parameters on all their contexts are the average; afterwards they are as before, to the bit.
 
-        No update of the network may be made inside: it would be lost.
+        An update of the network inside would be lost.
         """
-        # Array by array, as Parameter.set_data would change the weights that a kvstore keeps, too.
+        # Not by Parameter.set_data: it would change the kvstore's weights, too.
         arrays = _replicas(self._params)
         kept = [[array.copy() for array in replicas] for replicas in arrays]
         try:
             for average, replicas in zip(self._average, arrays):
-                # In their precision, as MXNet's copies between GPUs do not convert.
+                # Cast first, as MXNet's copies between GPUs do not convert.
                 values = average.astype(replicas[0].dtype, copy=False)
                 for array in replicas:
                     values.copyto(array)
@@ -114,19 +114,19 @@ class ParameterAverage:
         save_arrays(filename, self._average)
 
     def load(self, filename: str) -> None:
-        """Take back what `save` wrote, to the bit.
+        """Restore the average that `save` wrote, to the bit.
 
-        OSError if the file cannot be read; ValueError if it holds anything else, or an average of other parameters.
+        OSError if the file cannot be read; ValueError if it holds anything else, or the average of other parameters.
         """
-        with open(filename, "rb"):   # MXNet's error for a file that is not there is a trace of its C++
+        with open(filename, "rb"):   # for a missing file, MXNet's error is a trace of its C++
             pass
         try:
             saved = load_arrays(filename)
         except MXNetError as error:
-            raise ValueError(f"{filename}: is no file that an average was saved in, or not all of it") from error
+            raise ValueError(f"{filename}: is no saved average, or not all of one") from error
         self._follow_casts()
         if isinstance(saved, dict):
-            raise ValueError(f"{filename}: holds arrays with names, as a network's parameters have, and no average")
+            raise ValueError(f"{filename}: holds named arrays, for instance a network's parameters, and no average")
         for what in ("shape", "dtype"):
             found, expected = ([getattr(array, what) for array in arrays] for arrays in (saved, self._average))
             if found != expected:
@@ -136,24 +136,23 @@ class ParameterAverage:
 
 
 def update_batch_norm(net, batches: Iterable) -> None:
-    """Move the running mean and variance of BatchNorm as training on these batches does; the rest of the net stays.
+    """Update BatchNorm's running mean and variance as training on these batches does; the rest of the net stays.
 
-    For a network with parameters that no data have passed through, as an average's or those of stochastic weight
-    averaging (Izmailov et al. 2018, Section 3.2). The statistics that were there keep the weight momentum**n after n
-    batches, Gluon's momentum being 0.9.
+    For parameters that were not trained as they are: an average's, or those of stochastic weight averaging (Izmailov
+    et al. 2018, Section 3.2). After n batches the former statistics keep the weight momentum**n; Gluon's momentum is
+    0.9.
 
     Parameters
     ----------
     net : mxnet.gluon.Block
-        Takes one array, on the context of which it has its parameters. Dropout acts, and takes its random numbers, as
-        in training.
+        Takes one array, on the context of its parameters. Dropout acts, and draws random numbers, as in training.
     batches : iterable of mxnet.ndarray.NDArray
-        Inputs, as many at a time as in training.
+        Inputs, in batches of the same size as in training.
 
     Raises
     ------
     ValueError
-        If no parameter of the net has a gradient: MXNet moves the statistics in the backward pass, and there is none.
+        If no parameter of the net has a gradient: there is no backward pass then, in which MXNet moves the statistics.
 
     Example
     -------
@@ -178,11 +177,11 @@ def update_batch_norm(net, batches: Iterable) -> None:
     finally:
         for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):
             copy.copyto(gradient)
-            weight._fresh_grad = is_fresh   # a Trainer's mark of a gradient that it has not used yet
+            weight._fresh_grad = is_fresh   # a Trainer's mark: it has not used this gradient yet
 
 
 def _arrays_in(outputs):
-    """The arrays of a network's output, which may be any nesting of lists, tuples and dicts, beside anything else."""
+    """The arrays in a network's output: any nesting of lists, tuples and dicts, which may hold other things, too."""
     if isinstance(outputs, NDArray):
         return [outputs]
     parts = outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, (list, tuple)) else ()
@@ -190,10 +189,10 @@ def _arrays_in(outputs):
 
 
 def _replicas(params):
-    """Each parameter's arrays; with npx.set_np() by their legacy views, as operators take no others.
+    """Each parameter's arrays: with npx.set_np() their legacy views, which the operators here need.
 
-    MXNet's engine does not know that the backward pass of a network hybridized with static_shape=True writes
-    BatchNorm's statistics, and reads them before it has, unless all that is pending is waited for.
+    Waits for all pending work if there are statistics of BatchNorm: MXNet's engine does not know that the backward pass
+    of a network hybridized with static_shape=True writes them, and would read them before.
     """
     if any(parameter.grad_req == "null" for parameter in params):
         waitall()

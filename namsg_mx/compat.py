@@ -1,8 +1,8 @@
-"""Says what this package does not run on, and makes MXNet 1.9.1 importable on NumPy 1.24 to 1.26.
+"""Refuses versions that this package does not run on, and makes MXNet 1.9.1 importable on NumPy 1.24 to 1.26.
 
-Python 3.12 has no other NumPy. MXNet reads ``numpy.bool``, an alias of ``bool`` that NumPy 1.24 removed, at import and
-later, so the alias is put back and stays. On older ones, where it is deprecated, it is set too, and MXNet's use of it
-gives no warning.
+MXNet uses ``numpy.bool``, an alias of ``bool`` that NumPy 1.24 removed, at import and later. So the alias is put back,
+for good. In older NumPy it is only deprecated; setting it there spares the user the warnings. (Python 3.12 has no NumPy
+older than 1.26.)
 """
 
 import re
@@ -14,10 +14,10 @@ MXNET = "1.9.1"
 
 
 def prepare_for_mxnet() -> None:
-    """Call before MXNet is imported; raises ImportError, in one sentence, where MXNet cannot be."""
+    """To be called before MXNet is imported. ImportError, in one sentence, if MXNet cannot be imported."""
     if sys.version_info >= (3, 13):
         raise ImportError("namsg_mx needs Python 3.8 to 3.12, as MXNet 1.9.1 does not run on newer ones")
-    import numpy  # not above: a Python that is too new may have none
+    import numpy  # not above: a Python that is too new may lack it
     if int(numpy.__version__.partition(".")[0]) > 1:
         raise ImportError(f"namsg_mx needs NumPy below 2, as MXNet 1.9.1 does not run on {numpy.__version__}")
     version = _mxnet_version()
@@ -25,7 +25,7 @@ def prepare_for_mxnet() -> None:
         raise ImportError(f"namsg_mx needs MXNet {MXNET}, and this is {version}: pip install mxnet=={MXNET}")
     if "mxnet" in sys.modules or "bool" in vars(numpy):
         return
-    # Python forgets a package whose import failed, but not the submodules that it had loaded until then.
+    # If a package fails to import, Python forgets it, but not the submodules that it had already loaded.
     if "mxnet.base" in sys.modules:
         raise ImportError(f"MXNet has already failed to import on NumPy {numpy.__version__}: "
                           "in a new Python process, import namsg_mx first, then mxnet")
@@ -33,8 +33,7 @@ def prepare_for_mxnet() -> None:
 
 
 def _mxnet_version():
-    """The version of the MXNet that is imported, or would be: importing another may fail. None where that is not known.
-    """
+    """The version of the MXNet that is imported or would be, or None. Found without an import, which may fail."""
     if hasattr(sys.modules.get("mxnet"), "__version__"):
         return sys.modules["mxnet"].__version__
     spec = find_spec("mxnet")

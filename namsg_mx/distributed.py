@@ -1,6 +1,6 @@
 """Training with MXNet's distributed kvstore, without its silent failures.
 
-Not imported by the package itself: a server imports that while it is still inside ``import mxnet``, without its gluon.
+The package does not import this module: a server imports the package inside ``import mxnet``, when there is no gluon.
 """
 
 import atexit
@@ -10,43 +10,43 @@ from mxnet import gluon, nd
 from mxnet.kvstore import KVStore, create
 
 REASON = (
-    "An error inside a server, while it unpickles the optimizer or in an update, is printed in that server's output "
-    "alone, and training would go on. Look there. Often the optimizer's module is not installed on the server, or it "
-    "uses mx.nd while the server is still inside 'import mxnet' and has none: import from mxnet.optimizer and "
-    "mxnet.ndarray instead. Or take update_on_kvstore=False, which updates on the workers."
+    "Look at that server's output: only there MXNet prints an error of unpickling the optimizer or of an update, and "
+    "training would go on. Often the optimizer's module is not installed on the server, or it uses mx.nd, which is "
+    "missing while the server is still inside 'import mxnet': import from mxnet.optimizer and mxnet.ndarray instead. "
+    "Or take update_on_kvstore=False, which updates on the workers."
 )
 
 
 ONE_OPTIMIZER = (
-    "the servers of the kvstore have the optimizer of another DistributedTrainer of this process, and have one at a "
-    "time: take update_on_kvstore=False for all the Trainers, or one Trainer for all the parameters"
+    "the servers of the kvstore hold one optimizer at a time, and it is now the one of another DistributedTrainer of "
+    "this process: take update_on_kvstore=False for all the Trainers, or one Trainer for all the parameters"
 )
 
 
 class ServerKeys(KVStore):
-    """A Trainer's keys in the distributed kvstore of this process: its key 0 is one that no Trainer had before.
+    """The distributed kvstore of this process, with keys for one Trainer: its key 0 is new to the servers.
 
-    Keys and the optimizer belong to the servers. What a second Trainer sends under a key of the first is a gradient to
-    them, and its optimizer takes the place of the first one's, for all keys. All the workers must come to their
-    Trainers' first steps in the same order.
+    The servers hold keys and one optimizer. If a second Trainer used a key of the first, they would take its weights
+    for a gradient; its optimizer replaces the first one's for all keys. All workers must make their Trainers' first
+    steps in the same order.
 
     Parameters
     ----------
     kvstore : mxnet.kvstore.KVStore or str
-        Of a type with 'dist'. A str is the kvstore that this process has, or else a new one.
+        Of a type with 'dist'. For a str: the kvstore of this process, or a new one if there is none.
     count : int
         Number of keys.
 
     Raises
     ------
     RuntimeError
-        If this process has a kvstore of another type; by all methods that take a key, while the servers have the
-        optimizer of another Trainer.
+        If this process has a kvstore of another type. By all methods that take a key, while the servers hold another
+        Trainer's optimizer.
     """
 
-    _kvstore = None   # this process's: MXNet hangs where a second one is made, or one after another was freed
+    _kvstore = None   # this process's: MXNet hangs if there is a second one, even after the first was freed
     _taken = 0        # number of keys
-    _updated = None   # the ServerKeys of which the servers have the optimizer, or None
+    _updated = None   # the ServerKeys whose optimizer the servers hold, or None
 
     def __init__(self, kvstore, count):
         if isinstance(kvstore, str):
@@ -57,23 +57,23 @@ class ServerKeys(KVStore):
         ServerKeys._kvstore = kvstore
 
     def __del__(self):
-        """The handle is freed with the kvstore that it is from."""
+        """Nothing: the handle is freed with the kvstore that it is from."""
 
     @staticmethod
     def _of_type(name):
         kvstore = ServerKeys._kvstore or create(name)
         if kvstore.type != name:
-            raise RuntimeError(f"kvstore={name!r}: MXNet bears one distributed kvstore in a process, and another "
-                               f"DistributedTrainer has {kvstore.type!r} here")
+            raise RuntimeError(f"kvstore={name!r}: MXNet allows one distributed kvstore in a process, and another "
+                               f"DistributedTrainer here has {kvstore.type!r}")
         return kvstore
 
     @staticmethod
     def leave():
-        """Let go of the kvstore, which then says goodbye to the servers: at exit, while MXNet is still whole."""
+        """Free the kvstore, which then takes leave of the servers: at exit, while MXNet still works."""
         ServerKeys._kvstore = None
 
     def set_optimizer(self, optimizer):
-        nd.waitall()   # or it might make the update of which the servers still await another worker's gradient
+        nd.waitall()   # an update might still be waiting for another worker's gradient: the former optimizer makes it
         super().set_optimizer(optimizer)
         ServerKeys._updated = self
 
@@ -107,32 +107,31 @@ atexit.register(ServerKeys.leave)
 class DistributedTrainer(gluon.Trainer):
     """A ``gluon.Trainer`` for kvstore 'dist_sync' and 'dist_async' that notices at the start if training cannot work.
 
-    Arguments and methods are those of ``gluon.Trainer``. In the first `step`, before any gradient is sent, it
+    It has the arguments and methods of ``gluon.Trainer``; with other kvstores it is one. In the first `step`, before
+    any gradient is sent, it
 
-    - waits until the initial weights are there: MXNet does not, and with ``update_on_kvstore=False`` the weights of a
-      worker can then begin as another worker's gradients;
-    - with updates on the servers, has each of them update, once, an array of two elements that no network knows. Where
-      the optimizer raises an error on a server, MXNet keeps the weights as they are; where the server could not
+    - waits for the initial weights. MXNet does not: with ``update_on_kvstore=False``, another worker's gradients can
+      then become a worker's initial weights;
+    - with updates on the servers, has each server update an array of two elements once, which belongs to no network.
+      If the optimizer raises an error on a server, MXNet keeps the weights as they are; if the server could not
       unpickle it, MXNet takes the sum of the gradients for the weights. Both are silent on the workers;
-    - with updates on the servers, sends them each parameter's ``lr_mult`` and ``wd_mult`` as they are then. MXNet does
-      not: frozen layers would train, and what `exempt_from_decay` leaves out would decay.
+    - with updates on the servers, sends them each parameter's present ``lr_mult`` and ``wd_mult``. MXNet does not:
+      frozen layers would train, and parameters that `exempt_from_decay` exempts would decay.
 
-    Several in one process take turns as they like with ``update_on_kvstore=False``: each has keys of its own on the
-    servers, and all share the process's kvstore. Servers that update do so for the latest alone.
-
-    With other kvstores it is a ``gluon.Trainer``.
+    Several Trainers in one process share its kvstore; each has keys of its own on the servers. With
+    ``update_on_kvstore=False`` they may step in any order. Servers that update serve the latest Trainer only.
 
     Raises
     ------
     RuntimeError
-        By the first `step` and all later ones, on each worker: a server does not apply the optimizer; says which of
-        the two it does, and why that may be. A step size of 0 in the first update shows the second only. By any
-        `step` while the servers have the optimizer of another one of this process. By `set_learning_rate`, once the
-        servers have the optimizer.
+        By each `step` on each worker, if a server does not apply the optimizer; it says which of the two it does, and
+        likely causes. (With a step size of 0 in the first update, only the second is noticed.) By any `step` while the
+        servers hold the optimizer of another Trainer of this process. By `set_learning_rate`, once the servers have the
+        optimizer.
 
     Example
     -------
-    In a process that a launcher has started; else ``kvstore='dist_sync'`` waits for one:
+    For a process that a launcher has started: without one, ``kvstore='dist_sync'`` waits forever.
 
     >>> net = gluon.nn.Dense(1, in_units=1, use_bias=False)
     >>> net.initialize(mx.init.One())
@@ -161,14 +160,13 @@ class DistributedTrainer(gluon.Trainer):
         super()._init_kvstore()
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
-        """As that of ``gluon.Trainer``, after the check."""
+        """``gluon.Trainer.step``, after the check."""
         if self._failure:
             raise RuntimeError(self._failure)
         super().step(batch_size, ignore_stale_grad)
 
     def set_learning_rate(self, lr: float) -> None:
-        """As that of ``gluon.Trainer``, but RuntimeError once the servers have the optimizer: MXNet tells them nothing.
-        """
+        """``gluon.Trainer.set_learning_rate``. RuntimeError once servers have the optimizer: it would not reach them."""
         if self._kv_initialized and self._distributed and self._update_on_kvstore:
             raise RuntimeError(f"learning_rate={lr!r}: the servers have the optimizer already, and a change would not "
                                "reach them: give a schedule, or take update_on_kvstore=False")
@@ -189,10 +187,10 @@ class DistributedTrainer(gluon.Trainer):
                   for key in range(len(self._params), len(self._params) + count_servers())}
         for key, probe in probes.items():
             self._kvstore.broadcast(key, probe, out=probe)
-        # With dist_async each worker's gradient is an update, and a second one would count in the schedules.
+        # With dist_async each worker's gradient is an update: a second one would count in the schedules.
         if self._kvstore.type != "dist_async" or self._kvstore.rank == 0:
             for key, probe in probes.items():
-                # From 0, with gradients of both signs: bounds stop one of the elements at most.
+                # From 0, with gradients of both signs: bounds can stop one element at most.
                 self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
             nd.waitall()
         self._kvstore._barrier()
@@ -208,8 +206,8 @@ class DistributedTrainer(gluon.Trainer):
 
 
 def count_servers() -> int:
-    """The number of servers, which is that of the keys that a `DistributedTrainer` takes beyond its parameters'.
+    """The number of servers. A `DistributedTrainer` takes as many keys in addition to its parameters'.
 
-    MXNet puts a small array on the server (9973 * key) % servers: so many successive keys are one on each.
+    MXNet puts a small array on server (9973 * key) % servers: as many successive keys as servers reach each server.
     """
     return int(os.environ["DMLC_NUM_SERVER"])

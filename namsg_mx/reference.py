@@ -2,9 +2,9 @@
 
 The optimizers and their kernels are tested against these functions; nothing else uses them. Each function makes one
 step: it takes the parameters ``x``, the gradient ``g`` and the method's state, all arrays of one shape (or scalars),
-and returns the new parameters and the new state. Equation and line numbers are those of Chen et al., "NAMSG: An
-Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019. Where the print has ``diag(v_t)`` for the
-metric of (4), (6) and Algorithm 1, ``diag(v_hat_t)`` is meant.
+and returns the new parameters and the new state. The numbers of equations and lines refer to Chen et al., "NAMSG: An
+Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019. The paper prints ``diag(v_t)`` for the
+metric of (4), (6) and Algorithm 1, and means ``diag(v_hat_t)``.
 """
 
 from typing import NamedTuple
@@ -21,34 +21,34 @@ class Moments(NamedTuple):
 
 
 def initial_moments(x, epsilon=1e-8):
-    """Line 1 of Algorithm 1: the denominators start at sqrt(epsilon), and epsilon occurs nowhere else."""
+    """Line 1 of Algorithm 1. The denominators start at sqrt(epsilon); there is no other epsilon."""
     return Moments(m=np.zeros_like(x), v=np.zeros_like(x), v_hat=np.full_like(x, epsilon))
 
 
 def gradient(grad, x, rescale_grad=1.0, wd=0.0, clip_gradient=None):
-    """The g of every method here: rescale, then weight decay, then clip, in the order of MXNet's Adam."""
+    """The g of every method: rescale, then decay, then clip, in the order of MXNet's Adam."""
     g = rescale_grad * grad
     g = g + wd * x
     return g if clip_gradient is None else np.clip(g, -clip_gradient, clip_gradient)
 
 
 def decouple_decay(x, alpha, wd):
-    """Decoupled weight decay, Loshchilov and Hutter 2019: what the step starts from; g has no wd then."""
+    """Decoupled weight decay, Loshchilov and Hutter 2019: the x that a step starts from. g then has no decay."""
     return x - alpha * wd * x
 
 
 def project(x, bounds=None):
-    """Projection on a box F = [low, high]; with a diagonal metric it is a clip of each element, whatever the metric."""
+    """Projection onto a box F = [low, high]: for every diagonal metric a clip of each element."""
     return x if bounds is None else np.clip(x, *bounds)
 
 
 def observation_factor(eta, beta1):
-    """mu of Algorithm 1, line 7, from the observation distance eta. At beta1 = 0 the step is g for any mu."""
+    """mu in line 7 of Algorithm 1, from the observation distance eta. At beta1 = 0 the step is g, whatever mu is."""
     return eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
 
 
 def namsg(x, g, state, alpha, beta1, beta2, eta, bounds=None):
-    """NAMSG: Algorithm 1. ``x`` is the observation point, as in the paper's analysis."""
+    """NAMSG, Algorithm 1. ``x`` is the observation point, as in the paper's analysis."""
     m = beta1 * state.m + (1 - beta1) * g                              # line 4
     v = beta2 * state.v + (1 - beta2) * g**2                           # line 5
     v_hat = np.maximum(state.v_hat, v)                                 # line 6
@@ -59,7 +59,7 @@ def namsg(x, g, state, alpha, beta1, beta2, eta, bounds=None):
 
 
 def namsg_original(x, g, state, alpha, beta1, beta2, eta, bounds=None):
-    """NAMSG's original form (6), with ``g`` the gradient at the observation point x_hat: returns x, x_hat and state."""
+    """NAMSG, original form (6). ``g`` is the gradient at the observation point x_hat; returns x, x_hat and state."""
     m = beta1 * state.m + (1 - beta1) * g                              # (6), first row
     v = beta2 * state.v + (1 - beta2) * g**2                           # (6), second row
     v_hat = np.maximum(state.v_hat, v)                                 # (6), third row
@@ -78,14 +78,14 @@ def amsgrad(x, g, state, alpha, beta1, beta2, bounds=None):
 
 
 def step_limits(t, alpha_sgd, gamma):
-    """xi_l(t) and xi_u(t) of Algorithm A1 (supplement), t = 1, 2, ...: from 0 and infinity, they meet at alpha_sgd."""
+    """xi_l(t) and xi_u(t) of Algorithm A1 (supplement), t = 1, 2, ...: from 0 and infinity to alpha_sgd."""
     return alpha_sgd * (1 - 1 / (gamma * t + 1)), alpha_sgd * (1 + 1 / (gamma * t))
 
 
 def namsb(x, g, state, t, alpha, beta1, beta2, eta, alpha_sgd, gamma, bounds=None):
-    """NAMSB: Algorithm A1 of the supplement, NAMSG whose elementwise step alpha / sqrt(v_hat) is clipped.
+    """NAMSB, Algorithm A1 of the supplement: NAMSG with its elementwise step alpha / sqrt(v_hat) clipped.
 
-    The last line is that of the authors' class, which clips the root: as printed, xi is computed and never used.
+    The last line is from the authors' class, which clips the root. Algorithm A1 computes xi and never uses it.
     """
     xi_l, xi_u = step_limits(t, alpha_sgd, gamma)
     m = beta1 * state.m + (1 - beta1) * g
@@ -98,7 +98,7 @@ def namsb(x, g, state, t, alpha, beta1, beta2, eta, alpha_sgd, gamma, bounds=Non
 
 
 def amsbound(x, g, state, t, alpha, beta1, beta2, alpha_sgd, gamma, bounds=None):
-    """AMSBound, Luo et al. 2019, as the paper has it: NAMSB without observation distance."""
+    """AMSBound, Luo et al. 2019, in the paper's form: NAMSB without observation distance."""
     xi_l, xi_u = step_limits(t, alpha_sgd, gamma)
     m = beta1 * state.m + (1 - beta1) * g
     v = beta2 * state.v + (1 - beta2) * g**2
@@ -108,7 +108,7 @@ def amsbound(x, g, state, t, alpha, beta1, beta2, alpha_sgd, gamma, bounds=None)
 
 
 def sgd(x, m, g, alpha, beta, eta=0.0, bounds=None):
-    """SGD with the averaged momentum of the paper; with ``eta``, what NAMSG becomes at the switch (Section 5.2)."""
+    """SGD with the paper's averaged momentum. With ``eta``, it is NAMSG after the switch (Section 5.2)."""
     m = beta * m + (1 - beta) * g
     mu = observation_factor(eta, beta)
     m_hat = (1 - mu) * m + mu * g
@@ -116,13 +116,13 @@ def sgd(x, m, g, alpha, beta, eta=0.0, bounds=None):
 
 
 def sgd_mxnet(x, velocity, g, learning_rate, momentum):
-    """SGD with momentum as MXNet has it: for a constant step size, ``sgd`` with alpha = learning_rate / (1 - beta)."""
+    """SGD with MXNet's momentum. For a constant step size: ``sgd`` with alpha = learning_rate / (1 - momentum)."""
     velocity = momentum * velocity - learning_rate * g
     return x + velocity, velocity
 
 
 def switched_step_size(m_hats, v_hats, alpha):
-    """SWNTS (Section 5.2): the step size of SGD at the switch, from lists of all the parameters' m_hat and v_hat."""
+    """SWNTS (Section 5.2): SGD's step size at the switch, from lists of all the parameters' m_hat and v_hat."""
     u_hats = [alpha * m_hat / np.sqrt(v_hat) for m_hat, v_hat in zip(m_hats, v_hats)]
     squared_norm = sum(np.sum(u_hat**2) for u_hat in u_hats)
     inner_product = sum(np.sum(m_hat * u_hat) for m_hat, u_hat in zip(m_hats, u_hats))
@@ -130,7 +130,7 @@ def switched_step_size(m_hats, v_hats, alpha):
 
 
 def adam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8):
-    """ADAM, Kingma and Ba 2015, in the form at the end of their Section 2, as in MXNet. t = 1, 2, ..."""
+    """ADAM, Kingma and Ba 2015, as at the end of their Section 2 and in MXNet. t = 1, 2, ..."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     alpha_t = alpha * np.sqrt(1 - beta2**t) / (1 - beta1**t)
@@ -138,12 +138,12 @@ def adam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8):
 
 
 def nadam_momentum(t, beta1, schedule_decay=0.004):
-    """mu_t of NADAM: Dozat's warming momentum schedule, t = 1, 2, ..."""
+    """mu_t of NADAM, Dozat's warming momentum schedule. t = 1, 2, ..."""
     return beta1 * (1 - 0.5 * 0.96 ** (t * schedule_decay))
 
 
 def nadam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8, schedule_decay=0.004):
-    """NADAM, Dozat 2016, with the product of the mu_i taken once per step. t = 1, 2, ..."""
+    """NADAM, Dozat 2016. The product of the mu_i grows by one factor per step. t = 1, 2, ..."""
     mu = [nadam_momentum(i, beta1, schedule_decay) for i in range(1, t + 2)]
     g_prime = g / (1 - np.prod(mu[:t]))
     m = beta1 * m + (1 - beta1) * g

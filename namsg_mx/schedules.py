@@ -1,9 +1,8 @@
 """Schedules for the step size, beta1 and the observation distance: pure functions of the update number.
 
-A schedule is called with k, the number of updates made before this one (0, 1, 2, ...; the paper's t is k + 1; where
-steps leave out parameters, that of the one with the most), and returns that update's value. It keeps no state, so a
-resumed run needs none, and two values of one type with equal fields are equal. Any picklable callable of k can stand in
-for these.
+A schedule maps k to the value for update k. k counts updates from 0 (the paper's t is k + 1); if steps skip parameters,
+those of the most-updated one. A schedule keeps no state, so that resuming a run needs none. Schedules of one type with
+equal fields are equal. Any other picklable callable of k will do, too.
 """
 
 import math
@@ -47,7 +46,7 @@ class ObservationDistance:
 
 @dataclass(frozen=True)
 class InverseSquareRoot:
-    """``initial`` / sqrt(t), t = k + 1: the step size of Theorem 1.
+    """``initial`` / sqrt(t), t = k + 1: Theorem 1's step size.
 
     Example
     -------
@@ -66,7 +65,7 @@ class InverseSquareRoot:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """``initial`` * ``factor`` ** (t - 1), t = k + 1: the decay of beta1 in Corollary 1. ``factor`` is in (0, 1].
+    """``initial`` * ``factor`` ** (t - 1), t = k + 1: Corollary 1's decay of beta1. ``factor`` is in (0, 1].
 
     Example
     -------
@@ -82,13 +81,13 @@ class ExponentialDecay:
         _require(_is_number(self.factor) and 0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
 
     def __call__(self, k: int) -> float:
-        # Not to 0, where the observation distance has no meaning, nor to what MXNet's operators refuse as too small.
+        # Never 0, where the observation distance has no meaning, and never too small for MXNet's operators.
         return self.initial * max(self.factor**k, 1e-300)
 
 
 @dataclass(frozen=True)
 class HarmonicDecay:
-    """``initial`` / t, t = k + 1: the modest decay of beta1 named after Corollary 1.
+    """``initial`` / t, t = k + 1: a modest decay of beta1, which the paper names after Corollary 1.
 
     Example
     -------
@@ -107,9 +106,9 @@ class HarmonicDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``initial``, multiplied by ``factor``, in [0, inf), from each update number in ``at`` on.
+    """``initial``, multiplied by ``factor`` (in [0, inf)) at each update number in ``at``.
 
-    The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: the update k = 12000 is the first smaller one.
+    The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: k = 12000 is the first update with a smaller step.
 
     Example
     -------
@@ -125,7 +124,7 @@ class StepDecay:
     def __post_init__(self):
         _require_value("initial", self.initial)
         _require(isinstance(self.at, Iterable), "at", self.at, "update numbers, at least 0, increasing")
-        object.__setattr__(self, "at", tuple(self.at))   # a list from a configuration file is as good
+        object.__setattr__(self, "at", tuple(self.at))   # YAML has lists
         _require(all(_is_number(boundary) and boundary >= 0 for boundary in self.at)
                  and list(self.at) == sorted(set(self.at)), "at", self.at, "update numbers, at least 0, increasing")
         _require_value("factor", self.factor)
@@ -136,9 +135,9 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Linear from ``start`` to ``target`` over the first ``updates`` updates, ``target`` from then on.
+    """Linear from ``start`` to ``target`` over the first ``updates`` updates, then ``target``.
 
-    ``target`` is a number or a schedule, which sees the same k as this one.
+    ``target`` is a number, or a schedule that is called with the same k.
 
     Example
     -------
@@ -153,7 +152,7 @@ class WarmUp:
 
     def __post_init__(self):
         _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
-        _require(not isinstance(self.target, type), "target", self.target, "a schedule, and not its class")
+        _require(not isinstance(self.target, type), "target", self.target, "a schedule, not its class")
         if not callable(self.target):
             _require_value("target", self.target)
         _require_value("start", self.start)

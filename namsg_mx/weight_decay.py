@@ -1,19 +1,19 @@
-"""Which parameters weight decay leaves alone."""
+"""Exempting parameters from weight decay."""
 
 from typing import Any, Iterable, List, Mapping, Union
 
 
 def exempt_from_decay(params: Mapping[str, Any],
                       suffixes: Union[str, Iterable[str]] = ("bias", "gamma", "beta")) -> List[str]:
-    """Set ``wd_mult = 0`` on biases and on BatchNorm's gamma and beta, which Gluon's Trainer decays like all others.
+    """Set ``wd_mult = 0`` for biases and BatchNorm's gamma and beta. Gluon's Trainer decays them by default.
 
     Parameters
     ----------
     params : mxnet.gluon.ParameterDict or dict of str to Parameter
-        As from ``net.collect_params()``; changed in place. A Trainer looks ``wd_mult`` up at each step. With updates
-        on the servers of a kvstore, `namsg_mx.distributed.DistributedTrainer` sends it once; gluon.Trainer does not.
+        ``net.collect_params()``; changed in place. A Trainer reads ``wd_mult`` at each step. With updates on the
+        servers of a kvstore, `namsg_mx.distributed.DistributedTrainer` sends it once; gluon.Trainer never does.
     suffixes : str or tuple of str
-        Ends of the names of the parameters to exempt.
+        Name endings of the parameters to exempt.
 
     Returns
     -------

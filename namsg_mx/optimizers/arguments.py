@@ -27,13 +27,13 @@ NONNEGATIVE = Interval(0, math.inf)
 POSITIVE = Interval(0, math.inf, includes_low=False)
 FINITE = Interval(-math.inf, math.inf, includes_low=False)
 DECAY_RATE = Interval(0, 1)
-EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # below, float32 may hold 0, and 0 / 0 comes of it
+EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller one may be 0 in float32: the step is 0 / 0
 
 
 def check_number(name, value, interval):
     """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``.
 
-    An array of NumPy without dimensions is a number, too: what ``numpy.where`` makes of numbers, in a schedule.
+    A NumPy array without dimensions is a number, too: ``numpy.where``, in a schedule, returns one.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
@@ -43,22 +43,22 @@ def check_number(name, value, interval):
 
 
 def check_setting(name, value, interval):
-    """A number in ``interval``, or a schedule. Its values are checked as they come (`value_at`), the first at once."""
+    """A number in ``interval``, or a schedule. Its first value is checked at once, the others by `value_at`."""
     if not callable(value):
         return check_number(name, value, interval)
     if isinstance(value, type):
-        raise ValueError(f"{name}={value!r}: is a class; give a schedule made of it, {value.__name__}(...)")
+        raise ValueError(f"{name}={value!r}: is a class; give an instance, {value.__name__}(...)")
     try:
         pickle.dumps(value)
     except Exception as error:
-        raise ValueError(f"{name}={value!r}: a schedule must be picklable, as save_states pickles the optimizer; "
-                         "a lambda or a local function is not") from error
+        raise ValueError(f"{name}={value!r}: a schedule must be picklable, unlike a lambda or a local function: "
+                         "save_states pickles the optimizer") from error
     value_at(name, value, 0, interval)
     return value
 
 
 def value_at(name, setting, k, interval):
-    """The value of a setting at update k; ValueError where a schedule leaves ``interval``."""
+    """The value of a setting at update k; ValueError if a schedule's value is outside ``interval``."""
     return check_number(f"{name} at update {k}", setting(k), interval) if callable(setting) else setting
 
 
@@ -81,7 +81,7 @@ def check_choice(name, value, choices):
 
 
 def check_clip(value):
-    """None, or a number, of which infinity clips nothing, as 0 and below do in MXNet."""
+    """None or a number. Infinity clips nothing, and as in MXNet neither do 0 and below."""
     if value is None or (isinstance(value, numbers.Real) and value == math.inf):
         return value
     return check_number("clip_gradient", value, FINITE)
@@ -97,13 +97,13 @@ def check_bounds(bounds):
     return float(pair[0]), float(pair[1])
 
 
-# The arguments that are meant by the names which PyTorch, Keras and MXNet's other optimizers have.
+# Names that PyTorch, Keras and MXNet's other optimizers use: our arguments for them.
 MEANT = {"lr": ("learning_rate",), "betas": ("beta1", "beta2"), "beta_1": ("beta1",), "beta_2": ("beta2",),
          "momentum": ("beta1",), "eps": ("epsilon",), "weight_decay": ("wd",), "clipvalue": ("clip_gradient",)}
 
 
 def check_names(optimizer, given):
-    """TypeError if there are names in ``given`` that ``__init__`` of this class and of its bases do not have."""
+    """TypeError if a name in ``given`` is no argument of this class or of its bases."""
     known = {name for base in optimizer.__mro__ for name in signature(base.__init__).parameters}
     for name in given:
         if name not in known:

@@ -1,8 +1,8 @@
 """Section 3: how fast a direction of curvature lambda converges under noise, and which observation distance helps.
 
-Near a point where the loss is quadratic, and where v_hat no longer changes, NAMSG is a linear dynamic system with a
-random coefficient, (11), along each eigenvector of the preconditioned Hessian. Four numbers describe it; every function
-here takes them as numbers or arrays, which broadcast:
+If the loss is quadratic and v_hat constant, NAMSG is a linear dynamic system with a random coefficient, (11), along
+each eigenvector of the preconditioned Hessian. Four parameters describe it, each a number or an array (arrays
+broadcast):
 
 tau
     alpha * lambda, in (-inf, inf): the eigenvalue times Section 3's step size, alpha = (1 - beta1) * alpha_t with
@@ -14,7 +14,7 @@ eta
 noise
     r = sigma / |lambda|, in [0, inf): standard deviation of the gradient error, relative to the gradient.
 
-All are without unit, and all logarithms natural. ValueError names a parameter out of its range.
+None has a unit, and all logarithms are natural. A parameter out of range raises ValueError with its name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TAIL = 9.0
 
 
 def _tanh_sinh(points, reach):
-    """Nodes in (0, 1) and weights for what is smooth inside, and at the ends too or with an integrable singularity."""
+    """Nodes in (0, 1) and weights, for integrands smooth inside; their ends may have an integrable singularity."""
     u, step = np.linspace(-reach, reach, points, retstep=True)
     nodes = 1 / (1 + np.exp(-np.pi * np.sinh(u)))
     return nodes, step * np.pi * np.cosh(u) * nodes[::-1] * nodes
@@ -44,7 +44,7 @@ NODES, WEIGHTS = _tanh_sinh(points=161, reach=3.2)
 
 
 def eigenvalues(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, delta: Numbers) -> np.ndarray:
-    """The two eigenvalues xi of the dynamic system (11) for one value of its noise: (12).
+    """The two eigenvalues xi of the dynamic system (11) for one value of its noise, by (12).
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def eigenvalues(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, delta
 
     Returns
     -------
-    complex array of shape (2,) + the broadcast shape: with the plus sign of (12), and with the minus sign.
+    complex array of shape (2,) + the broadcast shape: first with the plus sign in (12), then with the minus sign.
 
     Example
     -------
-    Remote observation damps: both moduli are 0.9 instead of 0.949.
+    Remote observation damps: both moduli decrease from 0.949 to 0.9.
 
     >>> abs(eigenvalues(0.1, 0.9, [0.0, 0.9], noise=0, delta=0)).round(3)
     array([[0.949, 0.9  ],
@@ -75,12 +75,12 @@ def eigenvalues(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, delta
 def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers) -> np.ndarray:
     """Psi, the expected logarithm of the larger modulus of the two eigenvalues (12): (13), without its misprint.
 
-    The print leaves out the normal density of delta, without which the integral diverges. The integrand has a kink
-    where the discriminant of (12) vanishes, and a logarithmic singularity there as well if (1 + eta) tau = 1 + beta.
-    The integral is split at this point and taken on each side with nodes that crowd to it; the error is below 1e-10.
+    (13) as printed lacks the normal density of delta, and diverges. The integrand has a kink at the zero of (12)'s
+    discriminant, and also a logarithmic singularity there if (1 + eta) tau = 1 + beta. The integral is split at this
+    point, and the nodes on each side are dense near it; the error is below 1e-10.
 
-    Psi < 0: the direction converges, by Section 3's reading. The paper calls Psi an upper bound of the growth rate of
-    (11); where the eigenvalues are complex for every delta it is a lower bound (`growth_rate`, docs/theory.md).
+    By Section 3, the direction converges if Psi < 0. The paper calls Psi an upper bound of the growth rate of (11). It
+    is a lower bound if the eigenvalues are complex for every delta (`growth_rate`, docs/theory.md).
 
     Parameters
     ----------
@@ -93,22 +93,22 @@ def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbe
 
     Example
     -------
-    Without remote observation, at the start of the paper's schedule, and at its end:
+    Without remote observation, and at the start and end of the paper's schedule:
 
     >>> max_gain_expectation(0.4, 0.9, [0.0, 0.9, 3.0], noise=0.1).round(3)
     array([-0.053, -0.309, -0.334])
     """
     tau, beta, eta, noise = _parameters(tau, beta, eta, noise)
     trace = 1 + beta - (1 + eta) * tau
-    # The discriminant is level - slope * delta; delta is symmetric, so that the sign of tau does not matter here.
+    # The discriminant is level - slope * delta. delta is symmetric, so the sign of tau does not matter.
     level = trace**2 - 4 * (beta - eta * tau)
     slope = 4 * np.abs(tau) * noise
     has_kink = np.abs(level) < TAIL * slope
     kink = np.where(has_kink, level / np.where(has_kink, slope, 1), np.copysign(TAIL, level))
-    # What is left of the discriminant at the split: 0 to the last bit, unless the kink lies beyond the tail.
+    # The discriminant at the split: exactly 0, unless the kink lies beyond the tail.
     rest = np.where(has_kink, 0, level - slope * kink)
     psi = np.zeros_like(slope)
-    with np.errstate(divide="ignore", invalid="ignore"):   # where slope = 0, which is no integral
+    with np.errstate(divide="ignore", invalid="ignore"):   # where slope = 0: there Psi is no integral
         for node, weight in zip(NODES, WEIGHTS):
             below, above = (kink + TAIL) * node, (TAIL - kink) * node   # distances from the kink
             real = np.log((np.abs(trace) + np.sqrt(np.maximum(rest, 0) + slope * below)) / 2)
@@ -120,10 +120,10 @@ def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbe
 
 
 def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.ndarray:
-    """The largest tau_max such that Psi < 0, so that (11) converges by Section 3's reading, for all 0 < tau < tau_max.
+    """The largest tau_max with Psi < 0, by Section 3 convergence of (11), for all 0 < tau < tau_max.
 
-    Without noise this is exact: both eigenvalues are inside the unit circle for 0 < tau < 2 (1 + beta) / (1 + 2 eta),
-    by Jury's criterion, and no tau < 0 converges. With noise it is the first zero of Psi, found to 1e-9 of its value.
+    Without noise it is exact: by Jury's criterion, both eigenvalues are inside the unit circle for 0 < tau <
+    2 (1 + beta) / (1 + 2 eta), and no tau < 0 converges. With noise it is the first zero of Psi, to 1e-9 of its value.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.
     Raises
     ------
     ValueError
-        Also where beta is so close to 1, or the noise so strong, that Psi's first zero is lost in its rounding.
+        Also if beta is so close to 1, or noise so strong, that Psi's first zero is lost in rounding.
 
     Example
     -------
@@ -150,7 +150,7 @@ def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.
     without_noise = 2 * (1 + beta) / (1 + 2 * eta)
     if not noise.any():
         return without_noise[()]
-    # At the low end noise is a small disturbance and Psi < 0; at the high end all but rare noise is divergence.
+    # At the low end noise is a small disturbance, and Psi < 0; at the high end almost any noise diverges.
     low, high = 1e-3 * (1 - beta) ** 2 / (1 + noise**2), 4 * without_noise
     grid = low * (high / low) ** np.linspace(0, 1, 200).reshape(-1, *[1] * beta.ndim)
     first = np.argmax(max_gain_expectation(grid, beta, eta, noise) >= 0, axis=0)[np.newaxis]
@@ -168,12 +168,12 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
                                  start: float = 0.9, end: float = 3.0) -> ObservationDistance:
     """A schedule of eta by Section 3's guideline, for the optimizer's ``eta``.
 
-    Along steep directions eta = 0 does not stand noise, and a large eta does not stand the curvature: a moderate one
-    converges over a wide range with little noise and with more (`convergence_region`). Along flat directions and at
-    saddle points the paper's Psi is lower for a large eta, or escapes faster. Hence: begin moderately, while
-    curvatures are unknown or large, go up linearly, and stay. The paper's example, 0.9 to 2.0 or 3.0 in some
-    epochs, is the default. If the largest curvature is known, ``tau`` limits both ends to distances that converge
-    there. What simulations say of the gain along flat directions is in docs/theory.md.
+    Along steep directions eta = 0 does not tolerate noise, and a large eta does not tolerate the curvature; a moderate
+    eta converges over a wide range with little noise and with more (`convergence_region`). Along flat directions a
+    large eta has the lower Psi, and at saddle points it escapes faster. Hence: start moderately, while curvatures are
+    unknown or large, increase linearly, then stay constant. The default is the paper's example, 0.9 to 2.0 or 3.0 in
+    some epochs. If the largest curvature is known, ``tau`` limits both ends to distances that converge at it.
+    docs/theory.md has what simulations say of the gain along flat directions.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
     beta, noise : float
         See the module.
     start, end : float
-        What the guideline wants, 0 <= start <= end.
+        eta by the guideline, 0 <= start <= end; ``tau`` may move both.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
     Raises
     ------
     ValueError
-        If no eta in [0, end] converges at ``tau`` (a smaller learning rate would), or an argument is out of range.
+        If no eta in [0, end] converges at ``tau`` (a smaller learning rate helps), or an argument is out of range.
 
     Example
     -------
@@ -218,17 +218,17 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
 
 @dataclass(frozen=True)
 class GrowthRate:
-    """Rates of independent chains, which lie along the last axis; per update, natural logarithm.
+    """Rates of independent chains along the last axis: natural logarithm, per update.
 
-    Chains of one call, at the same place of that axis, have the same noise. So the difference of two of their rates,
-    GrowthRate(a.chains - b.chains), has a far smaller standard error than the rates themselves.
+    Within one call, chains at the same place of the last axis have the same noise. So the difference of two rates,
+    GrowthRate(a.chains - b.chains), has a far smaller standard error than either rate.
 
     Example
     -------
     >>> rate = growth_rate(0.4, 0.9, [0.9, 3.0], noise=0.1, updates=500)
     >>> rate.standard_error.round(4)
     array([0.0003, 0.0003])
-    >>> GrowthRate(rate.chains[1] - rate.chains[0]).mean.round(2)   # of both with the same noise
+    >>> GrowthRate(rate.chains[1] - rate.chains[0]).mean.round(2)   # both with the same noise
     -0.03
     """
 
@@ -240,7 +240,7 @@ class GrowthRate:
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of the mean."""
+        """The standard error of the mean."""
         return self.chains.std(axis=-1, ddof=1) / np.sqrt(self.chains.shape[-1])
 
 
@@ -248,22 +248,22 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
                 chains: int = 64, seed: int = 0) -> GrowthRate:
     """The asymptotic rate of log |(s_t, v_t)| in the dynamic system (11), by simulation.
 
-    It is what Psi is meant to bound: the Lyapunov exponent of the product of (11)'s random matrices. Where all of them
-    have complex eigenvalues, Psi = E log |det| / 2 is the mean of the system's two exponents, and so at most the larger
-    one, which is this rate.
+    It is the Lyapunov exponent of the product of (11)'s random matrices, which Psi is meant to bound. If all the
+    matrices have complex eigenvalues, Psi = E log |det| / 2 is the mean of the system's two exponents. This rate is the
+    larger exponent, and so at least Psi.
 
     Parameters
     ----------
     tau, beta, eta, noise : float or array
         See the module.
     updates, chains : int
-        Number of updates that count, after a tenth of it that does not, of each of the chains (at least 2).
+        Number of updates that count, after a tenth as many that do not; number of chains, at least 2.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
-    GrowthRate, whose mean and standard_error are float arrays of the broadcast shape.
+    GrowthRate: mean and standard_error are float arrays of the broadcast shape.
 
     Example
     -------
@@ -272,8 +272,8 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
     """
     tau, beta, eta, noise = (parameter[..., np.newaxis] for parameter in _parameters(tau, beta, eta, noise))
     random = np.random.default_rng(seed)
-    # v in units of sqrt(lambda / alpha): (11) then depends on tau alone, and is near to a rotation where it oscillates.
-    # With chains in all phases the oscillation of the norm is no bias.
+    # v in units of sqrt(lambda / alpha): (11) then depends on tau alone, and is nearly a rotation if it oscillates.
+    # As the chains start in all phases, the oscillation of the norm causes no bias.
     coupling = np.sqrt(np.abs(tau))
     phase = np.broadcast_to(random.uniform(0, 2 * np.pi, chains), tau.shape[:-1] + (chains,))
     s, v, total = np.cos(phase), np.sin(phase), np.zeros(phase.shape)
@@ -292,7 +292,7 @@ def _density(delta):
 
 
 def _parameters(tau, beta, eta, noise):
-    """All four as float arrays of one shape; ValueError where one is out of range."""
+    """The four parameters as float arrays of one shape; ValueError if one is out of range."""
     parameters = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (tau, beta, eta, noise)))
     ranges = {"tau": (-np.inf, np.inf), "beta": (0, 1), "eta": (0, np.inf), "noise": (0, np.inf)}
     for value, (name, (low, high)) in zip(parameters, ranges.items()):

@@ -1,8 +1,8 @@
-"""Section 4: regret in online convex optimization, and the bounds that Theorem 1 and its neighbours put on it.
+"""Section 4: regret in online convex optimization, and its bounds by Theorem 1 and Corollary 1.
 
 In round t = 1, ..., T the method plays x_t in a convex set F, then sees the convex loss f_t. Its regret is the sum of
-f_t(x_t) - f_t(x*), with x* the best fixed point of F in hindsight. The bounds depend on the data: they are computed
-from a `Trajectory` that was recorded. None of the functions here trains.
+f_t(x_t) - f_t(x*); x* is the best fixed point of F in hindsight. The bounds depend on the data: they are computed from
+a recorded `Trajectory`. Nothing here trains.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scipy.optimize import minimize, root
 Numbers = Union[float, np.ndarray]
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
-TINY = np.finfo(float).tiny   # below it rounding is no longer relative, and a decaying beta1 gets there
-STARTS = 5        # L-BFGS-B seldom gives up early, and then goes on from there when it is started anew
+TINY = np.finfo(float).tiny   # below it, where a decaying beta1 gets, rounding is not relative
+STARTS = 5        # L-BFGS-B sometimes gives up early; started anew at that point, it goes on
 
 
 class Trajectory(NamedTuple):
-    """What a run of T rounds in d dimensions leaves behind; row t - 1 belongs to round t.
+    """The record of a run of T rounds in d dimensions; row t - 1 belongs to round t.
 
     Example
     -------
@@ -31,19 +31,19 @@ class Trajectory(NamedTuple):
     """
 
     g: np.ndarray        # (T, d): the gradients of f_t at x_t
-    v_hat: np.ndarray    # (T, d): v_hat after the update of that round
+    v_hat: np.ndarray    # (T, d): v_hat after the update of round t
     alpha: np.ndarray    # (T,): the step size alpha_t
     beta1: np.ndarray    # (T,): beta1_t
     eta: np.ndarray      # (T,): the observation distance eta_t; 0 for AMSGRAD
     beta2: float
 
     def first(self, rounds: int) -> Trajectory:
-        """The run as it was after that many rounds."""
+        """The first ``rounds`` rounds of the run."""
         return Trajectory(*(values[:rounds] for values in self[:-1]), self.beta2)
 
 
 class Terms(NamedTuple):
-    """The three terms of a regret bound, or their coefficients, in the paper's order.
+    """The three terms of a regret bound in the paper's order, or their coefficients.
 
     Example
     -------
@@ -51,9 +51,9 @@ class Terms(NamedTuple):
     109.0
     """
 
-    preconditioner: float   # of D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
-    decay: float            # of D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
-    gradients: float        # of alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
+    preconditioner: float   # coefficient * D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
+    decay: float            # coefficient * D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
+    gradients: float        # coefficient * alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
 
     @property
     def total(self) -> float:
@@ -64,8 +64,8 @@ class Terms(NamedTuple):
 def violated_conditions(run: Trajectory) -> list[str]:
     """The conditions of Theorem 1 that the run's settings break, each in words; an empty list if none.
 
-    What Theorem 1 asks of the problem cannot be seen in the run: convex losses, a convex F of finite diameter that
-    holds every x_t, and bounded gradients. (The print's eta_{1t} is eta_t.)
+    Theorem 1's conditions on the problem cannot be checked in a run: convex losses, a convex F of finite diameter that
+    contains every x_t, and bounded gradients. (The paper prints eta_{1t} for eta_t.)
 
     Example
     -------
@@ -110,7 +110,7 @@ def namsg_coefficients(beta1: Numbers, beta2: float) -> Terms:
 
 
 def amsgrad_coefficients(beta1: Numbers, beta2: float) -> Terms:
-    """The coefficients of AMSGRAD's bound (15); the arguments are `namsg_coefficients`'.
+    """The coefficients of AMSGRAD's bound (15); arguments as in `namsg_coefficients`.
 
     Example
     -------
@@ -122,13 +122,13 @@ def amsgrad_coefficients(beta1: Numbers, beta2: float) -> Terms:
 
 
 def namsg_bound(run: Trajectory, diameter: float) -> Terms:
-    """Theorem 1's bound (14) on the regret of NAMSG, as `Terms`; it holds where `violated_conditions` finds none.
+    """Theorem 1's bound (14) on NAMSG's regret, as `Terms`. It holds if `violated_conditions` finds none.
 
     Parameters
     ----------
     run : Trajectory
     diameter : float
-        D_infinity, the largest distance of two points of F in the maximum norm.
+        D_infinity, the largest distance between two points of F in the maximum norm.
 
     Example
     -------
@@ -141,9 +141,9 @@ def namsg_bound(run: Trajectory, diameter: float) -> Terms:
 
 
 def amsgrad_bound(run: Trajectory, diameter: float) -> Terms:
-    """AMSGRAD's bound (15) on its regret, as `Terms`; the arguments are `namsg_bound`'s.
+    """The bound (15) on AMSGRAD's regret, as `Terms`; arguments as in `namsg_bound`.
 
-    With beta1_t in the second term, as in Reddi et al. 2018; the paper prints beta1_t**2.
+    The second term has beta1_t, as in Reddi et al. 2018; the paper prints beta1_t**2.
 
     Example
     -------
@@ -156,12 +156,12 @@ def amsgrad_bound(run: Trajectory, diameter: float) -> Terms:
 
 
 def bounded_quantities(run: Trajectory, x: np.ndarray, best: np.ndarray) -> Terms:
-    """What the three terms of a bound are to bound, as `Terms` in their order; the regret is at most their sum.
+    """The quantities that the three terms of a bound must exceed, as `Terms`; the regret is at most their sum.
 
-    Each bound must be above its quantity by itself: the sum of (14) is thousands of times the regret, and would hide a
-    term that is wrong by as much. The step is u_t = a_t g_t + (1 - a_t) m_{t-1}, with a_t = (1 - beta1_t)(1 + eta_t).
-    A convex loss, a projection that brings no point of F farther away, and Young's inequality for m_{t-1} give, with
-    norms weighted by sqrt(v_hat_t) / alpha_t or its inverse, and summed over t:
+    They test each term by itself: the sum of (14) is thousands of times the regret, and would hide a term that is
+    thousands of times too small. The step is u_t = a_t g_t + (1 - a_t) m_{t-1}, a_t = (1 - beta1_t)(1 + eta_t). The
+    quantities follow from a convex loss, a projection that takes no point away from any point of F, and Young's
+    inequality for m_{t-1}. Norms are weighted by sqrt(v_hat_t) / alpha_t or its inverse, and all is summed over t:
 
         preconditioner   (||x_t - x*||**2 - ||x_{t+1} - x*||**2) / (2 a_t)
         decay            ||x_t - x*||**2 (1 - a_t) / (2 a_t)
@@ -170,7 +170,7 @@ def bounded_quantities(run: Trajectory, x: np.ndarray, best: np.ndarray) -> Term
     Parameters
     ----------
     run : Trajectory
-        Of NAMSG, or of AMSGRAD, whose eta_t is 0.
+        A run of NAMSG, or of AMSGRAD with eta_t = 0.
     x : array of shape (T + 1, d)
         x_1, ..., x_{T+1}.
     best : array of shape (d,)
@@ -200,7 +200,7 @@ def bounded_quantities(run: Trajectory, x: np.ndarray, best: np.ndarray) -> Term
 def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bound: float) -> Terms:
     """Corollary 1's bound (16) for beta1_t = beta1 * decay**(t - 1), as `Terms`.
 
-    The print's second term lacks a factor d / alpha, which stands here. With it, it is above that of (14), as
+    The paper's second term lacks a factor d / alpha, which is added here. It then exceeds the second term of (14):
     beta1_t**2 <= beta1 * decay**(t - 1), sqrt(v_hat) <= G_infinity, and sum_t sqrt(t) decay**(t - 1) is at most
     1 / (1 - decay)**2.
 
@@ -212,7 +212,7 @@ def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bou
     decay : float
         lambda of Corollary 1, in (0, 1).
     gradient_bound : float
-        G_infinity, at least every |gradient element|, and at least sqrt(epsilon), where v_hat starts.
+        G_infinity: at least every |gradient element|, and at least sqrt(epsilon), as v_hat starts at epsilon.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bou
 
 
 def _bound(coefficients, run, diameter, momentum):
-    """The terms of (14) and (15); ``momentum`` is what multiplies sqrt(v_hat) / alpha_t in the second one."""
+    """The terms of (14) and (15); ``momentum`` multiplies sqrt(v_hat) / alpha_t in the second term."""
     rounds, alpha = len(run.alpha), run.alpha[0]
     preconditioner = diameter**2 * np.sqrt(rounds) / alpha * np.sqrt(run.v_hat[-1]).sum()
     decay = diameter**2 * (momentum / run.alpha * np.sqrt(run.v_hat).sum(axis=1)).sum()
@@ -249,7 +249,7 @@ def _bound(coefficients, run, diameter, momentum):
 
 
 class FixedPoint(NamedTuple):
-    """The best fixed point of a box, as far as it is known.
+    """The best fixed point of a box, as far as it was found.
 
     Example
     -------
@@ -259,8 +259,8 @@ class FixedPoint(NamedTuple):
     """
 
     x: np.ndarray   # (d,)
-    loss: float     # the total loss there
-    gap: float      # by how much, at most, that is above the least one
+    loss: float     # the total loss at x
+    gap: float      # at most so much above the least total loss
 
 
 def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray,
@@ -273,7 +273,7 @@ def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], st
     Parameters
     ----------
     total : function
-        x, an array of shape (d,), -> the sum of f_t(x) over all rounds, and its gradient of shape (d,).
+        Takes x of shape (d,); returns the sum of f_t(x) over all rounds, and its gradient of shape (d,).
     start : array
         Where to begin, shape (d,).
     bounds : (float, float)
@@ -309,17 +309,17 @@ def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], st
         x = minimize(total, x, jac=True, method="L-BFGS-B", bounds=[bounds] * len(x),
                      options={"maxiter": 10000, "maxfun": 100000, "ftol": 0, "gtol": 0, "maxls": 50}).x
         x = np.clip(x, low, high)
-        # Where the loss no longer tells points apart its gradient does, and the gap is not left to roundings.
+        # The gradient still tells points apart when the loss, by rounding, does not.
         stationary = np.clip(_stationary(total, x, (low < x) & (x < high)), low, high)
         best = min(certified(x), certified(stationary), key=lambda point: point.gap)
         if best.gap <= tolerance * (1 + abs(best.loss)):
             return best
     raise RuntimeError(f"the best fixed point was not found: its loss {best.loss:g} may be {best.gap:g} above the "
-                       "least one")
+                       "least loss")
 
 
 def _stationary(total, x, is_free):
-    """x with its free elements moved to where their gradient vanishes, as near as that is found."""
+    """x with its free elements moved to a zero of their gradient, as nearly as one is found."""
     def moved(free):
         y = x.copy()
         y[is_free] = free
@@ -329,7 +329,7 @@ def _stationary(total, x, is_free):
 
 
 def regret(losses: np.ndarray, best: FixedPoint) -> float:
-    """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest that its gap allows.
+    """R_T from the losses f_t(x_t), an array of shape (T,), and the `FixedPoint`: the largest value within its gap.
 
     Example
     -------

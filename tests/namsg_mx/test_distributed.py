@@ -219,4 +219,4 @@ def test_several_one_after_the_other_where_servers_update():
     """The optimizer belongs to the servers: theirs is the latest, and it is said to the Trainer of the one before."""
     found, expected = steps_of_several(True, "[first, first, second, second, first]")
     assert found[:4] == expected[:4]
-    assert found[4].startswith("the servers of the kvstore have the optimizer of another DistributedTrainer")
+    assert found[4].startswith("the servers of the kvstore hold one optimizer at a time")

@@ -260,7 +260,7 @@ INVALID = [
     ({"multi_precision": "x"}, r"multi_precision='x': must be True or False"),
     ({"begin_num_update": -1}, r"begin_num_update=-1: must be an integer, at least 0"),
     ({"begin_num_update": "3"}, r"begin_num_update='3'"),
-    ({"eta": ObservationDistance}, r"eta=.*: is a class; give a schedule made of it, ObservationDistance\(\.\.\.\)"),
+    ({"eta": ObservationDistance}, r"eta=.*: is a class; give an instance, ObservationDistance\(\.\.\.\)"),
     ({"learning_rate": StepDecay}, r"learning_rate=.*: is a class"),
     ({"beta1": namsg_mx.HarmonicDecay}, r"beta1=.*: is a class"),
     ({"beta1": ObservationDistance(5, start=1.0)}, r"beta1 at update 0=1\.0: must be a number in \[0, 1\)"),

@@ -131,5 +131,5 @@ def test_best_fixed_point_refuses_what_it_cannot_certify():
     def kinked(x):   # where no gradient comes near 0
         return np.abs(x - 0.3).sum(), np.where(x < 0.3, -1.0, 1.0)
 
-    with pytest.raises(RuntimeError, match="the best fixed point was not found: its loss .* above the least one"):
+    with pytest.raises(RuntimeError, match="the best fixed point was not found: its loss .* above the least loss"):
         best_fixed_point(kinked, np.array([0.9, -0.9]), (-1, 1))
