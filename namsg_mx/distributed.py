@@ -166,7 +166,7 @@ class DistributedTrainer(gluon.Trainer):
         super().step(batch_size, ignore_stale_grad)
 
     def set_learning_rate(self, lr: float) -> None:
-        """``gluon.Trainer.set_learning_rate``. RuntimeError once servers have the optimizer: it would not reach them."""
+        """``gluon.Trainer.set_learning_rate``. RuntimeError once servers update: it would not reach them."""
         if self._kv_initialized and self._distributed and self._update_on_kvstore:
             raise RuntimeError(f"learning_rate={lr!r}: the servers have the optimizer already, and a change would not "
                                "reach them: give a schedule, or take update_on_kvstore=False")

@@ -1,7 +1,7 @@
 /* The step on the CPU: one operation of MXNet's engine updates all the arrays of a step.
  *
- * The engine runs it asynchronously and in order with everything else that reads or writes the arrays; OpenMP threads
- * share it out by elements. cpu.py is the other half of this file.
+ * The engine runs it asynchronously, in order with all else that reads or writes the arrays. OpenMP threads divide the
+ * elements among them. cpu.py is the other half of this file.
  */
 #include <fenv.h>
 #include <omp.h>
@@ -23,7 +23,7 @@
 
 extern "C" {
 
-/* MXNet's functions, as cpu.py finds them in the library that is loaded. All but `reorder` are of mxnet/c_api.h. */
+/* MXNet's functions, as cpu.py finds them in the loaded library. All but `reorder` are from mxnet/c_api.h. */
 struct namsg_mxnet {
   int (*push)(void (*function)(void *, void *), void *argument, void (*deleter)(void *), void *context,
               void **const_arrays, int const_count, void **mutable_arrays, int mutable_count, const void *property,
@@ -42,9 +42,9 @@ struct namsg_mxnet {
 /* A parameter's arrays. Weight and gradient are float16 where there is a float32 master, else all are float32. */
 enum { WEIGHT, GRAD, M, V, V_HAT, MASTER, ARRAYS };
 
-/* One parameter: MXNet's handles of its arrays, null for those that its method lacks. A gradient of some rows has their
- * numbers, which ascend, in `rows`; else `rows` is null, and all the elements are one row. `size` is the number of
- * elements that a step updates: the gradient's, or all the weight's, and then the other rows have gradient 0. */
+/* One parameter. `handles` are MXNet's, null for arrays that its method lacks. If the gradient has only some rows,
+ * `rows` has their numbers in ascending order; else it is null, and all the elements are one row. `size` is the number
+ * of elements that a step updates: the gradient's, or the whole weight's, whose other rows then have gradient 0. */
 struct namsg_parameter {
   void *handles[ARRAYS];
   const int64_t *rows;
@@ -55,12 +55,12 @@ struct namsg_parameter {
 namespace {
 
 namsg_mxnet mxnet;
-constexpr int64_t kElementsPerThread = 16384; /* fewer are not worth another thread */
-constexpr int64_t kVector = 64;               /* elements: threads meet at multiples of it, and cut no vector */
+constexpr int64_t kElementsPerThread = 16384; /* another thread does not pay for fewer */
+constexpr int64_t kVector = 64;               /* elements: threads split at multiples of it, not inside a vector */
 constexpr int64_t kZeros = 4096;
-alignas(64) char zeros[kZeros * sizeof(float)]; /* as many elements of a gradient */
+alignas(64) char zeros[kZeros * sizeof(float)]; /* a gradient of kZeros elements */
 
-/* MXNet's handles of some arrays. They are its own: the caller may drop the arrays. */
+/* Handles of some arrays, owned by this object: the caller may drop the arrays. */
 class Handles {
  public:
   Handles() = default;
@@ -69,7 +69,7 @@ class Handles {
     for (void *handle : handles_) mxnet.free(handle);
   }
 
-  /* Put its own handle of an array in the place of the caller's; false if MXNet refuses. */
+  /* Replace the caller's handle of an array by one of this object's; false if MXNet refuses. */
   bool share(void **handle) {
     if (mxnet.share(*handle, handle) != 0) return false;
     handles_.push_back(*handle);
@@ -82,13 +82,13 @@ class Handles {
   std::vector<void *> handles_;
 };
 
-/* The memory that an array may share with views of it: a chunk, to which the first word of an NDArray points (memory.py
- * checks that it does). */
+/* The memory that an array and its views share: a chunk, to which the first word of an NDArray points (memory.py checks
+ * it). */
 void *chunk(void *handle) { return *static_cast<void **>(handle); }
 
 bool chunk_before(void *a, void *b) { return std::less<void *>()(chunk(a), chunk(b)); }
 
-/* One array of each memory, in the order of chunks, as the engine takes no memory twice. */
+/* One array of each memory, ordered by chunk: the engine takes no memory twice. */
 std::vector<void *> one_of_each(std::vector<void *> arrays) {
   std::sort(arrays.begin(), arrays.end(), chunk_before);
   const auto same = [](void *a, void *b) { return chunk(a) == chunk(b); };
@@ -97,7 +97,7 @@ std::vector<void *> one_of_each(std::vector<void *> arrays) {
 }
 
 /* The arrays of a step that stay: weights and states. */
-struct Bound {
+struct Kept {
   std::vector<namsg_parameter> parameters; /* without their gradients */
   std::vector<std::vector<int64_t>> rows;
   Handles handles;
@@ -105,22 +105,22 @@ struct Bound {
   int64_t size = 0;
 };
 
-/* The gradients of a step, of which some programs make new ones for each; and their memories that no weight or state
- * has a part of. */
+/* The gradients of a step (some programs make new ones for each step), and those of their memories that no weight or
+ * state shares. */
 struct Gradients {
   Handles handles;
   std::vector<void *> memories;
 
-  void find_memories(const Bound &bound) {
+  void find_memories(const Kept &kept) {
     const std::vector<void *> all = one_of_each(handles.all());
-    std::set_difference(all.begin(), all.end(), bound.memories.begin(), bound.memories.end(),
+    std::set_difference(all.begin(), all.end(), kept.memories.begin(), kept.memories.end(),
                         std::back_inserter(memories), chunk_before);
   }
 };
 
 /* What the caller holds. */
 struct Binding {
-  std::shared_ptr<const Bound> bound;
+  std::shared_ptr<const Kept> kept;
   std::shared_ptr<const Gradients> gradients;
 };
 
@@ -133,11 +133,11 @@ struct Job {
   int division, skip;
 };
 
-/* Where the elements of a parameter's arrays are. */
+/* The addresses of a parameter's arrays. */
 struct Addresses {
   char *array[ARRAYS];
 
-  /* The same from element `state` of the weight and its state, and element `gradient` of the gradient, on. */
+  /* The same arrays from element `state` of the weight and its state, and element `gradient` of the gradient, on. */
   Addresses at(int64_t state, int64_t gradient) const {
     Addresses moved;
     for (int i = 0; i < ARRAYS; ++i) {
@@ -148,8 +148,8 @@ struct Addresses {
   }
 };
 
-/* While it lives, this thread rounds as IEEE 754 has it. A library linked with -ffast-math has subnormal numbers flushed
- * to zero in all threads that are made after it is loaded. */
+/* While it lives, this thread rounds by IEEE 754. Loading a library that was linked with -ffast-math makes all later
+ * threads flush subnormal numbers to zero. */
 class DefaultRounding {
  public:
   DefaultRounding() {
@@ -202,27 +202,28 @@ __attribute__((always_inline)) inline int64_t choose(const Addresses &a, int64_t
   }
 }
 
-/* One step of n consecutive elements; returns how many of their gradients are not finite. */
+/* One step of n consecutive elements; returns the number of non-finite gradients. */
 NAMSG_FOR_EACH_CPU
 int64_t step_elements(const Addresses &a, int64_t n, const namsg_scalars &s, const namsg_coefficients &c, int division,
                       int skip) {
   return a.array[MASTER] ? choose<uint16_t>(a, n, s, c, division, skip) : choose<float>(a, n, s, c, division, skip);
 }
 
-/* The address of an array's elements in their plain order. The array is this operation's alone while it runs. Throws if
- * MXNet cannot give it, when there is no memory for instance: the engine tells whoever waits for an array of the step. */
+/* The address of an array's elements in their plain order, for an operation that has the array to itself. Throws if
+ * MXNet does not give it, for instance for lack of memory. Whoever waits for an array of the step then gets the error.
+ */
 char *address(void *handle) {
   if (handle == nullptr) return nullptr;
-  /* oneDNN may have left the array in a layout of its own, weights after an inference pass for instance. The C API has
-   * no way to undo that inside an operation. MXNet's own function has, a member of the chunk. It returns at once where
-   * there is nothing to undo. */
+  /* oneDNN may have left the array in a layout of its own, for instance weights after an inference pass. The C API
+   * cannot undo it inside an operation, but a member function of the chunk can. It returns at once if there is nothing
+   * to undo. */
   if (mxnet.reorder != nullptr) mxnet.reorder(chunk(handle));
   void *data = nullptr;
   if (mxnet.get_data(handle, &data) != 0) throw std::runtime_error(mxnet.last_error());
   return static_cast<char *>(data);
 }
 
-/* The elements from `begin` to `end` of a parameter's gradient. */
+/* One step of the elements from `begin` to `end` of a parameter's gradient. */
 int64_t step_gradient(const Addresses &addresses, const namsg_parameter &parameter, int64_t begin, int64_t end,
                       const Job &job, const namsg_coefficients &coefficients) {
   int64_t count = 0;
@@ -236,12 +237,12 @@ int64_t step_gradient(const Addresses &addresses, const namsg_parameter &paramet
   return count;
 }
 
-/* The elements from `begin` to `end` of a weight whose gradient has some of its rows, and is 0 in the others. */
+/* One step of the elements from `begin` to `end` of a weight. Its gradient has some of its rows, and is 0 elsewhere. */
 int64_t step_weight(const Addresses &addresses, const namsg_parameter &parameter, int64_t begin, int64_t end,
                     const Job &job, const namsg_coefficients &coefficients) {
   const int64_t length = parameter.row_length;
   const int64_t *const last = parameter.rows + parameter.row_count;
-  const int64_t *row = std::lower_bound(parameter.rows, last, begin / length);   /* the next one that there is */
+  const int64_t *row = std::lower_bound(parameter.rows, last, begin / length);   /* the gradient's next row */
   int64_t count = 0;
   for (int64_t i = begin, n; i < end; i += n) {
     const int64_t next = row == last ? end : *row * length;
@@ -262,14 +263,14 @@ int64_t step_weight(const Addresses &addresses, const namsg_parameter &parameter
 
 void run(void *, void *argument) {
   const Job &job = *static_cast<const Job *>(argument);
-  const std::vector<namsg_parameter> &parameters = job.binding.bound->parameters;
+  const std::vector<namsg_parameter> &parameters = job.binding.kept->parameters;
   std::vector<Addresses> addresses(parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i) {
     std::transform(parameters[i].handles, parameters[i].handles + ARRAYS, addresses[i].array, address);
     addresses[i].array[GRAD] = address(job.binding.gradients->handles[i]);
   }
   int64_t *const total = reinterpret_cast<int64_t *>(address(job.count));
-  const int64_t size = job.binding.bound->size;
+  const int64_t size = job.binding.kept->size;
   const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), 1 + size / kElementsPerThread));
   int64_t count = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : count) schedule(static, 1)
@@ -297,11 +298,11 @@ void delete_job(void *argument) {
   delete job;
 }
 
-/* Whether MXNet has two arrays for alike in all but their memory and elements. */
+/* Whether two arrays differ only in memory and elements. */
 bool alike(void *one, void *other) {
   struct Form {
     int storage, dtype, device_type, device_id, dimensions;
-    const int64_t *shape; /* MXNet's, until it is asked again */
+    const int64_t *shape; /* MXNet's memory, until the next call */
   };
   const auto get = [](void *array, Form *form) {
     return mxnet.get_storage(array, &form->storage) == 0 && mxnet.get_dtype(array, &form->dtype) == 0 &&
@@ -319,61 +320,61 @@ bool alike(void *one, void *other) {
 
 extern "C" {
 
-/* Give this library MXNet's functions; to be called first. */
+/* Give this library MXNet's functions. To be called first. */
 void namsg_load(const namsg_mxnet *functions) { mxnet = *functions; }
 
 /* A new Binding of `count` parameters, to be given back to namsg_release; null if MXNet refuses a handle. */
 void *namsg_bind(int count, const namsg_parameter *parameters) {
-  const std::shared_ptr<Bound> bound(new Bound);
+  const std::shared_ptr<Kept> kept(new Kept);
   const std::shared_ptr<Gradients> gradients(new Gradients);
   for (int i = 0; i < count; ++i) {
     namsg_parameter parameter = parameters[i];
     if (!gradients->handles.share(&parameter.handles[GRAD])) return nullptr;
     parameter.handles[GRAD] = nullptr;
     for (void *&handle : parameter.handles)
-      if (handle != nullptr && !bound->handles.share(&handle)) return nullptr;
+      if (handle != nullptr && !kept->handles.share(&handle)) return nullptr;
     if (parameter.rows != nullptr) {
-      bound->rows.emplace_back(parameter.rows, parameter.rows + parameter.row_count);
-      parameter.rows = bound->rows.back().data();   /* stays where it is when `rows` grows */
+      kept->rows.emplace_back(parameter.rows, parameter.rows + parameter.row_count);
+      parameter.rows = kept->rows.back().data();   /* stays where it is when `rows` grows */
     }
-    bound->parameters.push_back(parameter);
-    bound->size += parameter.size;
+    kept->parameters.push_back(parameter);
+    kept->size += parameter.size;
   }
-  bound->memories = one_of_each(bound->handles.all());
-  gradients->find_memories(*bound);
-  return new Binding{bound, gradients};
+  kept->memories = one_of_each(kept->handles.all());
+  gradients->find_memories(*kept);
+  return new Binding{kept, gradients};
 }
 
-/* Take other gradients, one for each parameter; steps under way keep theirs. Returns 1, or 0, and keeps those of before,
- * where the others differ from these in more than elements, or share memory with other arrays. */
+/* Take other gradients, one for each parameter, and return 1; steps under way keep theirs. Returns 0, and keeps the
+ * former ones, if they differ in more than memory and elements, or share memory with other arrays. */
 int namsg_rebind(void *binding, void *const *grads) {
   Binding &held = *static_cast<Binding *>(binding);
   const std::shared_ptr<Gradients> gradients(new Gradients);
-  for (size_t i = 0; i < held.bound->parameters.size(); ++i) {
+  for (size_t i = 0; i < held.kept->parameters.size(); ++i) {
     void *handle = grads[i];
     if (!alike(handle, held.gradients->handles[i]) || !gradients->handles.share(&handle)) return 0;
   }
-  gradients->find_memories(*held.bound);
-  if (gradients->memories.size() < held.bound->parameters.size()) return 0;
+  gradients->find_memories(*held.kept);
+  if (gradients->memories.size() < held.kept->parameters.size()) return 0;
   held.gradients = gradients;
   return 1;
 }
 
 void namsg_release(void *binding) { delete static_cast<Binding *>(binding); }
 
-/* Push one step to the engine: `coefficients` has one entry for each parameter, and `count`, an int64 array of one
- * element, grows by the number of gradients that are not finite. Returns MXNet's status. */
+/* Push one step to the engine. `coefficients` has an entry for each parameter. The number of non-finite gradients is
+ * added to `count`, an int64 array of one element. Returns MXNet's status. */
 int namsg_step(void *binding, void *count, int32_t device, const namsg_scalars *scalars,
                const namsg_coefficients *coefficients, int division, int skip) {
   const Binding &held = *static_cast<Binding *>(binding);
   std::unique_ptr<Job> job(new Job{held, nullptr, *scalars,
-                                   {coefficients, coefficients + held.bound->parameters.size()}, division, skip});
+                                   {coefficients, coefficients + held.kept->parameters.size()}, division, skip});
   if (const int status = mxnet.share(count, &job->count)) return status;
-  std::vector<void *> memories = held.bound->memories;
+  std::vector<void *> memories = held.kept->memories;
   memories.insert(memories.end(), held.gradients->memories.begin(), held.gradients->memories.end());
   memories.push_back(job->count);
   const struct { int32_t type, id; } cpu = {1, device}; /* mxnet::Context */
-  /* Gradients are among the mutable arrays, as a layout of oneDNN's is undone in place; their values stay. */
+  /* Gradients are among the mutable arrays: a layout of oneDNN's is undone in place. Their values stay. */
   return mxnet.push(run, job.release(), delete_job, const_cast<void *>(static_cast<const void *>(&cpu)), nullptr, 0,
                     memories.data(), static_cast<int>(memories.size()), nullptr, 0, "namsg_step");
 }

@@ -1,7 +1,7 @@
 /* The step on a GPU: one launch updates a group of parameters. cuda.py is the other half of this file.
  *
- * MXNet compiles it at run time and passes every array as an argument of its own. cuda.py therefore puts definitions
- * for one kind of group before this text:
+ * MXNet compiles it at run time and passes every array as an argument of its own. So cuda.py puts definitions for one
+ * kind of group before this text:
  *
  *     NAMSG_TYPE                    float, or unsigned short (the bits) for float16 weights
  *     NAMSG_DIVISION, NAMSG_SKIP    of namsg_element
@@ -14,7 +14,7 @@
 
 namespace {
 
-/* A parameter's arrays: null for those that its method lacks. The master of float32 weights is the weight itself. */
+/* A parameter's arrays; null if its method lacks one. The master of float32 weights is the weight itself. */
 struct Addresses {
   NAMSG_TYPE *weight;
   const NAMSG_TYPE *grad;
@@ -83,7 +83,7 @@ __device__ inline bool aligned(const Addresses &a) {
   return floats % alignof(Pack<float, 4>) == 0 && others % alignof(Pack<NAMSG_TYPE, 4>) == 0;
 }
 
-/* The parameter that this block is at: the last whose first block is not behind it. */
+/* The parameter that this block updates: the last one whose first block is not after this block. */
 __device__ inline int find(const Place *places) {
   int low = 0, high = NAMSG_GROUP - 1;
   while (low < high) {
@@ -98,8 +98,8 @@ __device__ inline int find(const Place *places) {
 
 }  // namespace
 
-/* `places`: a Place for each parameter. `numbers`: namsg_scalars, and behind it namsg_coefficients for each parameter.
- * `nonfinite` grows by the number of gradients that are not finite. */
+/* `places`: a Place for each parameter. `numbers`: namsg_scalars, then namsg_coefficients for each parameter.
+ * `nonfinite`: the number of non-finite gradients is added to it. */
 extern "C" __global__ void __launch_bounds__(NAMSG_THREADS)
 namsg_step(const Place *places, const float *numbers, unsigned long long *nonfinite, NAMSG_PARAMETERS) {
   const int parameter = find(places);

@@ -9,15 +9,18 @@
  *     v_hat  = max(v_hat, v)                                    line 6
  *     w      = project(w - (lr * update / clip(sqrt(v_scale * v_hat) + epsilon) + decay * w))   line 8
  *
- * SGD: m_factor = beta1, g_factor = 1 - beta1, so that the update is the new m, no v and no division; AMSGRAD: the same
- * update, v_scale = 1, epsilon = 0; NAMSG: eta * (1 - beta1) less of m and more of g. That is line 7's (1 - mu) m + mu g
- * by the m of before: by the new m, a large mu (a small beta1) would leave nothing but its rounding. NAMSB and AMSBound:
- * NAMSG's and AMSGRAD's, and limits of the divisor; NADAM: v in the place of v_hat, and its bias corrections in the
- * coefficients. Decoupled weight decay has decay = lr * wd, and wd = 0. It is added to the step: (1 - decay) * w would
- * round to another rate in float32, or to none.
+ * SGD       m_factor = beta1 and g_factor = 1 - beta1, so that the update is the new m; no v and no division
+ * AMSGRAD   SGD's update; v_scale = 1 and epsilon = 0
+ * NAMSG     AMSGRAD with m_factor = beta1 - mu beta1 and g_factor = 1 - beta1 + mu beta1
+ * NAMSB, AMSBound   NAMSG and AMSGRAD with limits of the divisor
+ * NADAM     v instead of v_hat; the coefficients include its bias corrections
  *
- * Every operation is rounded by itself: compile without contraction to fused multiply-add and without fast-math, and
- * all compilers and machines agree to the bit.
+ * NAMSG's update is line 7's (1 - mu) m + mu g, written with the m before line 4. With the new m, a large mu (from a
+ * small beta1) would leave only rounding errors. Decoupled weight decay has decay = lr * wd and wd = 0. It is added to
+ * the step: in float32, (1 - decay) * w would round to another rate, or to none.
+ *
+ * Every operation is rounded by itself. Compiled without contraction to fused multiply-add and without fast-math, it
+ * gives the same bits with all compilers and on all machines.
  */
 #ifndef NAMSG_STEP_H_
 #define NAMSG_STEP_H_
@@ -40,8 +43,8 @@ typedef unsigned int uint32_t;
 /* What divides the step. */
 enum { NAMSG_NO_DIVISION = 0, NAMSG_BY_V = 1, NAMSG_BY_V_HAT = 2 };
 
-/* What all the arrays of a step share. No clipping: clip_gradient is infinite. No projection: low and high are. No
- * limits of the divisor: they are 0 and infinite. */
+/* The numbers that all the arrays of a step share. Without clipping, clip_gradient is infinite; without projection, low
+ * and high are; without limits of the divisor, these are 0 and infinite. */
 typedef struct {
   float rescale_grad, clip_gradient;
   float beta1, one_minus_beta1, beta2, one_minus_beta2;
@@ -49,7 +52,7 @@ typedef struct {
   float divisor_low, divisor_high;
 } namsg_scalars;
 
-/* What belongs to one array. Of wd and decay, one is 0. */
+/* The numbers of one array. wd or decay is 0. */
 typedef struct {
   float lr, wd, decay, m_factor, g_factor, v_scale;
 } namsg_coefficients;
@@ -66,7 +69,7 @@ NAMSG_INLINE float namsg_float(uint32_t bits) {
   return x;
 }
 
-/* The value of an IEEE 754 half, exactly; no number on the way is a subnormal float, which some programs have flushed. */
+/* The exact value of an IEEE 754 half. No intermediate number is a subnormal float: some programs flush these to 0. */
 NAMSG_INLINE float namsg_from_half(uint16_t half) {
   const uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
   const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;                 /* infinity and NaN */
@@ -87,7 +90,7 @@ NAMSG_INLINE uint16_t namsg_to_half(float x) {
   return (uint16_t)(half | (namsg_bits(x) >> 16 & 0x8000u));
 }
 
-/* The larger of two numbers, or NaN if one of them is, as in numpy.maximum. */
+/* The larger of two numbers, or NaN if one is NaN, as in numpy.maximum. */
 NAMSG_INLINE float namsg_maximum(float a, float b) {
   const float larger = a >= b ? a : b;
   return a != a ? a : larger;
@@ -99,10 +102,10 @@ NAMSG_INLINE float namsg_clip(float x, float low, float high) {
   return x < low ? low : x;
 }
 
-/* One step of one element; v and v_hat are touched as far as `division` needs them. A gradient is not finite also where
- * its square is not, if the method has a v: that would be infinite, and the weight would never move again. With `skip`,
- * the element keeps weight and state then. Returns 1 for such a gradient, else 0. `division` and `skip` are meant to be
- * compile-time constants.
+/* One step of one element. Returns 1 if the gradient is not finite, else 0; with `skip`, such an element keeps its
+ * weight and state. If the method has a v, a gradient with an infinite square counts as not finite: v would be
+ * infinite, and the weight would never move again. v and v_hat are used only as far as `division` needs them.
+ * `division` and `skip` are meant to be compile-time constants.
  */
 NAMSG_INLINE int namsg_element(float grad, float *w, float *m, float *v, float *v_hat, const namsg_scalars *s,
                                const namsg_coefficients *c, int division, int skip) {
