@@ -122,14 +122,14 @@ def real_epochs(folder):
     from experiments.training import data
     from experiments.training.loop import Training
     from experiments.vocabulary import config
-    from experiments.vocabulary.config import Options
+    from experiments.vocabulary.config import RunOptions
     from experiments.vocabulary.records import RunRecord
 
     run, = config.load(ROOT / "configs" / "cifar10_resnet20.yaml").runs(["namsg"], [0])
     training = Training(run, data.load(run.settings["data"], folder), mx.cpu())
     results = tempfile.TemporaryDirectory()
     record = RunRecord(Path(results.name))
-    record.begin(run.as_config(Options(Path(results.name), 1, folder, "cpu", 1)))
+    record.begin(run.config_json(RunOptions(Path(results.name), 1, folder, "cpu", 1)))
     passes = []
 
     def train(_):

@@ -184,13 +184,13 @@ def _own_address() -> str:
         return caller.getsockname()[0]
 
 
-class _Parser(argparse.ArgumentParser):
+class _LauncherParser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"launch: {message} ({self.prog} --help shows what is possible)\n")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m experiments.launch", description=__doc__.partition("\n")[0])
+    parser = _LauncherParser(prog="python -m experiments.launch", description=__doc__.partition("\n")[0])
     parser.add_argument("-n", "--num-workers", type=_positive, required=True, metavar="N")
     parser.add_argument("-s", "--num-servers", type=_positive, metavar="N", help="(default: as many as workers)")
     parser.add_argument("--launcher", choices=("local", "ssh"), default="local",

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
 
 REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
@@ -58,7 +58,7 @@ def record(results, run, losses, epochs, status="done", distributed=None, learni
     learning_rates = learning_rates or [0.5] * len(losses)
     folder = RunRecord(results / run.folder)
     with folder.lock():
-        folder.begin(run.as_config(Options(results, epochs, None, "cpu", 1, None, distributed)))
+        folder.begin(run.config_json(RunOptions(results, epochs, None, "cpu", 1, None, distributed)))
         folder.add_environment(1, {"commit": "0123456789ab", "dirty": False, "versions": {"python": "3"},
                                    "system": "a system", "processor": "a processor", "cores": 2, "threads": 1,
                                    "kernel": "cpu"})

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.intervals import Interval, interval
+from experiments.analysis.intervals import ConfidenceInterval, interval
 
 
 def epochs_to(losses: np.ndarray, target: float) -> float:
@@ -37,12 +37,12 @@ def epochs_to_common_loss(curves: pd.DataFrame, method: str, other: str, last: i
     return pd.DataFrame.from_dict(rows, orient="index", columns=["train_loss", "epochs", "other_epochs"])
 
 
-def share_of_epochs(pairs: pd.DataFrame) -> Interval:
+def share_of_epochs(pairs: pd.DataFrame) -> ConfidenceInterval:
     """The geometric mean, over pairs of runs, of epochs / other_epochs, with its 95 % t interval."""
     n, *logarithms = log_share(pairs)
-    return Interval(n, *np.exp(logarithms))
+    return ConfidenceInterval(n, *np.exp(logarithms))
 
 
-def log_share(pairs: pd.DataFrame) -> Interval:
+def log_share(pairs: pd.DataFrame) -> ConfidenceInterval:
     """The logarithm of `share_of_epochs`, of which the interval is a t interval."""
     return interval(np.log(pairs["epochs"] / pairs["other_epochs"]))

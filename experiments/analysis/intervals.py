@@ -15,7 +15,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """The mean of ``n`` differences and its 95 % t interval: unbounded for one difference, NaN for none."""
 
     n: int
@@ -24,16 +24,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(differences: Iterable[float]) -> Interval:
+def interval(differences: Iterable[float]) -> ConfidenceInterval:
     """Student's t interval of the mean of independent differences."""
     values = np.fromiter(differences, dtype=float)
     n = len(values)
     if n == 0:
-        return Interval(0, math.nan, math.nan, math.nan)
+        return ConfidenceInterval(0, math.nan, math.nan, math.nan)
     if n == 1:
-        return Interval(1, float(values[0]), -math.inf, math.inf)
+        return ConfidenceInterval(1, float(values[0]), -math.inf, math.inf)
     half = quantile(n) * values.std(ddof=1) / math.sqrt(n)
-    return Interval(n, float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    return ConfidenceInterval(n, float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
 def quantile(n: int) -> float:

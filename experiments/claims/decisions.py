@@ -10,7 +10,7 @@ from typing import Iterable, NamedTuple, Sequence
 
 from scipy import stats
 
-from experiments.analysis.intervals import CONFIDENCE, Interval, quantile
+from experiments.analysis.intervals import CONFIDENCE, ConfidenceInterval, quantile
 
 HOLDS, PARTLY, FAILS, TOO_FEW, NOT_RUN = VERDICTS = (
     "holds", "in part", "does not hold", "n too small to say", "not run yet")
@@ -27,7 +27,7 @@ class Decision(NamedTuple):
     p: float
 
 
-def below(difference: Interval, limit: float) -> Decision:
+def below(difference: ConfidenceInterval, limit: float) -> Decision:
     """Whether the mean difference is below the limit."""
     n, mean, low, high = difference
     if n == 0:
@@ -39,13 +39,13 @@ def below(difference: Interval, limit: float) -> Decision:
     return Decision(HOLDS if high < limit else FAILS, p)
 
 
-def above(difference: Interval, limit: float) -> Decision:
+def above(difference: ConfidenceInterval, limit: float) -> Decision:
     """Whether the mean difference is above the limit."""
     n, mean, low, high = difference
-    return below(Interval(n, -mean, -high, -low), -limit)
+    return below(ConfidenceInterval(n, -mean, -high, -low), -limit)
 
 
-def within(difference: Interval, margin: float) -> Decision:
+def within(difference: ConfidenceInterval, margin: float) -> Decision:
     """Whether the mean difference is between -margin and margin."""
     return all_of([below(difference, margin), above(difference, -margin)])
 

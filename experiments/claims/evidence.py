@@ -15,11 +15,12 @@ from experiments.analysis.results import Grid, Results
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.folders import BENCHMARKS, FIGURES, TABLES
 from experiments.vocabulary.records import damaged, read_json
 
 
-class Table(NamedTuple):
-    """A CSV file of the results folder, and the columns that claims need: of texts, and of numbers."""
+class CsvFile(NamedTuple):
+    """A CSV file in a subfolder of the results, and the columns that claims read: texts, and numbers."""
 
     folder: str
     name: str
@@ -27,13 +28,13 @@ class Table(NamedTuple):
     numbers: Sequence[str]
 
 
-THEORY_GROWTH = Table("figures", "theory_growth.csv", (), (
+THEORY_GROWTH = CsvFile(FIGURES, "theory_growth.csv", (), (
     "tau", "eta", "noise", "psi", "growth", "standard_error", "difference", "difference_error"))
-THEORY_REGRET = Table("figures", "theory_regret.csv", ("problem", "method"), (
+THEORY_REGRET = CsvFile(FIGURES, "theory_regret.csv", ("problem", "method"), (
     "regret", "bound", *(f"{name}_{i}" for name in ("term", "quantity") for i in (1, 2, 3))))
-THEORY_COUNTEREXAMPLES = Table("figures", "theory_counterexamples.csv", ("method",), (
+THEORY_COUNTEREXAMPLES = CsvFile(FIGURES, "theory_counterexamples.csv", ("method",), (
     "t", "deterministic", "stochastic"))
-ORIGINAL_FORM = Table("tables", "original_form.csv", (), (
+ORIGINAL_FORM = CsvFile(TABLES, "original_form.csv", (), (
     "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high", "test_difference"))
 STEP_BENCHMARK, RESNET50, MXNET_ADAM = "optimizer_step", "ResNet-50", "MXNet adam"   # shapes and a contender of it
 
@@ -75,17 +76,17 @@ class Evidence:
         experiment = self.experiment(name)
         return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
 
-    def table(self, table: Table) -> pd.DataFrame:
-        """What the file holds; empty without it. RecordError if it has not these columns."""
-        file = self.folder / table.folder / table.name
-        if not file.exists():
+    def table(self, file: CsvFile) -> pd.DataFrame:
+        """The file's rows; none without the file. RecordError if it lacks one of its columns."""
+        path = self.folder / file.folder / file.name
+        if not path.exists():
             return pd.DataFrame()
-        with contextlib.suppress(ValueError):   # pandas' errors of files are such
-            read = pd.read_csv(file)
-            if {*table.texts, *table.numbers} <= {*read} and all(is_numeric_dtype(read[n]) for n in table.numbers):
+        with contextlib.suppress(ValueError):   # which pandas' errors of parsing and decoding are
+            read = pd.read_csv(path)
+            if {*file.texts, *file.numbers} <= {*read} and all(is_numeric_dtype(read[n]) for n in file.numbers):
                 return read
-        raise damaged(file)
+        raise damaged(path)
 
     def benchmark(self, name: str) -> dict[str, Any] | None:
         """The report of ``benchmarks/``; None without it. RecordError if it is none."""
-        return read_json(self.folder / "benchmarks" / f"{name}.json", ("measurements", "rounds", "machine"))
+        return read_json(self.folder / BENCHMARKS / f"{name}.json", ("measurements", "rounds", "machine"))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, log_share, share_of_epochs
-from experiments.analysis.intervals import Interval, interval
+from experiments.analysis.intervals import ConfidenceInterval, interval
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.selection import averages
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW, Decision, above, all_of, below, some_of, within
@@ -19,7 +19,6 @@ from experiments.vocabulary import paper
 from experiments.vocabulary.methods import LABELS, initial
 
 RELATIONS = {"below": below, "above": above, "within": within}
-TABLE_A2_EXPERIMENT = "cifar10_resnet20"
 # Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
 WHEN = "decided when all the configuration's seeds are run"
 
@@ -120,7 +119,7 @@ class Comparison:
     def _limit(self) -> float:
         return math.log1p(self.limit) if MEASURES[self.measure].by_ratio else self.limit
 
-    def _difference(self, pair: pd.DataFrame) -> Interval:
+    def _difference(self, pair: pd.DataFrame) -> ConfidenceInterval:
         if MEASURES[self.measure].by_ratio:
             return interval(np.log(pair["value"] / pair["against"]))
         return interval(pair["value"] - pair["against"])
@@ -237,10 +236,10 @@ class GridCells:
 
     @property
     def commands(self) -> list[str]:
-        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method} {self.other}"]
+        return [f"python -m experiments grid configs/{paper.CIFAR}.yaml --method {self.method} {self.other}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
-        runs = evidence.grid(TABLE_A2_EXPERIMENT).runs
+        runs = evidence.grid(paper.CIFAR).runs
         losses = runs.set_index(["method", "learning_rate", "beta2", "seed"])["train_loss"]
         printed, others_printed = (paper.TABLE_A2[paper.printed_name(name)] for name in (self.method, self.other))
         rows = []
@@ -252,7 +251,7 @@ class GridCells:
                 rows.append({"α": alpha, "β2": beta2, "n": len(pair), LABELS[self.method]: ours,
                              LABELS[self.other]: others, "lower": bool(ours < others),
                              "lower in the paper": printed[alpha, beta2] < others_printed[alpha, beta2]})
-        seeds = evidence.experiment(TABLE_A2_EXPERIMENT).tuning.seeds
+        seeds = evidence.experiment(paper.CIFAR).tuning.seeds
         decided = [row["lower"] for row in rows if row["n"] == len(seeds)]
         if sum(decided) >= self.at_least:
             verdict = HOLDS
@@ -290,10 +289,10 @@ class PublishedCells:
 
     @property
     def commands(self) -> list[str]:
-        return [f"python -m experiments grid configs/{TABLE_A2_EXPERIMENT}.yaml --method {self.method}"]
+        return [f"python -m experiments grid configs/{paper.CIFAR}.yaml --method {self.method}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
-        of_method = evidence.grid(TABLE_A2_EXPERIMENT).only([self.method])
+        of_method = evidence.grid(paper.CIFAR).only([self.method])
         losses = of_method.runs.set_index(["learning_rate", "beta2", "seed"])["train_loss"]
         printed, seeds = paper.TABLE_A2[paper.printed_name(self.method)], of_method.experiment.tuning.seeds
         rows = [{"α": alpha, "β2": beta2, "n": len(cell), "ours": cell.mean(), "paper": loss,

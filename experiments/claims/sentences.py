@@ -15,7 +15,7 @@ import math
 import mxnet as mx
 import pandas as pd
 
-from experiments.analysis.intervals import Interval
+from experiments.analysis.intervals import ConfidenceInterval
 from experiments.claims import theory
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, within
 from experiments.claims.evidence import MXNET_ADAM, ORIGINAL_FORM, RESNET50, STEP_BENCHMARK, Evidence
@@ -33,8 +33,8 @@ from experiments.claims.rules import (
 from experiments.claims.theory import GAIN, REGRET
 from experiments.vocabulary import paper
 from experiments.vocabulary.methods import FIVE, LABELS
+from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
-LOGISTIC, CNN, CIFAR = "mnist_logistic", "mnist_cnn", "cifar10_resnet20"
 STRATEGIES, BOUNDED, PUBLISHED, COST = "strategies", "bounded", "published", "cost"
 PARTS = {GAIN: "Section 3: remote observation", REGRET: "Section 4: regret", LOGISTIC: "Logistic regression on MNIST",
          CNN: "CNN on MNIST", CIFAR: "ResNet-20 on CIFAR-10", STRATEGIES: "ResNet-20: strategies",
@@ -85,7 +85,8 @@ def _original_form(evidence: Evidence) -> Judgement:
     if numbers.empty:
         return Judgement(NOT_RUN, "", 0, numbers, 1.0)
     last = numbers.iloc[-1]
-    found = Interval(int(last["n"]), *(math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high")))
+    ends = (math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high"))
+    found = ConfidenceInterval(int(last["n"]), *ends)
     verdict, p = within(found, math.log1p(LIKE))
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
                f"{last['train_difference']:+.3%} ({last['train_low']:+.3%} to {last['train_high']:+.3%}), "

@@ -13,8 +13,8 @@ from typing import Sequence
 
 from experiments.commands import show, train
 from experiments.commands.ending import exit_status
-from experiments.vocabulary import config
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.seeds import parse_seeds
 
 EXAMPLES = {   # of each command, and of all
     "": ("run configs/demo.yaml --results build/demo", "status", "figure 2", "claims"),
@@ -168,7 +168,7 @@ def _positive(text: str) -> int:
 
 def _seeds(text: str) -> list[int]:
     try:
-        return config.parse_seeds(text)
+        return parse_seeds(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -9,8 +9,7 @@ from typing import Sequence
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import RecordError, UsageError
-
-CONFIGS = Path("configs")
+from experiments.vocabulary.folders import CONFIGS
 
 
 def load_experiment(path: str, options: argparse.Namespace) -> Experiment:

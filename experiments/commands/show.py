@@ -10,13 +10,14 @@ import json
 from pathlib import Path
 from typing import Sequence
 
-from experiments.commands.inputs import CONFIGS, all_configs, load_experiment, print_paths
+from experiments.commands.inputs import all_configs, load_experiment, print_paths
 from experiments.commands.status import describe, survey
-from experiments.vocabulary import config
+from experiments.vocabulary import config, paper
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.folders import CONFIGS, FIGURES, TABLES
+from experiments.vocabulary.seeds import seed_range
 
-CIFAR = CONFIGS / "cifar10_resnet20.yaml"
 COMPUTED = ("1", "theory")   # figures, which need no runs
 
 
@@ -25,7 +26,7 @@ def show_list(options: argparse.Namespace) -> int:
     for path in all_configs():
         experiment = config.load(path)
         print(f"{path}: {experiment.title}\n  {experiment.epochs} epochs, batch {experiment.batch_size}, "
-              f"seeds {config.seed_range(experiment.seeds)}, weight decay {experiment.weight_decay:g}")
+              f"seeds {seed_range(experiment.seeds)}, weight decay {experiment.weight_decay:g}")
         for method in experiment.methods.values():
             parameters = ", ".join(f"{name} {_readable(value)}" for name, value in method.parameters.items())
             on_request = "" if method.by_default else "; on request only"
@@ -45,7 +46,7 @@ def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
     from experiments.display import figures  # here, as a training process imports this module and needs no matplotlib
 
-    folder = Path(options.results, "figures")
+    folder = Path(options.results, FIGURES)
     _check_options(options.figure, options)
     if options.figure in COMPUTED:
         from experiments.theory import figures  # the only ones that need SciPy and MXNet
@@ -77,11 +78,11 @@ def table(options: argparse.Namespace) -> int:
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_a1(options))}
     elif options.table == "A2":
-        experiment = config.load(CIFAR)
+        experiment = config.load(CONFIGS / f"{paper.CIFAR}.yaml")
         methods = _recorded(experiment, options, is_grid=True)
         made = {"tableA2": tables.table_a2(_collect_grid(experiment, options, methods))}
     elif options.table == "A3":
-        experiment = config.load(CIFAR)
+        experiment = config.load(CONFIGS / f"{paper.CIFAR}.yaml")
         made = {"tableA3": tables.table_a3(_collect(experiment, options, _recorded(experiment, options)))}
     elif _is_config(options.table):
         experiment = load_experiment(options.table, options)
@@ -91,7 +92,7 @@ def table(options: argparse.Namespace) -> int:
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
     for name, content in made.items():
-        paths = tables.write(content, name, Path(options.results, "tables"))
+        paths = tables.write(content, name, Path(options.results, TABLES))
         print(paths[0].read_text(encoding="utf-8"))
         print_paths(paths)
     return 0
@@ -113,7 +114,7 @@ def show_claims(options: argparse.Namespace) -> int:
         return 0
     print("\n".join(judging.describe(verdict) for verdict in verdicts))
     if not options.claim:
-        print_paths(tables.write(tables.claims(verdicts), "claims", Path(options.results, "tables")))
+        print_paths(tables.write(tables.claims(verdicts), "claims", Path(options.results, TABLES)))
     return 0
 
 
@@ -174,13 +175,12 @@ def _collect_grids(options: argparse.Namespace):
 def _collect_a1(options: argparse.Namespace):
     """The grid searches of --config, or the paper's; also of MXNet's NADAM, where it is recorded."""
     from experiments.analysis.results import collect_grids
-    from experiments.vocabulary import paper
 
     def methods(experiment):
         return options.method or [name for name in _recorded(experiment, options, is_grid=True)
                                   if experiment.methods[name].by_default or paper.printed_name(name) != name]
 
-    chosen = options.config or [path for name in paper.TABLE_A1 for path in all_configs() if path.stem == name]
+    chosen = options.config or [path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
     return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
                          options.partial)
 

@@ -13,29 +13,29 @@ from experiments.commands.inputs import load_experiment, print_paths
 from experiments.running.pool import train_in_pool
 from experiments.running.progress import Progress
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Experiment, Options, Run
+from experiments.vocabulary.config import Experiment, Run, RunOptions
 from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.records import RunRecord
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is not complete yet."""
+    """Train the runs that are not complete yet."""
     if options.kvstore:
         return _take_part(options)
-    experiment, runs = _plan(options)
+    experiment, runs = _experiment_and_runs(options)
     if options.update_on_servers:
         raise UsageError("--update-on-servers: only with --kvstore")
-    return _make(experiment, runs, _how(options, experiment.epochs), options)
+    return _train(experiment, runs, _run_options(options, experiment.epochs), options)
 
 
 def grid(options: argparse.Namespace) -> int:
-    """Train what a grid search lacks, and write what it selects."""
+    """Train the runs that a grid search lacks, and write the hyper-parameters that it selects."""
     experiment = config.load(options.config)
     runs = [run for run, point in experiment.grid(options.method, options.seeds)
             if all(point.get(name) == value for name, value in options.at)]
     if not runs:
         raise UsageError(f"--at {' '.join(f'{n}={v:g}' for n, v in options.at)}: {experiment.name} has no such point")
-    status = _make(experiment, runs, _how(options, experiment.tuning.epochs), options)
+    status = _train(experiment, runs, _run_options(options, experiment.tuning.epochs), options)
     if status or options.at or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
         return status
     from experiments.analysis import results, selection  # here, as they load pandas
@@ -48,73 +48,73 @@ def grid(options: argparse.Namespace) -> int:
 
 
 def _take_part(options: argparse.Namespace) -> int:
-    """This process's part in training by MXNet's kvstore: worker 0 leads, with all the others; the exit status."""
+    """Take this process's part in training on MXNet's kvstore; returns the exit status. Worker 0 leads the others."""
     if options.scheduler or options.jobs:
         raise UsageError("--kvstore: makes one run at a time on all its workers; not with --scheduler or --jobs")
     from experiments.running import kvstore_process
 
     kvstore_process.check_environment()
     on_servers = options.update_on_servers or options.kvstore == "dist_async"
-    with kvstore_process.joined(options.kvstore, on_servers, options.threads) as workers:
+    with kvstore_process.join(options.kvstore, on_servers, options.threads) as workers:
         if workers is None:
             return 0
 
         def take_part() -> int:
-            experiment, runs = workers.agree(lambda: _plan(options))
-            how = _how(options, experiment.epochs, workers)
-            workers.begin({**how.distributed, **how._asdict(), "number of runs": len(runs),
-                         **{f"run {i}": str(run.folder) for i, run in enumerate(runs, start=1)}})
-            return _make(experiment, runs, how, options, workers) if workers.rank == 0 else workers.follow()
+            experiment, runs = workers.agree(lambda: _experiment_and_runs(options))
+            run_options = _run_options(options, experiment.epochs, workers)
+            workers.begin({**run_options.distributed, **run_options._asdict(), "number of runs": len(runs),
+                           **{f"run {i}": str(run.folder) for i, run in enumerate(runs, start=1)}})
+            return _train(experiment, runs, run_options, options, workers) if workers.rank == 0 else workers.follow()
 
         status = exit_status(take_part)
         workers.leave(status)
         return status
 
 
-def _plan(options: argparse.Namespace) -> tuple[Experiment, list[Run]]:
-    """The experiment and the runs that are asked for."""
+def _experiment_and_runs(options: argparse.Namespace) -> tuple[Experiment, list[Run]]:
+    """What the command line asks for: an experiment, and which of its runs."""
     experiment = load_experiment(options.config, options)
     return experiment, experiment.runs(options.method, options.seeds)
 
 
-def _how(options: argparse.Namespace, epochs: int, workers=None) -> Options:
-    """How runs are made, by default so many epochs of them."""
+def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunOptions:
+    """How the command line asks for runs to be made; ``epochs`` where it does not say how many."""
     distributed = workers and {"kvstore": options.kvstore, "workers": workers.count,
-                             "updates_on": "servers" if workers.updates_on_servers else "workers"}
-    return Options(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
+                               "updates_on": "servers" if workers.updates_on_servers else "workers"}
+    return RunOptions(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
                    options.tensorboard, distributed)
 
 
-def _make(experiment: Experiment, chosen: Sequence[Run], how: Options, options: argparse.Namespace, workers=None
-          ) -> int:
-    """Train those of the runs that are not complete, by all the ``workers`` of a kvstore if any; the exit status."""
+def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOptions, options: argparse.Namespace,
+           workers=None) -> int:
+    """Train those of the runs that are not complete and return the exit status; ``workers``: of a kvstore, if any."""
     if not workers and "DMLC_ROLE" in os.environ:
         raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
     recorded = {}
     for one in chosen:
-        record = RunRecord(how.results / one.folder)
-        record.check(one.as_config(how))
-        if not record.is_complete(how.epochs):
+        record = RunRecord(run_options.results / one.folder)
+        record.check(one.config_json(run_options))
+        if not record.is_complete(run_options.epochs):
             recorded[one.folder] = len(record.epochs.rows())
     todo = [one for one in chosen if one.folder in recorded]
-    print(f"{experiment.title}: {len(chosen)} runs of {how.epochs} epochs, {len(chosen) - len(todo)} already complete",
-          flush=True)
-    with _resumable(), Progress(recorded, how.epochs) as progress:
+    print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {len(chosen) - len(todo)} already "
+          "complete", flush=True)
+    with _resumable(), Progress(recorded, run_options.epochs) as progress:
         if workers:
-            outcomes = workers.train(todo, how, progress)
+            outcomes = workers.train(todo, run_options, progress)
         elif options.scheduler:
             from experiments.running.dask_cluster import train_on_dask
 
-            outcomes = train_on_dask(todo, how, options.scheduler, progress)
+            outcomes = train_on_dask(todo, run_options, options.scheduler, progress)
         else:
-            outcomes = train_in_pool(todo, how, options.jobs or _default_jobs(how), progress)
-    print(f"records: {how.results / experiment.name}")
+            outcomes = train_in_pool(todo, run_options, options.jobs or _default_jobs(run_options), progress)
+    print(f"records: {run_options.results / experiment.name}")
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
         return fail(1, f"{failed} of {len(chosen)} runs failed")
-    busy = sum(outcome.status == "busy" and not RunRecord(how.results / outcome.run.folder).is_complete(how.epochs)
-               for outcome in outcomes)
-    return fail(1, f"{busy} of {len(chosen)} runs are not complete: another process is at them") if busy else 0
+    busy = [outcome.run for outcome in outcomes if outcome.status == "busy"]
+    left = sum(not RunRecord(run_options.results / one.folder).is_complete(run_options.epochs) for one in busy)
+    return fail(1, f"{left} of {len(chosen)} runs are not complete: another process is at them") if left else 0
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def _resumable() -> Iterator[None]:
 
 
 def get_data(options: argparse.Namespace) -> int:
-    """Download what is missing of the data sets, and read all of it."""
+    """Download the files of the data sets that are missing, then read and check them all."""
     from experiments.training import data  # which imports NumPy
 
     folder = data.find_folder(options.data)
@@ -137,8 +137,8 @@ def get_data(options: argparse.Namespace) -> int:
     return 0
 
 
-def _default_jobs(how: Options) -> int:
-    if how.device != "cpu":
+def _default_jobs(run_options: RunOptions) -> int:
+    if run_options.device != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // how.threads)
+    return max(1, cores // run_options.threads)

@@ -61,7 +61,7 @@ def curves(results: Results) -> list[dict[str, Any]]:
 
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
     """Train loss at the end of a grid search against the step size, a line per method and beta2; and its legend."""
-    figure = _figure(f"train loss at epoch {epochs}", "α", "log")
+    figure = _figure(f"{MEASURES['train_loss'].label} at epoch {epochs}", "α", "log")
     alphas = sorted(grid["learning_rate"].unique())
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     entries, colour = [], colours(grid["method"].unique(), ON_ANY_GROUND)

@@ -21,13 +21,14 @@ from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.methods import BOUNDED, DASHES, FIVE, LABELS, STRATEGIES, colours
+from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 from experiments.vocabulary.records import write_atomically
 
 # The rows of each figure of the paper, top to bottom: experiment, methods, and what the row shows of the experiment.
 PAPER = {
-    "2": (("mnist_logistic", FIVE, ""), ("mnist_cnn", FIVE, "")),
-    "3": (("cifar10_resnet20", FIVE, ""), ("cifar10_resnet20", STRATEGIES, "strategies")),
-    "A1": (("cifar10_resnet20", BOUNDED, "limits of the step"),),
+    "2": ((LOGISTIC, FIVE, ""), (CNN, FIVE, "")),
+    "3": ((CIFAR, FIVE, ""), (CIFAR, STRATEGIES, "strategies")),
+    "A1": ((CIFAR, BOUNDED, "limits of the step"),),
 }
 PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # by measure, the scale of its axis
 BASE = "namsg"   # whose train loss is the measure of the others'
@@ -102,7 +103,7 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
                   x=0.01, ha="left", fontweight="bold", parse_math=False)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
     if BASE in results.epochs["method"].values and len(results.methods) > 1:
-        panels.insert(1, ("ratio", f"train loss / {LABELS[BASE]}'s", "log"))
+        panels.insert(1, ("ratio", f"{MEASURES['train_loss'].label} / {LABELS[BASE]}'s", "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = {method: results.curve_over(BASE, method, "train_loss") if column == "ratio" else
                   results.curve(method, column) for method in results.methods}
@@ -173,7 +174,7 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
     if points.empty:
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
     n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
-    part.suptitle(f"{grid.experiment.title}: train loss at epoch {grid.experiment.tuning.epochs} "
+    part.suptitle(f"{grid.experiment.title}: {MEASURES['train_loss'].label} at epoch {grid.experiment.tuning.epochs} "
                   f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold",
                   parse_math=False)
     without = points.groupby("method")["beta2"].transform("count") == 0

@@ -199,7 +199,8 @@ def table_a2(grid: Grid) -> Table:
             row[f"{LABELS[point['method']]}, ours"] = "diverged" if point["diverged"] else \
                 f"{_mean_and_deviation(point['mean'], point['std'])} (n = {point['n']})"
         cells.append(row)
-    return Table(f"Table A2: train loss at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
+    loss = MEASURES["train_loss"].label
+    return Table(f"Table A2: {loss} at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
                  points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
                  pd.DataFrame(cells).fillna(""))
 

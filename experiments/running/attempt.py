@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Tuple, Union
 
 from experiments.running.tensorboard import Log
-from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.config import Run, RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import Busy, RunRecord
 
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def attempt(run: Run, options: Options, report: Callable[[int], None], *workers) -> Message:
+def try_run(run: Run, options: RunOptions, report: Callable[[int], None], *workers) -> Message:
     """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words.
 
     ``report`` gets the number of each epoch whose record is written; ``workers`` are those of
@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
     return line if line.startswith(f"{name}: ") else f"{name}: {line}"
 
 
-def outcome(run: Run, options: Options, kind: str, text: str) -> Outcome:
+def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
     """What became of a run, from a worker's last words: notes a failure in its record; UNUSABLE raises UsageError."""
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:

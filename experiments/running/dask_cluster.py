@@ -17,16 +17,16 @@ from typing import Sequence
 from distributed import Client, as_completed, get_worker, rpc
 from distributed.scheduler import KilledWorker
 
-from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, attempt, outcome
+from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, conclude, try_run
 from experiments.running.progress import Progress
-from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.config import Run, RunOptions
 from experiments.vocabulary.errors import UsageError
 
 ANSWER_SECONDS = 10
 _ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet's random state is one of the process
 
 
-def train_on_dask(runs: Sequence[Run], options: Options, address: str, progress: Progress) -> list[Outcome]:
+def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progress: Progress) -> list[Outcome]:
     """Make the runs on the cluster of this scheduler and return how each ended, in the order in which they did.
 
     Workers must see the results and data folders under the same paths, and import the same experiments. UsageError
@@ -41,11 +41,11 @@ def train_on_dask(runs: Sequence[Run], options: Options, address: str, progress:
     with Client(address, timeout=ANSWER_SECONDS) as client:
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
-        futures = {client.submit(_make, run, options, topic, pure=False): run for run in runs}
+        futures = {client.submit(_train_on_worker, run, options, topic, pure=False): run for run in runs}
         try:
             for future in as_completed(futures):
                 run = futures[future]
-                outcomes.append(outcome(run, options, *_message(future)))
+                outcomes.append(conclude(run, options, *_message(future)))
                 progress.ended(*outcomes[-1])
         except CancelledError:
             raise ConnectionError(f"--scheduler {address}: the scheduler is lost; with another one, the same command "
@@ -76,7 +76,7 @@ def _message(future) -> Message:
         return FAILED, "every worker that tried it was lost"
 
 
-def _make(run: Run, options: Options, topic: str) -> Message:
+def _train_on_worker(run: Run, options: RunOptions, topic: str) -> Message:
     """On a worker: make a run, or the rest of it; tells its epochs to the topic."""
     with _ONE_RUN_AT_A_TIME:
         if "mxnet" not in sys.modules:
@@ -85,5 +85,4 @@ def _make(run: Run, options: Options, topic: str) -> Message:
             return UNUSABLE, (f"--threads {options.threads}: a worker has loaded MXNet with "
                               f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}; restart the workers")
         worker = get_worker()
-        return attempt(run, options,
-                       lambda epoch: worker.log_event(topic, {"run": str(run.folder), "epoch": epoch}))
+        return try_run(run, options, lambda epoch: worker.log_event(topic, {"run": str(run.folder), "epoch": epoch}))

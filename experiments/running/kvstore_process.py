@@ -79,7 +79,7 @@ def _silent_seconds() -> str:
 
 
 @contextlib.contextmanager
-def joined(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
+def join(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
     """In a worker, the `KVStoreWorkers`; in the scheduler and in servers None, after they have served.
 
     Loads MXNet with this number of threads. The process exits with status 1 and one line on stderr where others do not

@@ -17,10 +17,10 @@ import numpy as np
 from mxnet import gluon, nd
 from mxnet.kvstore import KVStore
 
-from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, attempt, outcome
+from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, conclude, try_run
 from experiments.running.progress import Progress
 from experiments.training.workers import Workers
-from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.config import Run, RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import Busy, RunRecord
 from namsg_mx.distributed import DistributedTrainer
@@ -60,7 +60,7 @@ class KVStoreWorkers(Workers):
                                      f"{other.get(option)}, and worker 0 {value}")
         self._is_begun = True
 
-    def train(self, runs: Sequence[Run], options: Options, progress: Progress) -> list[Outcome]:
+    def train(self, runs: Sequence[Run], options: RunOptions, progress: Progress) -> list[Outcome]:
         """On worker 0: make the runs one after the other, all the workers together; returns how each ended.
 
         A run that failed is the last, as the workers may not have failed in the same step of it. UsageError as from
@@ -70,7 +70,7 @@ class KVStoreWorkers(Workers):
         for run in runs:
             self.share((run, options._replace(tensorboard=None)))
             words = self._attempt(run, options, functools.partial(progress.epoch, run))
-            outcomes.append(outcome(run, options, *words))
+            outcomes.append(conclude(run, options, *words))
             progress.ended(*outcomes[-1])
             if outcomes[-1].status == "failed":
                 break
@@ -98,9 +98,9 @@ class KVStoreWorkers(Workers):
         if self._is_begun and self.rank == 0:
             self.share(None)
 
-    def _attempt(self, run: Run, options: Options, report: Callable[[int], None]) -> Message:
+    def _attempt(self, run: Run, options: RunOptions, report: Callable[[int], None]) -> Message:
         self._is_training = True
-        words = attempt(run, options, report, self)
+        words = try_run(run, options, report, self)
         self._is_training = words[0] in (FAILED, UNUSABLE)
         return words
 
@@ -161,8 +161,8 @@ class KVStoreWorkers(Workers):
 
     # Training
 
-    def record(self, record: RunRecord) -> SharedRecord:
-        return SharedRecord(record, self)
+    def record(self, record: RunRecord) -> LeaderRecord:
+        return LeaderRecord(record, self)
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
         return DistributedTrainer(params, optimizer, arguments, kvstore=self._kvstore,
@@ -199,7 +199,7 @@ class KVStoreWorkers(Workers):
         return float(total / count)
 
 
-class SharedRecord:
+class LeaderRecord:
     """A run's record, which worker 0 reads and writes: what comes of it, result or error, comes of it in all workers.
 
     Methods are those of `experiments.vocabulary.records.RunRecord`.

@@ -16,12 +16,12 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Iterator, Sequence
 
-from experiments.running.attempt import EPOCH, FAILED, Message, Outcome, attempt, outcome
+from experiments.running.attempt import EPOCH, FAILED, Message, Outcome, conclude, try_run
 from experiments.running.progress import Progress
-from experiments.vocabulary.config import Options, Run
+from experiments.vocabulary.config import Run, RunOptions
 
 
-def train_in_pool(runs: Sequence[Run], options: Options, jobs: int, progress: Progress) -> list[Outcome]:
+def train_in_pool(runs: Sequence[Run], options: RunOptions, jobs: int, progress: Progress) -> list[Outcome]:
     """Make the runs, at most ``jobs`` at once, and return how each ended, in the order in which they did.
 
     UsageError from any of them (data that are not there) ends them all, as does KeyboardInterrupt; each then goes on
@@ -42,7 +42,7 @@ def train_in_pool(runs: Sequence[Run], options: Options, jobs: int, progress: Pr
                     continue
                 del active[connection]
                 worker.process.join()
-                outcomes.append(outcome(worker.run, options, kind, content))
+                outcomes.append(conclude(worker.run, options, kind, content))
                 progress.ended(*outcomes[-1])
     finally:
         for worker in active.values():
@@ -55,7 +55,7 @@ def train_in_pool(runs: Sequence[Run], options: Options, jobs: int, progress: Pr
 class _Worker:
     """The parent's end of a process that makes one run."""
 
-    def __init__(self, run: Run, options: Options):
+    def __init__(self, run: Run, options: RunOptions):
         self.run = run
         spawn = multiprocessing.get_context("spawn")   # MXNet does not survive a fork
         self.connection, child = spawn.Pipe(duplex=False)
@@ -74,11 +74,11 @@ class _Worker:
             return FAILED, f"its process {f'was killed by signal {-code}' if code < 0 else f'exited with {code}'}"
 
 
-def _work(run: Run, options: Options, connection: Connection) -> None:
+def _work(run: Run, options: RunOptions, connection: Connection) -> None:
     """What a worker process does."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with contextlib.suppress(BrokenPipeError):   # the parent has ended, and nobody listens
-        connection.send(attempt(run, options, lambda epoch: connection.send((EPOCH, epoch))))
+        connection.send(try_run(run, options, lambda epoch: connection.send((EPOCH, epoch))))
 
 
 def _exit_with_parent() -> None:

@@ -18,7 +18,7 @@ from experiments.display.figures import STYLE, save
 from experiments.theory.dynamics import measured_rate
 from experiments.theory.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
 from experiments.theory.progress import follow
-from experiments.vocabulary.methods import COLOURS
+from experiments.vocabulary.methods import COLOURS, LABELS
 from experiments.vocabulary.records import write_atomically
 from namsg_mx.schedules import HarmonicDecay
 from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
@@ -42,8 +42,9 @@ NOISE = np.geomspace(0.1, 1000, 17)   # to where noise alone drives (11) apart, 
 GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.025)}
 ROUNDS = 2000   # of the online problems
 PROBLEMS = {"online logistic regression": Logistic, "random convex quadratics": Quadratics}
-METHODS = {"adam": "ADAM", "dozatnadam": "NADAM", "amsgrad": "AMSGRAD", "namsg": "NAMSG"}
-METHOD_COLOURS = {**COLOURS, "dozatnadam": COLOURS["nadam"]}
+METHOD_OF = {"adam": "adam", "dozatnadam": "nadam", "amsgrad": "amsgrad", "namsg": "namsg"}   # by optimizer's name
+METHODS = {optimizer: LABELS[method] for optimizer, method in METHOD_OF.items()}
+METHOD_COLOURS = {optimizer: COLOURS[method] for optimizer, method in METHOD_OF.items()}
 
 
 def draw_gain(folder: Path) -> list[Path]:

@@ -21,11 +21,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.intervals import interval
+from experiments.claims.evidence import ORIGINAL_FORM
 from experiments.display import tables
 from experiments.training import data, models
 from experiments.training.loop import epoch_order, optimizer_arguments
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, updates_per_epoch
+from experiments.vocabulary.folders import CONFIGS
+from experiments.vocabulary.paper import LOGISTIC
 from namsg_mx import reference
 
 FORMS = ("algorithm", "original")
@@ -36,9 +39,9 @@ def main() -> int:
     parser.add_argument("--data", help="folder with the data sets (default: NAMSG_DATA, or MXNet's own)")
     parser.add_argument("--results", default="results", help="folder whose tables/ is written to")
     options = parser.parse_args()
-    experiment = config.load(Path("configs", "mnist_logistic.yaml"))
+    experiment = config.load(CONFIGS / f"{LOGISTIC}.yaml")
     made = table(curves(experiment, data.load(experiment.data, options.data)), experiment.title)
-    for path in tables.write(made, "original_form", Path(options.results, "tables")):
+    for path in tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder)):
         print(f"written: {path}")
     return 0
 

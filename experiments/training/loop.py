@@ -27,7 +27,7 @@ from mxnet import autograd, gluon
 from experiments.training import data, environment, models
 from experiments.training.batches import RandomCrops, ahead, batches
 from experiments.training.workers import ONE_WORKER, Workers
-from experiments.vocabulary.config import Options, Run, updates_per_epoch
+from experiments.vocabulary.config import Run, RunOptions, updates_per_epoch
 from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.records import RunRecord, naming
 from namsg_mx.optimizers.base import ScheduledLearningRate
@@ -37,7 +37,7 @@ WAITING = 8   # batches that may wait for the network: all those of an epoch tak
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
-def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None], workers: Workers = ONE_WORKER
+def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], None], workers: Workers = ONE_WORKER
           ) -> None:
     """Make a run, or the rest of it, in its folder; ``report`` gets the row of each epoch whose record is written.
 
@@ -54,7 +54,7 @@ def train(run: Run, options: Options, report: Callable[[Mapping[str, Any]], None
             return
         training = workers.agree(lambda: Training(run, data.load(run.settings["data"], options.data),
                                                   find_context(options.device), workers))
-        config = {**run.as_config(options), "choices": training.choices()}
+        config = {**run.config_json(options), "choices": training.choices()}
         last, state = record.begin(config, not workers.updates_on_servers)
         if last:
             try:

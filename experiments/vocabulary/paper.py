@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# The experiments of Table A1, whose values stand in their configurations.
-TABLE_A1 = ("mnist_logistic", "mnist_cnn", "cifar10_resnet20")
+# The paper's experiments, by the names of their configurations.
+EXPERIMENTS = LOGISTIC, CNN, CIFAR = "mnist_logistic", "mnist_cnn", "cifar10_resnet20"
 
 # Table A2: train loss of ResNet-20 at the 30th epoch, mean of 2 runs, by (alpha, beta2); beta1 is 0.9.
 TABLE_A2 = {

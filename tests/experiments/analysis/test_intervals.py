@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.analysis.intervals import Interval, interval
+from experiments.analysis.intervals import ConfidenceInterval, interval
 from experiments.claims.decisions import (
     ERROR,
     FAILS,
@@ -84,7 +84,7 @@ def test_it_covers_the_true_mean_as_often_as_it_says():
     (-1.5, 1.5, (TOO_FEW, TOO_FEW, TOO_FEW)),
 ])
 def test_a_verdict_needs_the_whole_interval(low, high, verdicts):
-    found = Interval(5, (low + high) / 2, low, high)
+    found = ConfidenceInterval(5, (low + high) / 2, low, high)
     assert tuple(relation(found, 1).verdict for relation in (below, above, within)) == verdicts
 
 

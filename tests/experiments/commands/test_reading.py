@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from tiny_experiment import experiments, make_older, record, write_config
 
-from experiments.claims.evidence import Evidence, Table
+from experiments.claims.evidence import CsvFile, Evidence
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.records import RunRecord
@@ -101,7 +101,7 @@ def test_results_that_are_not_there_are_said_and_not_made(tmp_path, name):
 @pytest.mark.parametrize("content", [
     b"", b"\xff", b"a,b\n1,2\n", b"method,t\nadam,1\nadam,1,2\n", b"method,t\nadam,x\n"])
 def test_numbers_that_cannot_be_read_are_named(tmp_path, content):
-    table = Table("", "numbers.csv", texts=("method",), numbers=("t",))
+    table = CsvFile("", "numbers.csv", texts=("method",), numbers=("t",))
     (tmp_path / "numbers.csv").write_bytes(content)
     with pytest.raises(RecordError, match="numbers.csv: damaged"):
         Evidence(tmp_path, tmp_path).table(table)

@@ -19,7 +19,7 @@ from experiments.commands import cli
 from experiments.running import kvstore_process
 from experiments.running.kvstore_workers import KVStoreWorkers
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 
@@ -211,7 +211,7 @@ def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_bef
     script = ("import os, time; from experiments.running import kvstore_process, kvstore_server\n"
               f"os.environ['DMLC_ROLE'] = {role!r}\n"
               "kvstore_server.Server.run = lambda self: time.sleep(2.5)\n"
-              "with kvstore_process.joined('dist_sync', False, 1): print('served')")
+              "with kvstore_process.join('dist_sync', False, 1): print('served')")
     result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, text=True,
                             env={**os.environ, **VARIABLES, "DMLC_PS_ROOT_PORT": str(free_port()),
                                  "PYTHONPATH": os.getcwd()})
@@ -291,23 +291,23 @@ def test_bad_options_are_one_line(tmp_path, capsys, arguments, message):
 
 def test_records_know_their_workers(tmp_path):
     run = config.load(write_config(tmp_path)).runs(["namsg"], [0])[0]
-    how = Options(tmp_path, 3, None, "cpu", 1)
+    how = RunOptions(tmp_path, 3, None, "cpu", 1)
     two = how._replace(distributed={"kvstore": "dist_sync", "workers": 2, "updates_on": "workers"})
-    assert "distributed" not in run.as_config(how)   # what was recorded before there were any stays as it is
+    assert "distributed" not in run.config_json(how)   # what was recorded before there were any stays as it is
     for made, asked in ((how, two), (two, how)):
         record = RunRecord(tmp_path / str(made.distributed))
         with record.lock():
-            record.begin(run.as_config(made))
-        record.check(run.as_config(made))
+            record.begin(run.config_json(made))
+        record.check(run.config_json(made))
         with pytest.raises(UsageError, match="recorded with .*--kvstore.*asked for .*--kvstore.*another --results"):
-            record.check(run.as_config(asked))
+            record.check(run.config_json(asked))
 
 
 def test_a_run_whose_states_are_not_saved_begins_anew_but_never_over_a_complete_one(tmp_path):
     record = RunRecord(tmp_path)
     row = dict.fromkeys([*record.epochs.columns, *record.seconds.columns], 1)
     run = config.load(write_config(tmp_path)).runs(["namsg"], [0])[0]
-    made = run.as_config(Options(tmp_path, 1, None, "cpu", 1))
+    made = run.config_json(RunOptions(tmp_path, 1, None, "cpu", 1))
     with record.lock():
         record.begin(made, goes_on=False)
         record.add_epoch(row, row, {})

@@ -11,10 +11,10 @@ import mxnet as mx
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, record, small_disk, write_config
 
-from experiments.running.attempt import ENDED, FAILED, attempt, outcome
+from experiments.running.attempt import ENDED, FAILED, conclude, try_run
 from experiments.training import loop
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.records import RunRecord
 
 # Long enough to be killed in any part of it.
@@ -147,7 +147,7 @@ def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reas
 
     monkeypatch.setattr(loop, "train", fail)
     run = config.load(write_config(tmp_path)).runs()[0]
-    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    kind, text = try_run(run, RunOptions(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
     assert kind == FAILED
     assert text.endswith(reason)
     assert "\n" not in text and "None" not in text
@@ -156,7 +156,7 @@ def test_every_error_has_a_reason_of_one_line(tmp_path, monkeypatch, error, reas
 def test_mxnets_errors_are_told_by_their_last_line(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "train", lambda *arguments: mx.nd.ones((2, 3)).reshape((5, 5)))
     run = config.load(write_config(tmp_path)).runs()[0]
-    kind, text = attempt(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    kind, text = try_run(run, RunOptions(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
     assert kind == FAILED
     assert text.startswith("MXNetError: ") and "Check failed" in text and "\n" not in text
 
@@ -165,19 +165,19 @@ def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
     """Its mark is set, and stays the last word."""
     run = config.load(write_config(tmp_path)).runs()[0]
     record(tmp_path, run, [1.0, 0.5, 0.25], 3)
-    how = Options(tmp_path, 3, None, "cpu", 1)
-    assert outcome(run, how, FAILED, "its process was killed by signal 9").status == "done"
+    how = RunOptions(tmp_path, 3, None, "cpu", 1)
+    assert conclude(run, how, FAILED, "its process was killed by signal 9").status == "done"
     assert RunRecord(tmp_path / run.folder).failure() is None
-    assert outcome(run, how._replace(epochs=4), FAILED, "a reason").status == "failed"
+    assert conclude(run, how._replace(epochs=4), FAILED, "a reason").status == "failed"
     assert RunRecord(tmp_path / run.folder).failure() == "a reason"
     (tmp_path / run.folder / "done.json").write_text("damaged")
-    assert outcome(run, how, FAILED, "damaged").status == "failed"
+    assert conclude(run, how, FAILED, "damaged").status == "failed"
 
 
 def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):
     """As on a cluster whose workers see other folders under the same paths."""
     run = config.load(write_config(tmp_path)).runs()[0]
-    ended = outcome(run, Options(tmp_path, 3, None, "cpu", 1), ENDED, "")
+    ended = conclude(run, RunOptions(tmp_path, 3, None, "cpu", 1), ENDED, "")
     assert ended.status == "failed"
     assert ended.reason == f"{tmp_path / run.folder}: has no complete run here, where its process has ended it"
 
@@ -188,7 +188,7 @@ def test_a_failure_ends_with_success(tmp_path):
     record(tmp_path, run, [1.0, 0.5], 3)
     folder = RunRecord(tmp_path / run.folder)
     with folder.lock():
-        folder.begin(run.as_config(Options(tmp_path, 2, None, "cpu", 1)))
+        folder.begin(run.config_json(RunOptions(tmp_path, 2, None, "cpu", 1)))
         RunRecord(folder.folder).fail("a full disk")
         folder.finish(2, "done")
     assert folder.failure() is None

@@ -10,7 +10,7 @@ from experiments.theory import original_form
 from experiments.training import data
 from experiments.training.loop import train
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.records import RunRecord
 
 
@@ -31,7 +31,7 @@ def test_algorithm_1_is_the_real_optimizers_run(tmp_path):
     experiment = config.load(write_config(tmp_path))
     played = original_form.curves(experiment, data.load(experiment.data, None))
     run = experiment.runs(["namsg"], [1])[0]
-    train(run, Options(tmp_path, experiment.epochs, None, "cpu", 1, None, None), lambda row: None)
+    train(run, RunOptions(tmp_path, experiment.epochs, None, "cpu", 1, None, None), lambda row: None)
     rows = pd.DataFrame(RunRecord(tmp_path / run.folder).epochs.rows())
     of_seed = played[played["seed"] == 1]
     assert list(of_seed["algorithm_train"]) == pytest.approx(list(rows["train_loss"]), rel=1e-5)

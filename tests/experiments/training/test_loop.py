@@ -14,14 +14,14 @@ from experiments.training import data, models
 from experiments.training.loop import Training, epoch_order, optimizer_arguments, train
 from experiments.training.workers import Workers
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 from namsg_mx import ObservationDistance, reference
 
 
 def options(folder, epochs):
-    return Options(folder, epochs, None, "cpu", 1)
+    return RunOptions(folder, epochs, None, "cpu", 1)
 
 
 def tiny_run(folder, method="namsg", text=CONFIG):

@@ -12,7 +12,7 @@ from mxnet import autograd, gluon
 from experiments.training import data, loop, models
 from experiments.training.batches import RandomCrops
 from experiments.vocabulary import config
-from experiments.vocabulary.config import Options
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.records import RunRecord
 from namsg_mx import StepDecay
 
@@ -52,7 +52,7 @@ def make(folder, method, epochs, text=CONFIG):
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     run, = config.load(path).runs([method], [0])
-    loop.train(run, Options(folder, epochs, None, "cpu", 1), lambda epoch: None)
+    loop.train(run, RunOptions(folder, epochs, None, "cpu", 1), lambda epoch: None)
     return run, RunRecord(folder / run.folder)
 
 
@@ -215,7 +215,7 @@ def test_every_method_of_cifar10_trains_resnet(tmp_path, few_images, method):
     if "switch_to_sgd" in parameters:
         parameters["switch_to_sgd"] = 1
     run = dataclasses.replace(run, settings=dict(run.settings, batch_size=64, parameters=parameters))
-    loop.train(run, Options(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
+    loop.train(run, RunOptions(tmp_path, 1, None, "cpu", 1), lambda epoch: None)
     row, = RunRecord(tmp_path / run.folder).epochs.rows()
     assert (row["updates"], row["train_loss_full"]) == (2, None)
     assert 1 < row["train_loss"] < 10   # log(10) = 2.3 at chance

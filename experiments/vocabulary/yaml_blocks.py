@@ -1,0 +1,171 @@
+"""Reads a YAML file block by block; what is wrong in it is named with its place, in one line."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+import yaml
+
+from experiments.vocabulary.errors import UsageError, quoted
+from experiments.vocabulary.seeds import SEEDS, parse_seeds
+
+NONNEGATIVE = (0.0, math.inf)   # intervals of numbers: from the first on, below the second
+UNPRINTABLE = ("Cc", "Cs")   # Unicode's controls and halves of characters, which figures, pages and LaTeX do not take
+
+
+class ConfigLoader(yaml.SafeLoader):
+    """YAML without its surprises: a key is a text and stands once, numbers are decimal, and dates are texts.
+
+    What looks like a number to YAML 1.1 alone (010, 1:30, 0x1F, 1_000) is a text, too, which no number's key takes.
+    """
+
+    DEEPEST = 10   # mappings and lists in each other
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._within = []   # keys, and numbers in lists, of the nodes that are being composed
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        self._within.append(index.value if isinstance(index, yaml.ScalarNode) else index)
+        if getattr(event, "tag", None) is not None:   # an alias has none
+            self._refuse(f"tag {event.tag}: no tags here", event)
+        if len(self._within) > self.DEEPEST:
+            self._refuse("nested too deeply", event)
+        node = super().compose_node(parent, index)
+        self._within.pop()
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            kind = key.tag.rpartition(":")[2]
+            if kind not in ("str", "merge"):
+                self._refuse(f"key {quoted(key.value)} is a {kind} to YAML, not a text; quote it", key)
+            if key.value in seen:
+                self._refuse(f"key {key.value!r} stands twice", key)
+            seen.add(key.value)
+        return node
+
+    def _refuse(self, problem: str, place: yaml.Event | yaml.Node) -> None:
+        where = ": ".join(str(key) for key in self._within if key is not None)
+        raise yaml.MarkedYAMLError(problem=f"{problem} (in {where})" if where else problem,
+                                   problem_mark=place.start_mark)
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int | str:
+        return int(node.value) if re.fullmatch("[-+]?(0|[1-9][0-9]{0,17})", node.value) else node.value
+
+    def construct_float(self, node: yaml.ScalarNode) -> float | str:
+        is_odd = re.search("[_:]|^[-+]?0[0-9]", node.value)
+        return node.value if is_odd else self.construct_yaml_float(node)
+
+    def construct_date(self, node: yaml.ScalarNode) -> str:
+        return node.value
+
+
+for _kind, _construct in (("int", ConfigLoader.construct_integer), ("float", ConfigLoader.construct_float),
+                          ("timestamp", ConfigLoader.construct_date)):
+    ConfigLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct)
+
+
+class ConfigBlock:
+    """One mapping of a configuration file, with its place in the file for error messages.
+
+    ``keys`` are the allowed keys; None allows any.
+    """
+
+    def __init__(self, where: str, content: Any, keys: Iterable[str] | None):
+        if not isinstance(content, dict):
+            raise UsageError(f"{where}: must be a mapping of keys to values, not {quoted(content)}")
+        for key in content:
+            if keys is not None and key not in keys:
+                raise UsageError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(keys)}")
+        self.where, self.content = where, content
+
+    def value(self, key: str) -> Any:
+        if key not in self.content:
+            raise UsageError(f"{self.where}: {key} is missing")
+        return self.content[key]
+
+    def block(self, key: str, keys: Iterable[str] | None, default: dict | None = None) -> ConfigBlock:
+        content = self.value(key) if default is None else self.content.get(key, default)
+        return ConfigBlock(f"{self.where}: {key}", content, keys)
+
+    def text(self, key: str) -> str:
+        value = self._typed(key, str, "a text")
+        if any(unicodedata.category(letter) in UNPRINTABLE for letter in value if letter not in "\n\t"):
+            raise UsageError(f"{self.where}: {key}: {quoted(value)} has characters that cannot be printed")
+        return value
+
+    def choice(self, key: str, choices: Iterable[str]) -> str:
+        value = self.value(key)
+        if not isinstance(value, str) or value not in choices:
+            raise UsageError(f"{self.where}: {key}: {quoted(value)} is not one of {', '.join(choices)}")
+        return value
+
+    def named(self, key: str, choices: Mapping[str, Sequence[str]]) -> dict:
+        """A block with a ``name`` from ``choices`` and the integers that belong to it."""
+        name = self.block(key, None).choice("name", choices)
+        block = self.block(key, ("name", *choices[name]))
+        return {"name": name, **{k: block.seed(k) if k == "seed" else block.integer(k, at_least=1)
+                                 for k in choices[name]}}
+
+    def optional(self, key: str, read: Callable[[str], Any]) -> Any:
+        """What ``read`` makes of the key; None where the key is not there."""
+        return read(key) if key in self.content else None
+
+    def integer(self, key: str, at_least: int) -> int:
+        value = self._typed(key, int, "an integer")
+        if value < at_least:
+            raise UsageError(f"{self.where}: {key}: {value} is below {at_least}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.content.get(key, default)
+        if not isinstance(value, bool):
+            raise UsageError(f"{self.where}: {key}: {quoted(value)} is not true or false")
+        return value
+
+    def number(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> float:
+        return self._float(key, self.value(key), interval)
+
+    def numbers(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> list[float]:
+        values = [self._float(key, value, interval) for value in self._typed(key, list, "a list")]
+        if not values:
+            raise UsageError(f"{self.where}: {key}: must have at least one value")
+        for i, value in enumerate(values):
+            if value in values[:i]:   # its runs would count twice
+                raise UsageError(f"{self.where}: {key}: {value:g} stands twice")
+        return values
+
+    def seed(self, key: str) -> int:
+        value = self.integer(key, at_least=0)
+        if value >= SEEDS:
+            raise UsageError(f"{self.where}: {key}: {value} is not below 2^32")
+        return value
+
+    def seeds(self, key: str) -> list[int]:
+        value = self.value(key)
+        try:
+            return parse_seeds(value if isinstance(value, str) else str(self._typed(key, int, "a seed (3) or a range")))
+        except ValueError as error:
+            raise UsageError(f"{self.where}: {key}: {error}") from error
+
+    def _typed(self, key: str, kind: type, name: str) -> Any:
+        value = self.value(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{self.where}: {key}: {quoted(value)} is not {name}")
+        return value
+
+    def _float(self, key: str, value: Any, interval: tuple[float, float]) -> float:
+        # YAML reads 1e-8 as a text, and 1.0e-8 as a number.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise UsageError(f"{self.where}: {key}: {quoted(value)} is not a number (YAML's form is 1.0e-8)")
+        low, high = interval
+        if not low <= value < high:
+            raise UsageError(f"{self.where}: {key}: {value!r} is not in [{low:g}, {high:g})")
+        return float(value)
