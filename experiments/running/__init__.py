@@ -1,1 +1,1 @@
-"""Many runs at a time, or one run on many processes; and how far they are."""
+"""Many runs in parallel (pool, Dask), or each run on many processes (kvstore), with progress and TensorBoard logs."""

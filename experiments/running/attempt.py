@@ -1,4 +1,4 @@
-"""One run's attempt in this process: how it ends, and what becomes of it in its record."""
+"""One attempt at a run: made in a training process, and concluded in the process that started it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from experiments.vocabulary.config import Run, RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import Busy, RunRecord
 
-# What a process that makes runs says: ("epoch", number) after each, and one of the others at its end, with a text.
+# Messages of a process that makes a run: (EPOCH, number) after each epoch, at the end one of the others with a text.
 EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
 Message = Tuple[str, Union[int, str]]
 
 
 class Outcome(NamedTuple):
-    """How a run ended: status 'done', 'diverged', 'busy' or 'failed', and why in the latter case."""
+    """How a run ended: status 'done', 'diverged', 'busy' or 'failed', and why it is busy or failed."""
 
     run: Run
     status: str
@@ -26,10 +26,10 @@ class Outcome(NamedTuple):
 
 
 def try_run(run: Run, options: RunOptions, report: Callable[[int], None], *workers) -> Message:
-    """Make a run in this process, whose MXNet must have the run's number of threads; returns the last words.
+    """Make a run in this process; returns the closing message, never raises an Exception.
 
-    ``report`` gets the number of each epoch whose record is written; ``workers`` are those of
-    `experiments.training.loop.train`.
+    MXNet must have been loaded here with the run's number of threads, or not yet. ``report`` gets the number of each
+    epoch once it is recorded; ``workers`` is passed on to `experiments.training.loop.train`, if given.
     """
     try:
         from experiments.training.loop import train  # here, as it loads MXNet
@@ -58,22 +58,23 @@ def try_run(run: Run, options: RunOptions, report: Callable[[int], None], *worke
 
 
 def _reason(error: Exception) -> str:
-    """An error in one line, with its type."""
+    """An error in one line, beginning with its type."""
     lines = str(error).strip().splitlines() or [""]
-    line = lines[-1 if lines[0].startswith("Traceback") else 0]   # MXNet's are texts of a traceback
+    line = lines[-1 if lines[0].startswith("Traceback") else 0]   # MXNet's messages are whole tracebacks
     name = type(error).__name__
     return line if line.startswith(f"{name}: ") else f"{name}: {line}"
 
 
 def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
-    """What became of a run, from a worker's last words: notes a failure in its record; UNUSABLE raises UsageError."""
+    """The outcome of a run, from its closing message. Records a failure in the run's folder; raises UNUSABLE's error.
+    """
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:
         raise UsageError(text)
-    if kind in (ENDED, FAILED) and _is_complete(record, options.epochs):   # or killed as it ended
+    if kind in (ENDED, FAILED) and _is_complete(record, options.epochs):   # FAILED: killed after the run was complete
         return Outcome(run, record.completion()["status"])
     if kind == ENDED:
-        kind, text = FAILED, f"{record.folder}: has no complete run here, where its process has ended it"
+        kind, text = FAILED, f"{record.folder}: its process has completed the run, but it is not complete here"
     if kind == FAILED:
         record.fail(text)
     return Outcome(run, kind, text)
@@ -82,5 +83,5 @@ def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
 def _is_complete(record: RunRecord, epochs: int) -> bool:
     try:
         return record.is_complete(epochs)
-    except RecordError:   # it has failed for that
+    except RecordError:   # damaged, which is why the run has failed
         return False

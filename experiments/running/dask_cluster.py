@@ -1,6 +1,6 @@
-"""Many runs on a Dask cluster: the scheduler hands them to its workers, and again where a worker was lost.
+"""Runs many trainings on a Dask cluster: its scheduler gives each to a worker, and to another if that is lost.
 
-A worker trains in its own process, which loads MXNet with the run's number of threads; it makes one run at a time.
+A worker makes one run at a time in its own process, which loads MXNet with the run's number of threads.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from experiments.vocabulary.config import Run, RunOptions
 from experiments.vocabulary.errors import UsageError
 
 ANSWER_SECONDS = 10
-_ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet's random state is one of the process
+_ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet has one random state per process
 
 
 def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progress: Progress) -> list[Outcome]:
-    """Make the runs on the cluster of this scheduler and return how each ended, in the order in which they did.
+    """Make the runs on this scheduler's cluster; returns how each ended, in the order in which they ended.
 
-    Workers must see the results and data folders under the same paths, and import the same experiments. UsageError
-    from any run, or where no scheduler answers, ends them all, as does KeyboardInterrupt, but for the runs that workers
-    are at, which they complete. ConnectionError if the scheduler is lost.
+    Workers must see the results and data folders under the same paths, and import the same experiments. UsageError if
+    no scheduler answers. UsageError from one run, or KeyboardInterrupt, cancels all runs that no worker has begun;
+    workers complete the others. ConnectionError if the scheduler is lost.
     """
     options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
     _check_scheduler(address)
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # the loss of a scheduler is told below
-    outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # of its own, as others may use the cluster, too
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # a lost scheduler is reported below
+    outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
     with Client(address, timeout=ANSWER_SECONDS) as client:
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
@@ -56,14 +56,13 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
 
 
 def _check_scheduler(address: str) -> None:
-    """UsageError unless a scheduler answers. A Client alone would wait without end for what accepts and says nothing.
-    """
+    """UsageError unless a scheduler answers. A Client would wait forever for a server that accepts and says nothing."""
     async def identity() -> str:
         async with rpc(address, timeout=ANSWER_SECONDS) as other:
             return (await other.identity())["type"]
     try:
         answer = asyncio.run(asyncio.wait_for(identity(), ANSWER_SECONDS))
-    except Exception as error:   # whatever comes of talking to something else
+    except Exception as error:   # a server of another kind can cause any error
         raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
     if answer != "Scheduler":
         raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, and no scheduler")
@@ -77,7 +76,7 @@ def _message(future) -> Message:
 
 
 def _train_on_worker(run: Run, options: RunOptions, topic: str) -> Message:
-    """On a worker: make a run, or the rest of it; tells its epochs to the topic."""
+    """On a Dask worker: make a run, or the rest of it, and log its epochs to the topic."""
     with _ONE_RUN_AT_A_TIME:
         if "mxnet" not in sys.modules:
             os.environ["OMP_NUM_THREADS"] = str(options.threads)

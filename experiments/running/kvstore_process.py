@@ -1,7 +1,7 @@
-"""A process's part in MXNet's distributed kvstore: to join it, and to end when another process is lost.
+"""Joins this process to MXNet's distributed kvstore, and ends it if another process of the kvstore is lost.
 
-Loads MXNet only when it joins. ps-lite's heartbeats tell the scheduler of everybody, and everybody of the scheduler;
-so the scheduler ends when it misses a worker or server, and the others when they miss the scheduler.
+MXNet is loaded only on joining. By ps-lite's heartbeats the scheduler hears of all processes, and each of them of the
+scheduler: the scheduler ends if a worker or server is lost, and the others then end because the scheduler is lost.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from experiments.vocabulary.errors import UsageError
 VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 ROLES = ("scheduler", "server", "worker")
 MANY = 10**6
-# ps-lite's numbers of the processes: servers 8, 10, ..., workers 9, 11, ...
+# ps-lite's numbers for processes: the scheduler 1, servers 8, 10, ..., workers 9, 11, ...
 SCHEDULER, FIRST_SERVER, FIRST_WORKER, STRIDE = 1, 8, 9, 2
-JOINING_SECONDS = 600   # until all processes are there; machines of a cluster come one by one
-LOST_SECONDS = 3        # until a scheduler that listened, and does no more, counts as lost
-SILENT_SECONDS = 30     # until a process counts as lost, unless the environment's NAMSG_SILENT_SECONDS says otherwise
+JOINING_SECONDS = 600   # for all processes to join: a cluster's machines come one by one
+LOST_SECONDS = 3        # until a scheduler that has stopped listening counts as lost
+SILENT_SECONDS = 30     # until a silent process counts as lost; NAMSG_SILENT_SECONDS in the environment overrides it
 
 
 def check_environment() -> None:
-    """UsageError where the launcher's variables are not there or not right, or ours is not a number.
+    """UsageError if the launcher's variables are missing or wrong, or NAMSG_SILENT_SECONDS is no number.
 
-    In the scheduler also where its port is not free: ps-lite would abort.
+    In the scheduler also if its port is taken: ps-lite would abort.
     """
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
@@ -53,14 +53,14 @@ def _is_count(text: str, most: int) -> bool:
 
 
 def _address() -> tuple[str, int]:
-    """The scheduler's."""
+    """The scheduler's host and port."""
     return os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])
 
 
 def _check_address() -> None:
     host, port = _address()
     if os.environ.get("DMLC_USE_KUBERNETES", "0") != "0":
-        host = "0.0.0.0"   # which ps-lite takes there; the names of pods may come later than the pods
+        host = "0.0.0.0"   # ps-lite listens there on Kubernetes, where a pod may start before its name is known
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
         if os.environ["DMLC_ROLE"] == "scheduler":
@@ -80,10 +80,11 @@ def _silent_seconds() -> str:
 
 @contextlib.contextmanager
 def join(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
-    """In a worker, the `KVStoreWorkers`; in the scheduler and in servers None, after they have served.
+    """Load MXNet with this number of threads and join the kvstore.
 
-    Loads MXNet with this number of threads. The process exits with status 1 and one line on stderr where others do not
-    join, or are lost, which is noticed within twice the time after which a silent process counts as lost.
+    In a worker, yields its `KVStoreWorkers` at once. In the scheduler and in servers, serves until the training ends,
+    then yields None. If another process does not join or is lost, this process exits with status 1 and one line on
+    stderr, at most twice the time after which a silent process counts as lost.
     """
     role = os.environ["DMLC_ROLE"]
     mx = _load_mxnet(threads)
@@ -96,7 +97,7 @@ def join(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
             watch.has_joined()
             yield KVStoreWorkers(store, updates_on_servers)
         else:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)   # Python would not see it before the end
+            signal.signal(signal.SIGINT, signal.SIG_DFL)   # Python's handler would run only after serving
             Server(store, watch.has_joined).run()
             yield None
 
@@ -104,8 +105,8 @@ def join(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
 def _load_mxnet(threads: int):
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["PS_HEARTBEAT_INTERVAL"] = "1"
-    os.environ.pop("PS_HEARTBEAT_TIMEOUT", None)   # lets a new process take a lost one's place in the middle of a step
-    role = os.environ.pop("DMLC_ROLE")   # in other roles than a worker's, MXNet would serve inside its import
+    os.environ.pop("PS_HEARTBEAT_TIMEOUT", None)   # with it, a new process takes a lost one's place in mid-step
+    role = os.environ.pop("DMLC_ROLE")   # as server or scheduler, MXNet would serve while it is imported
     try:
         import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
         import mxnet as mx
@@ -115,18 +116,17 @@ def _load_mxnet(threads: int):
 
 
 class _Watch:
-    """A thread, inside of ``with``, that ends the process where others do not join, or are lost.
+    """Inside ``with``, a thread that ends the process if others do not join, or are lost.
 
-    ``store``: the process's kvstore. Until `has_joined` is called, only the scheduler's port is watched: ps-lite's
-    heartbeats cannot be asked before it has started, and in servers and the scheduler it starts inside of a call that
-    does not return.
+    ``store``: the process's kvstore. Until `has_joined` is called, only the scheduler's port is watched: ps-lite
+    has no heartbeats before it starts, and in servers and the scheduler it starts inside a call that does not return.
     """
 
     def __init__(self, mx, role: str):
         self.store = None
         self._mx, self._role, self._seconds = mx, role, int(_silent_seconds())
         self._joined, self._ended = threading.Event(), threading.Event()
-        self._start, self._seen = time.monotonic(), None   # when the scheduler was last seen
+        self._start, self._seen = time.monotonic(), None   # _seen: when the scheduler last listened
         self._others = {SCHEDULER: "the scheduler"}
         if role == "scheduler":
             self._others = {first + STRIDE * rank: f"{name} {rank}"
@@ -140,11 +140,11 @@ class _Watch:
         return self
 
     def __exit__(self, *error) -> None:
-        self._ended.set()   # before MXNet frees what the thread asks
+        self._ended.set()   # before MXNet frees the kvstore, which the thread uses
         self._thread.join()
 
     def has_joined(self) -> None:
-        """All processes are there."""
+        """Watch heartbeats from now on: all processes have joined."""
         self._joined.set()
 
     def _run(self) -> None:
@@ -157,7 +157,7 @@ class _Watch:
     def _check_scheduler(self) -> None:
         now, listens = time.monotonic(), _scheduler_listens()
         if self._role == "scheduler":
-            if listens:   # ps-lite has started, and says of nobody that he is lost before all are there
+            if listens:   # ps-lite has started; it reports no process as lost before all have joined
                 self.has_joined()
         elif listens is not False:
             self._seen = now
@@ -177,7 +177,7 @@ class _Watch:
 
 
 def _scheduler_listens() -> bool | None:
-    """None where that cannot be known now: it does not answer, or its name is not known yet."""
+    """Whether the scheduler's port is open; None if unknown, as it does not answer or its name is not known yet."""
     try:
         with socket.create_connection(_address(), timeout=5):
             return True
@@ -188,7 +188,7 @@ def _scheduler_listens() -> bool | None:
 
 
 def _exit(message: str) -> None:
-    """End the process at once: MXNet's own end waits for the processes that are lost."""
+    """End the process at once: MXNet's normal exit would wait for the lost processes."""
     sys.stdout.flush()
     print(f"experiments: {message}", file=sys.stderr, flush=True)
     os._exit(1)

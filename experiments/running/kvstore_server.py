@@ -1,4 +1,4 @@
-"""A server of MXNet's kvstore that ends with its first error, where MXNet's own prints it and goes on."""
+"""A server of MXNet's kvstore that ends with its first error; MXNet's own server prints an error and goes on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from experiments.running.kvstore_workers import BEGIN, FIRST_MESSAGE, TO_SERVERS
 
 
 class Server(KVStoreServer):
-    """``Server(kvstore, has_joined).run()`` serves until the workers end; the scheduler's process calls it, too.
+    """``Server(kvstore, has_joined).run()`` serves until the workers end; the scheduler's process runs it, too.
 
-    ``has_joined`` is called, in servers alone, when the workers are there.
+    In servers, ``has_joined`` is called when the workers have joined; in the scheduler never.
     """
 
     def __init__(self, kvstore: KVStore, has_joined: Callable[[], None]):
@@ -37,7 +37,7 @@ class Server(KVStoreServer):
         return _or_exit(control)
 
     def _set_optimizer(self, optimizer: Optimizer | None) -> None:
-        """Update weights by this from now on; None where there will be no weights before the next one."""
+        """From now on update weights by this optimizer; None: there are no weights yet, only messages to add up."""
         update_weight = optimizer and get_updater(optimizer)
 
         def update(key: int, pushed, kept) -> None:
@@ -49,7 +49,7 @@ class Server(KVStoreServer):
 
 
 def _or_exit(function: Callable) -> Callable:
-    """The same function, but an error, which the C code that calls it would ignore, ends the process."""
+    """The same function, but an error ends the process: the C code that calls it would ignore the error."""
     @functools.wraps(function)
     def call(*arguments):
         try:

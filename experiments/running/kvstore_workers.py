@@ -1,7 +1,7 @@
-"""The workers of one training on many processes, which MXNet's kvstore connects.
+"""The workers of a training on many processes, connected by MXNet's kvstore.
 
-Worker 0 leads: it decides which run is next and keeps the records; the others follow. What they say to each other
-goes through the kvstore, as nothing else is known to reach all the machines.
+Worker 0 leads: it decides which run is next and writes the records; the others follow. Their messages to each other go
+through the kvstore, the only connection that surely reaches all machines.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import Busy, RunRecord
 from namsg_mx.distributed import DistributedTrainer
 
-TO_SERVERS = 0          # the only command that MXNet's servers leave to Python; its content is BEGIN or an optimizer
-BEGIN = "begin"         # all the processes are there
-FIRST_MESSAGE = 2**20   # keys from here on are messages, which servers add up; those below are Trainers'
+TO_SERVERS = 0          # the only command that MXNet's servers pass to Python; its content is BEGIN or an optimizer
+BEGIN = "begin"         # all processes have joined
+FIRST_MESSAGE = 2**20   # kvstore keys from here on are messages, which servers add up; lower keys are parameters
 
 
 class KVStoreWorkers(Workers):
-    """This worker of ``kvstore``, and through it all the others.
+    """This process's worker of ``kvstore``, connected with all the others.
 
-    ``updates_on_servers``: the servers hold the optimizer and its states; else each worker makes the same update.
+    ``updates_on_servers``: if True, servers hold the optimizer and its states; else each worker makes the same update.
     """
 
     def __init__(self, kvstore: KVStore, updates_on_servers: bool):
         self._kvstore, self.updates_on_servers = kvstore, updates_on_servers
         self._is_asynchronous = "async" in kvstore.type
-        self._messages = FIRST_MESSAGE   # the next key; the kvstore takes none twice
+        self._messages = FIRST_MESSAGE   # the last key of a message; the kvstore takes no key twice
         self._is_begun = self._is_training = False
         self.rank, self.count = kvstore.rank, kvstore.num_workers
         self.updates_per_batch = self.count if self._is_asynchronous else 1
         if self.rank == 0:
             self._tell_servers(BEGIN)
-            if self._is_asynchronous:   # its servers take no message before they can update
+            if self._is_asynchronous:   # such servers take no message before they have an updater
                 self._tell_servers(None)
 
     # Runs
 
     def begin(self, command: Mapping[str, Any]) -> None:
-        """Before the first run: UsageError in all the workers if they were not given the same command, by option."""
+        """Begin, before the first run. UsageError on all workers if an option of ``command`` differs between them."""
         first, *others = self.exchange(command)
         for rank, other in enumerate(others, start=1):
             for option, value in first.items():
@@ -61,35 +61,35 @@ class KVStoreWorkers(Workers):
         self._is_begun = True
 
     def train(self, runs: Sequence[Run], options: RunOptions, progress: Progress) -> list[Outcome]:
-        """On worker 0: make the runs one after the other, all the workers together; returns how each ended.
+        """On worker 0: make the runs in turn, each with all workers; returns how each ended.
 
-        A run that failed is the last, as the workers may not have failed in the same step of it. UsageError as from
+        Stops after a run that failed, as the workers may have failed in different steps of it. UsageError as from
         `experiments.running.pool.train_in_pool`.
         """
         outcomes = []
         for run in runs:
             self.share((run, options._replace(tensorboard=None)))
-            words = self._attempt(run, options, functools.partial(progress.epoch, run))
-            outcomes.append(conclude(run, options, *words))
+            message = self._try_run(run, options, functools.partial(progress.epoch, run))
+            outcomes.append(conclude(run, options, *message))
             progress.ended(*outcomes[-1])
             if outcomes[-1].status == "failed":
                 break
         return outcomes
 
     def follow(self) -> int:
-        """On the other workers: take part in what worker 0 does, to its end; returns an exit status of 0."""
+        """On the other workers: take part in worker 0's runs until it has no more; returns exit status 0."""
         while True:
             task = self.share(None)
             if task is None:
                 return 0
-            kind, text = self._attempt(*task, lambda epoch: None)
+            kind, text = self._try_run(*task, lambda epoch: None)
             if kind in (FAILED, UNUSABLE):
                 raise (UsageError if kind == UNUSABLE else RecordError)(text)
 
     def leave(self, status: int) -> None:
-        """End this worker's part; does not return in the middle of a run, but exits with the status.
+        """End this worker's part. In the middle of a run, exits at once with the status.
 
-        The others then miss it (`experiments.running.kvstore_process`). MXNet's own end would wait for them.
+        The others notice that (`experiments.running.kvstore_process`); MXNet's normal exit would wait for them.
         """
         if self._is_training:
             sys.stdout.flush()
@@ -98,11 +98,11 @@ class KVStoreWorkers(Workers):
         if self._is_begun and self.rank == 0:
             self.share(None)
 
-    def _attempt(self, run: Run, options: RunOptions, report: Callable[[int], None]) -> Message:
+    def _try_run(self, run: Run, options: RunOptions, report: Callable[[int], None]) -> Message:
         self._is_training = True
-        words = try_run(run, options, report, self)
-        self._is_training = words[0] in (FAILED, UNUSABLE)
-        return words
+        message = try_run(run, options, report, self)
+        self._is_training = message[0] in (FAILED, UNUSABLE)   # the others may still be in the middle of the run
+        return message
 
     # Messages
 
@@ -110,16 +110,16 @@ class KVStoreWorkers(Workers):
         self._kvstore._send_command_to_servers(TO_SERVERS, pickle.dumps(content, 0).decode())
 
     def share(self, content: Any) -> Any:
-        """What worker 0 calls this with, in all the workers; picklable."""
+        """Worker 0's ``content``, returned on all workers; all call this together. It must be picklable."""
         data = pickle.dumps(content) if self.rank == 0 else b""
         size = int(self.gather(np.array([len(data)]))[0, 0])
-        # As float32: servers take no integers. Nothing computes with these, so any bits arrive as they are.
+        # Sent as float32, as servers take no integers. Nothing computes with them, so all bits arrive as they are.
         words = nd.array(np.frombuffer(data.ljust(-(-size // 4) * 4, b"\0"), np.float32))
         self._kvstore.broadcast(self._next_message(), words, out=words)
         return pickle.loads(words.asnumpy().tobytes()[:size])
 
     def exchange(self, content: Any) -> list[Any]:
-        """What each worker calls this with, in the order of their ranks; picklable."""
+        """All workers' contents in the order of their ranks; all call this together. They must be picklable."""
         data = pickle.dumps(content)
         sizes = self.gather(np.array([len(data)]))[:, 0].astype(int)
         numbers = np.zeros(max(sizes))
@@ -138,20 +138,20 @@ class KVStoreWorkers(Workers):
         return result
 
     def gather(self, numbers: np.ndarray) -> np.ndarray:
-        """The numbers of each worker, float64 of shape (workers, n); those of all must be as many.
+        """All workers' numbers, float64 of shape (workers, n); each worker gives n numbers.
 
-        They travel as float32 in two parts each, which keep 48 bits. Each worker has a place of its own in the sum that
-        the servers make, so that the order in which they add changes nothing.
+        Each number travels as two float32 parts, which keep 48 bits. The servers add arrays in which each worker has
+        filled a row of its own, so the order of additions does not matter.
         """
         parts = np.zeros((self.count, 2, len(numbers)), np.float32)
-        with np.errstate(all="ignore"):   # a loss that is infinite stays so
+        with np.errstate(all="ignore"):   # an infinite loss stays infinite
             parts[self.rank, 0] = numbers
             parts[self.rank, 1] = numbers - parts[self.rank, 0]
         key, parts = self._next_message(), nd.array(parts)
         self._kvstore.init(key, nd.zeros_like(parts))
         self._kvstore.push(key, parts)
         nd.waitall()
-        self._kvstore._barrier()   # dist_async answers before the others have pushed
+        self._kvstore._barrier()   # with dist_async, a pull may return before the others have pushed
         self._kvstore.pull(key, out=parts)
         return parts.asnumpy().astype(np.float64).sum(axis=1)
 
@@ -169,7 +169,7 @@ class KVStoreWorkers(Workers):
                                   update_on_kvstore=self.updates_on_servers)
 
     def part(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
-        """Every count-th example of each batch. UsageError if a batch has none for some worker."""
+        """Every count-th example of each batch, beginning with the rank-th. UsageError if a batch has too few."""
         smallest = len(order) % batch_size or batch_size
         if smallest < self.count:
             raise UsageError(f"--kvstore: the last batch of an epoch has {smallest} examples, too few for "
@@ -181,8 +181,8 @@ class KVStoreWorkers(Workers):
         if not self.updates_on_servers:
             super().step(trainer, loss, examples, batch_size)
             return
-        # The servers keep the scale of their first update, so smaller batches are scaled here. With dist_async an
-        # update is that of one worker.
+        # Servers keep the scale of their first update, so smaller batches are scaled here. With dist_async, each
+        # worker's examples make an update of their own.
         examples = len(loss) if self._is_asynchronous else examples
         loss.backward(nd.full(loss.shape, batch_size / examples, loss.context))
         trainer.step(batch_size)
@@ -200,9 +200,10 @@ class KVStoreWorkers(Workers):
 
 
 class LeaderRecord:
-    """A run's record, which worker 0 reads and writes: what comes of it, result or error, comes of it in all workers.
+    """A run's record that worker 0 reads and writes for all workers.
 
-    Methods are those of `experiments.vocabulary.records.RunRecord`.
+    The methods are methods of `experiments.vocabulary.records.RunRecord`. All workers call them together; worker 0 does
+    the work, and its result or error is every worker's.
     """
 
     def __init__(self, record: RunRecord, workers: KVStoreWorkers):
@@ -211,25 +212,25 @@ class LeaderRecord:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            self._together(lambda: stack.enter_context(self._record.lock()))
+            self._on_worker_0(lambda: stack.enter_context(self._record.lock()))
             yield
 
     def is_complete(self, epochs: int) -> bool:
-        return self._together(self._record.is_complete, epochs)
+        return self._on_worker_0(self._record.is_complete, epochs)
 
     def begin(self, config: Mapping[str, Any], goes_on: bool) -> tuple[int, dict[str, bytes]]:
-        return self._together(self._record.begin, config, goes_on)
+        return self._on_worker_0(self._record.begin, config, goes_on)
 
     def add_environment(self, *arguments: Any) -> None:
-        self._together(self._record.add_environment, *arguments)
+        self._on_worker_0(self._record.add_environment, *arguments)
 
     def add_epoch(self, *arguments: Any) -> None:
-        self._together(self._record.add_epoch, *arguments)
+        self._on_worker_0(self._record.add_epoch, *arguments)
 
     def finish(self, *arguments: Any) -> None:
-        self._together(self._record.finish, *arguments)
+        self._on_worker_0(self._record.finish, *arguments)
 
-    def _together(self, do: Callable[..., Any], *arguments: Any) -> Any:
+    def _on_worker_0(self, do: Callable[..., Any], *arguments: Any) -> Any:
         result = error = None
         if self._workers.rank == 0:
             try:

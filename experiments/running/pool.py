@@ -1,7 +1,7 @@
-"""Many runs at a time, each in a process of its own, so that the end of one, however violent, is not that of others.
+"""Runs many trainings in parallel, one process each; a crash stops only its own.
 
-The parent never loads MXNet: each process loads it afresh, with its number of threads, which makes a run's numbers
-independent of how many run beside it.
+The parent never loads MXNet. Each process loads it anew with the run's number of threads, so a run's numbers do not
+depend on the runs beside it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from experiments.vocabulary.config import Run, RunOptions
 
 
 def train_in_pool(runs: Sequence[Run], options: RunOptions, jobs: int, progress: Progress) -> list[Outcome]:
-    """Make the runs, at most ``jobs`` at once, and return how each ended, in the order in which they did.
+    """Make the runs, at most ``jobs`` at once; returns how each ended, in the order in which they ended.
 
-    UsageError from any of them (data that are not there) ends them all, as does KeyboardInterrupt; each then goes on
-    from its checkpoint when it is started again.
+    UsageError from one run (missing data, for instance) ends them all, and so does KeyboardInterrupt. Started again,
+    each goes on from its checkpoint.
     """
     os.environ["OMP_NUM_THREADS"] = str(options.threads)   # read by MXNet when a worker loads it
     waiting, active, outcomes = deque(runs), {}, []
@@ -65,7 +65,7 @@ class _Worker:
         child.close()   # so that the child's death ends the connection
 
     def receive(self) -> Message:
-        """The worker's next words; FAILED where it died without any."""
+        """The worker's next message; FAILED if it died without one."""
         try:
             return self.connection.recv()
         except EOFError:
@@ -75,22 +75,22 @@ class _Worker:
 
 
 def _work(run: Run, options: RunOptions, connection: Connection) -> None:
-    """What a worker process does."""
+    """The main function of a worker process."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with contextlib.suppress(BrokenPipeError):   # the parent has ended, and nobody listens
+    with contextlib.suppress(BrokenPipeError):   # the parent has ended
         connection.send(try_run(run, options, lambda epoch: connection.send((EPOCH, epoch))))
 
 
 def _exit_with_parent() -> None:
-    # A parent that was killed cannot end its workers, and they would keep their runs locked.
+    # A parent that was killed cannot end its workers, which would keep their runs locked.
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """A process started here never sees Ctrl-C, which a terminal sends to all; the parent sees it afterwards."""
-    resource_tracker.ensure_running()   # else the first process starts it, which takes the block off
+    """A process started here never sees Ctrl-C, which a terminal sends to all processes; the parent sees it later."""
+    resource_tracker.ensure_running()   # else the first process starts it, and that would end the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,4 +1,4 @@
-"""How far a sweep is and how long it will take: a bar on a terminal, plain lines elsewhere."""
+"""Shows how far many runs are and how long the rest will take: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from experiments.vocabulary.config import Run
 
 SECONDS_BETWEEN_LINES = 30
 
-class Progress:
-    """Told of each epoch and of each run's end; a context manager.
 
-    ``recorded`` has each run's folder with the epochs that were there before, of ``epochs`` each.
+class Progress:
+    """The display, a context manager; `epoch` and `ended` tell it what has happened.
+
+    ``recorded``: by a run's folder, its epochs that are recorded already. ``epochs``: how many each run will have.
     """
 
     def __init__(self, recorded: Mapping[object, int], epochs: int):
-        # A run may have more rows than epochs are asked for now.
+        # A run may have more rows than the epochs that are asked for now.
         self._epochs, self._recorded = epochs, {run: min(rows, epochs) for run, rows in recorded.items()}
         self._runs, self._ended = len(recorded), 0
         self._start = self._last_line = time.monotonic()
@@ -34,10 +35,10 @@ class Progress:
         self._bar.close()
 
     def epoch(self, run: Run, epoch: int) -> None:
-        """An epoch's record was written. Nothing new where the run has ended, as a cluster may tell it late."""
+        """An epoch of a run was recorded. Ignored if the run has ended: a cluster's message may come late."""
         if run.folder not in self._recorded:
             return
-        gained = epoch - self._recorded[run.folder]   # not 1 where recorded rows are made again
+        gained = epoch - self._recorded[run.folder]   # usually 1; 0 or less if recorded rows are made again
         self._recorded[run.folder] = epoch
         self._left -= gained
         self._made += 1
@@ -46,9 +47,9 @@ class Progress:
             self._line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
 
     def ended(self, run: Run, status: str, reason: str) -> None:
-        """A run ended, in one of the ways of `experiments.running.pool.Outcome`."""
+        """A run ended; the arguments are the fields of `experiments.running.attempt.Outcome`."""
         self._ended += 1
-        skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that nobody will make here
+        skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that will not be made here
         self._left -= skipped
         self._bar.total -= skipped
         self._line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))

@@ -1,4 +1,4 @@
-"""A copy of the records for TensorBoard. The records stay the truth: this is written after them and never read."""
+"""Copies each recorded epoch to a log for TensorBoard, which is never read here: the records are the results."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Log:
         self._folder, self._new_writer, self._writer = folder, SummaryWriter, None
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add an epoch's numbers, those of `experiments.vocabulary.records.EPOCH_COLUMNS`."""
+        """Add an epoch's row, with the columns `experiments.vocabulary.records.EPOCH_COLUMNS`."""
         with naming(self._folder):
-            if self._writer is None:   # what an earlier attempt logged from this epoch on does not count any more
+            if self._writer is None:   # purge_step hides what an earlier attempt logged from this epoch on
                 self._writer = self._new_writer(str(self._folder), purge_step=row["epoch"])
             for name, value in row.items():
                 if name != "epoch" and value is not None:
@@ -35,4 +35,4 @@ class Log:
     def __exit__(self, *error) -> None:
         if self._writer is not None:
             with naming(self._folder):
-                self._writer.close()   # waits for the thread that writes, as flush does not
+                self._writer.close()   # unlike flush, waits for the writing thread

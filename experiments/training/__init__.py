@@ -1,1 +1,1 @@
-"""One run, from its settings to its rows: data, batches, network, epochs, and the machine that it ran on."""
+"""One run, from its settings to its records: data, batches, network, epochs, and the machine that it ran on."""

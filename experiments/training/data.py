@@ -1,4 +1,4 @@
-"""The data sets as arrays; files are checked before they are used."""
+"""The data sets as arrays, read from files whose bytes are checked first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from experiments.training import download, rendered_digits
 from experiments.vocabulary.errors import UsageError
 
-# SHA-1 sums by where a file may lie in its data set's folder: as it is published, or unpacked.
+# Each file of a data set by the paths where it may lie in the data set's folder (packed, unpacked), with SHA-1 sums.
 UNZIPPED_MNIST = {
     "train-images-idx3-ubyte": "c3557c10f29b266e19b3eeee1553c85e0ef4a8ea",
     "train-labels-idx1-ubyte": "adbf52269f5d842899f287c269e2883e40b4f6e2",
@@ -30,7 +30,7 @@ FILES = {
 class Part(NamedTuple):
     """Images, float32 of shape (n, channels, height, width), and labels, int32 of shape (n,).
 
-    Pixels are in [0, 1]; those of CIFAR-10 then have the mean of the training images at their place subtracted.
+    Pixels are in [0, 1]; from CIFAR-10's, the training images' mean image is subtracted.
     """
 
     images: np.ndarray
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """The two parts of a data set."""
+    """A data set: the part for training and the part for tests."""
 
     train: Part
     test: Part
@@ -47,8 +47,9 @@ class DataSet(NamedTuple):
 def load(data: Mapping[str, Any], folder: str | None) -> DataSet:
     """The data set that a configuration's ``data`` block names.
 
-    ``folder`` is where data sets lie, each in a subfolder of its name; None: the environment's NAMSG_DATA, else MXNet's
-    own, to which missing files are downloaded. Raises UsageError, naming the file, if one is missing or damaged.
+    ``folder`` holds each data set in a subfolder of its name. None is NAMSG_DATA from the environment if set, else
+    MXNet's own folder, and only there missing files are downloaded. UsageError, naming the file, if one is missing or
+    damaged.
     """
     if data["name"] == "rendered_digits":
         return DataSet(*(_part(*rendered_digits.render(data[part], data["seed"], part)) for part in ("train", "test")))
@@ -59,31 +60,31 @@ def load(data: Mapping[str, Any], folder: str | None) -> DataSet:
 
 
 def download_missing(name: str, place: Path) -> None:
-    """Have the data set's files in its folder ``place``; nothing is done where all are there. UsageError as `load`."""
+    """Download a data set's files to its folder ``place`` unless all are there. UsageError as from `load`."""
     if not all(_find(place, file) for file in FILES[name]):
         download.download(name, place)
 
 
 def find_folder(folder: str | None) -> Path:
-    """Where data sets lie: ``folder``, else NAMSG_DATA, else MXNet's own place."""
+    """The folder of the data sets: ``folder``, else NAMSG_DATA, else MXNet's own."""
     mxnets = Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
     return Path(folder or os.environ.get("NAMSG_DATA") or mxnets)
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:
-    """From 28x28 grey images, uint8."""
+    """A part from 28x28 grey images, uint8."""
     return Part(images.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255), labels)
 
 
 def _mnist(contents: list[bytes]) -> DataSet:
-    """The format is of http://yann.lecun.com/exdb/mnist: a header of 16 bytes before images, of 8 before labels."""
+    """Format of http://yann.lecun.com/exdb/mnist: images after a header of 16 bytes, labels after one of 8."""
     images, labels = contents[0::2], contents[1::2]
     return DataSet(*(_part(np.frombuffer(pixels, np.uint8, offset=16), np.frombuffer(digits, np.uint8, offset=8)
                            .astype(np.int32)) for pixels, digits in zip(images, labels)))
 
 
 def _cifar10(contents: list[bytes]) -> DataSet:
-    """The format is of https://www.cs.toronto.edu/~kriz/cifar.html: of each image a byte for its label, then pixels."""
+    """Format of https://www.cs.toronto.edu/~kriz/cifar.html: for each image a byte with its label, then its pixels."""
     parts = []
     for batches in (contents[:-1], contents[-1:]):
         rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
@@ -99,12 +100,12 @@ PARSERS = {"mnist": _mnist, "cifar10": _cifar10}
 
 
 def _find(folder: Path, file: Mapping[str, str]) -> str | None:
-    """Where a file lies in the folder; None if it does not."""
+    """The path at which the folder has a file; None if it has it at none."""
     return next((name for name in file if (folder / name).exists()), None)
 
 
 def _read(folder: Path, file: Mapping[str, str]) -> bytes:
-    """What the official file holds, unpacked."""
+    """The content of the official file, unpacked. UsageError if the file is missing or damaged."""
     name = _find(folder, file)
     if name is None:
         raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or have it downloaded: "

@@ -1,6 +1,6 @@
-"""The official files of MNIST and CIFAR-10, from the first of several places that gives the right bytes.
+"""Downloads the official files of MNIST and CIFAR-10, from the first of several places that has the right bytes.
 
-The sums are those that `mxnet.gluon.data.vision` has. Its own host comes last, as it has failed since 2024.
+The SHA-1 sums stand in `mxnet.gluon.data.vision`, too. MXNet's own host comes last, as it has failed since 2024.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ PLACES = {
               f"{MXNETS}/mnist"),
     "cifar10": ("https://www.cs.toronto.edu/~kriz", f"{MXNETS}/cifar10"),
 }
-MIRROR = "NAMSG_MIRROR"   # environment variable: one's own place, asked first, with folders `mnist` and `cifar10`
-SECONDS = 30   # without a byte, after which a place is given up
-HERE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)   # errors of this machine's disk
+MIRROR = "NAMSG_MIRROR"   # environment variable: a mirror with folders `mnist` and `cifar10`, asked first
+SECONDS = 30   # a place is given up when it sends no byte for so long
+HERE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)   # this machine's own disk errors
 
 
 class WrongBytes(Exception):
-    """What came is not the official file."""
+    """A downloaded file is not the official one."""
 
 
 def download(name: str, folder: Path) -> None:
-    """Put the files of a data set ('mnist' or 'cifar10') into its folder, those that are not there.
+    """Download the missing files of a data set ('mnist' or 'cifar10') into its folder.
 
-    One process downloads, others wait for it. A file appears whole and checked, or not at all. UsageError with all the
-    places that were tried, what each of them answered, and what else can be done.
+    One process downloads while others wait. A file appears whole and checked, or not at all. UsageError names each
+    place that was tried with its answer, and what else can be done.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +81,9 @@ def _places(name: str) -> list[str]:
 
 
 def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable[[Path], None]) -> None:
-    """``use`` what the first of the ``urls`` gives that gives the right bytes."""
+    """Download from the urls in turn until one gives the right file, and call ``use`` with its path."""
     answers = []
-    pooch.get_logger().setLevel("WARNING")   # it tells the temporary file
+    pooch.get_logger().setLevel("WARNING")   # it would print the temporary file's name
     for url in urls:
         print(f"downloading {url}", file=sys.stderr)
         try:
@@ -91,9 +91,9 @@ def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable
                                   downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SECONDS))
             use(Path(path))
             return
-        except Exception as error:   # whatever network, archive and disk can raise
+        except Exception as error:   # anything that network, archive and disk can raise
             if isinstance(error, OSError) and error.errno in HERE:
-                raise   # here, and the same at the next place
+                raise   # it would fail here from the next place, too
             answers.append(f"{url}: {_reason(error)}")
         Path(temporary, "file").unlink(missing_ok=True)
     raise UsageError("; ".join([
@@ -102,7 +102,7 @@ def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable
 
 
 def _unpack(archive: Path, folder: Path, files: Mapping[str, str]) -> None:
-    """Move the archive's files to the folder, if all are the official ones."""
+    """Move the archive's files to the folder if all of them are the official ones, else WrongBytes."""
     with tarfile.open(archive) as unpacked:
         for file, sha1 in files.items():
             content = unpacked.extractfile(f"{CIFAR10_FOLDER}/{file}").read()
@@ -115,9 +115,9 @@ def _unpack(archive: Path, folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """An error in one line without what the line says already."""
+    """An error's cause in one line, without the url that the line already has."""
     if isinstance(error, ValueError) and "hash" in str(error):
         return "not the official file"
-    inner = getattr(error.args[0], "reason", None) if error.args else None   # urllib3's, inside of one of requests
+    inner = getattr(error.args[0], "reason", None) if error.args else None   # urllib3's error inside requests'
     text = " ".join(str(inner or error).split())
     return (text.rpartition(": ")[2] if inner else text) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a run was made with: commit, versions, machine. Recorded, and never used to decide anything."""
+"""The environment of a run: commit, versions and machine. It is recorded, and decides nothing."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
-VARIABLES = ("DNNL_", "MKLDNN_", "MXNET_", "ONEDNN_", "OPENBLAS_")   # of the environment: what may change numbers
-VECTORS = re.compile("sse|ssse|avx|fma|f16c|amx|asimd|sve")   # instruction sets that change how sums are rounded
-PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the latter two draw the rendered digits
+VARIABLES = ("DNNL_", "MKLDNN_", "MXNET_", "ONEDNN_", "OPENBLAS_")   # environment variables that may change numbers
+VECTORS = re.compile("sse|ssse|avx|fma|f16c|amx|asimd|sve")   # instruction sets, which change how sums are rounded
+PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the last two draw the rendered digits
 
 
 @lru_cache(maxsize=None)
 def code() -> dict[str, Any]:
-    """The commit that the sources are of, and whether they differ from it, when this process first asks.
+    """The checkout's commit, and whether the sources differ from it, as of the first call in this process.
 
-    What is changed or committed later is not what a process runs that has loaded its modules.
+    Later changes and commits do not count: the process has loaded its modules before them.
     """
     changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES)
     return {"commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
@@ -32,9 +32,9 @@ def code() -> dict[str, Any]:
 
 
 def describe(device: str, kernel: str) -> dict[str, Any]:
-    """The rest of the environment; ``kernel`` is the implementation that made the optimizer's steps.
+    """The rest of the environment: versions, machine, threads, and the ``kernel`` that made the optimizer's steps.
 
-    'threads' are those that MXNet was told of when this process loaded it; None: its own choice.
+    'threads' is the number that MXNet found in OMP_NUM_THREADS as it was loaded; None: its own choice.
     """
     threads = os.environ.get("OMP_NUM_THREADS")
     return {
@@ -51,10 +51,10 @@ def describe(device: str, kernel: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=None)
 def cpu() -> dict[str, Any]:
-    """The processor: its name, what tells apart those that share it, and what oneDNN makes of it.
+    """The processor: its name, what distinguishes processors of one name, and how oneDNN uses it.
 
-    'model' is family, model and stepping. 'vectors' are the instruction sets by Linux's names. 'caches' are sizes by
-    level. 'onednn' is the version of MXNet's oneDNN and the instruction set that it takes.
+    'model': vendor, family, model and stepping. 'vectors': instruction sets by Linux's names. 'caches': sizes by
+    level. 'onednn': the version of MXNet's oneDNN, and the instruction set that it chose.
     """
     facts = _cpu_facts()
     flags = facts.get("flags", facts.get("Features", "")).split()
@@ -75,7 +75,7 @@ def _version(name: str) -> str | None:
 
 
 def _cpu_facts() -> dict[str, str]:
-    """What Linux tells of the first processor; nothing on other systems."""
+    """The entries of /proc/cpuinfo for the first processor; none on systems other than Linux."""
     try:
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
@@ -94,10 +94,10 @@ def _caches() -> dict[str, str]:
 
 
 def _onednn() -> str | None:
-    """'v2.4.4, Intel AVX2' for instance; None where oneDNN does not say.
+    """oneDNN's version and instruction set, for instance 'v2.4.4, Intel AVX2'; None if it prints neither.
 
-    It says so when its first operation runs with DNNL_VERBOSE set, so a process of its own runs one: without MXNet's
-    Python, whose import would take a second.
+    oneDNN prints them at its first operation if DNNL_VERBOSE is set, so a new process runs one operation. It does not
+    import MXNet's Python package, which would take a second.
     """
     library = Path(find_spec("mxnet").origin).with_name("libmxnet.so")
     probe = [sys.executable, "-S", str(Path(__file__).with_name("onednn_probe.py")), str(library)]
@@ -112,7 +112,7 @@ def _gpu(index: int) -> str | None:
 
 
 def _output(*command: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """What a command prints; None where it cannot run, as without git or outside a repository."""
+    """What a command prints; None if it fails, for instance without git or outside a repository."""
     try:
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
                               check=True, env=environment).stdout.strip()

@@ -1,7 +1,7 @@
-"""One run: its epochs, evaluation, checkpoints, and going on from the last of them.
+"""Trains one run: epochs, evaluation, checkpoints, and going on from the last checkpoint.
 
-All that is random derives from the seed (initial weights) or from seed and epoch (the order of the examples, their
-crops), so a run is the same whether it was interrupted or not.
+All randomness comes from the seed (initial weights) or from seed and epoch (the order of the examples, their crops), so
+an interrupted run gives the same numbers as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -33,24 +33,22 @@ from experiments.vocabulary.records import RunRecord, naming
 from namsg_mx.optimizers.base import ScheduledLearningRate
 
 EVALUATION_BATCH = 1000
-WAITING = 8   # batches that may wait for the network: all those of an epoch take hundreds of megabytes
+WAITING = 8   # batches that MXNet may have queued: an epoch's batches would take hundreds of megabytes
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
 def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], None], workers: Workers = ONE_WORKER
           ) -> None:
-    """Make a run, or the rest of it, in its folder; ``report`` gets the row of each epoch whose record is written.
+    """Make a run, or the rest of it, in its folder; ``report`` gets each epoch's row once it is recorded.
 
-    All the ``workers`` of the run call this together.
-
-    Raises `experiments.vocabulary.records.Busy` if another process is at it, UsageError for data or a device that is
-    not there, RecordError for records that cannot be gone on from.
+    All ``workers`` of the run call this together. Raises `experiments.vocabulary.records.Busy` if another process is
+    making the run, UsageError for missing data or a missing device, RecordError for records that it cannot go on from.
     """
     code = environment.code()
     own = RunRecord(options.results / run.folder)
     record = workers.record(own)
     with record.lock():
-        if record.is_complete(options.epochs):   # made by another process since this one was asked to
+        if record.is_complete(options.epochs):   # another process has made it meanwhile
             return
         training = workers.agree(lambda: Training(run, data.load(run.settings["data"], options.data),
                                                   find_context(options.device), workers))
@@ -61,7 +59,7 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
                 training.restore(state)
             except OSError:   # a full disk
                 raise
-            except Exception as error:   # MXNet's, pickle's, ...: of a member that was not written like this
+            except Exception as error:   # from MXNet, pickle, ...: a member is not what was written
                 raise own.damaged_checkpoint(error) from error
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
@@ -77,7 +75,7 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
 
 
 class Training:
-    """A network, its Trainer and its data, between two epochs."""
+    """A run's network, Trainer and data; `epoch` trains for one epoch, `state` and `restore` serve checkpoints."""
 
     def __init__(self, run: Run, data_set: data.DataSet, context: mx.Context, workers: Workers = ONE_WORKER):
         self._workers = workers
@@ -99,13 +97,13 @@ class Training:
                                  "statistics of its own")
             self._average = averaging and ParameterAverage(self._net.collect_params(), averaging["decay"])
             self._batch_norm_batches = averaging and averaging["batch_norm_batches"]
-        except ValueError as error:   # out of range: the message names argument, value and range
+        except ValueError as error:   # its message names argument, value and range
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
 
     def choices(self) -> dict[str, Any]:
-        """What fixes the numbers besides the configuration, before the first epoch: recorded, and never compared.
+        """What the code fixes besides the configuration; called before the first epoch. Recorded, and never compared.
 
-        The network layer by layer, a digest of its initial weights, the optimizer's defaults, and the images.
+        The network's layers, a digest of its initial weights, the optimizer's defaults, shapes and range of the images.
         """
         weights = hashlib.sha256()
         for parameter in self._net.collect_params().values():
@@ -127,11 +125,11 @@ class Training:
     def epoch(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train for one epoch (1, 2, ...) and evaluate; returns the rows of epochs.csv and seconds.csv.
 
-        Evaluation is on whole images, and with the average of the parameters where the method has one.
+        Evaluation takes whole images, and the averaged parameters if the method averages them.
         """
         start = time.perf_counter()
         train_loss = self._train(epoch)
-        # BatchNorm's: each worker has statistics of its own examples.
+        # BatchNorm's running statistics: each worker has seen only its own examples.
         self._workers.average([p.data() for p in self._net.collect_params().values() if p.grad_req == "null"])
         trained = time.perf_counter()
         with self._averaged(epoch) if self._average else contextlib.nullcontext():
@@ -147,20 +145,21 @@ class Training:
         return row, {"epoch": epoch, "training": trained - start, "evaluation": time.perf_counter() - trained}
 
     def kernel(self) -> str:
-        """The implementation that made the latest update, as far as this process knows."""
+        """The kernel that made the latest update; 'mxnet' for MXNet's own optimizers."""
         if self._workers.updates_on_servers:
             return "of the servers"
         return getattr(self._last_update(), "kernel", "mxnet")
 
     def state(self) -> dict[str, bytes]:
-        """All that the next epoch depends on besides the run itself, but for what servers keep.
+        """What the next epoch depends on besides the run's settings, as files by name; without what servers keep.
 
-        OSError, naming the folder for temporary files, where that is full.
+        OSError, naming the folder for temporary files, if that is full.
         """
         return {name: _saved(save, is_arrays=name.endswith(".params")) for name, (save, _) in self._parts().items()}
 
     def restore(self, state: Mapping[str, bytes]) -> None:
-        """Take back what `state` returned. ValueError if it has other parts; MXNet's errors if it cannot read them."""
+        """Restore what `state` returned. ValueError if parts are missing or unknown, MXNet's errors if unreadable.
+        """
         parts = self._parts()
         if state.keys() != parts.keys():
             raise ValueError(f"has {', '.join(sorted(state)) or 'nothing'} instead of {', '.join(sorted(parts))}")
@@ -171,7 +170,7 @@ class Training:
                 load(str(path))
 
     def _parts(self) -> dict[str, tuple[Callable[[str], None], Callable[[str], None]]]:
-        """By name, what writes each part of the state to a file, and what reads it."""
+        """By name, the functions that write and read each part of the state as a file."""
         parts = {"net.params": (self._net.save_parameters, self._net.load_parameters)}
         if not self._workers.updates_on_servers:
             parts["trainer.states"] = (self._trainer.save_states, self._trainer.load_states)
@@ -180,31 +179,31 @@ class Training:
         return parts
 
     def _train(self, epoch: int) -> float:
-        """One epoch's updates; returns the mean loss of its examples, each before the update that it is part of."""
+        """Make one epoch's updates; returns the mean loss of its examples, each taken just before its own update."""
         examples = len(self._data.train.labels)
         losses = []
         for k, (images, labels) in enumerate(self._training_batches(epoch)):
             with autograd.record():
                 loss = self._loss(self._net(images), labels)
-            in_batch = min(self._batch_size, examples - k * self._batch_size)   # of all workers
+            in_batch = min(self._batch_size, examples - k * self._batch_size)   # all workers' examples
             self._workers.step(self._trainer, loss, in_batch, self._batch_size)
             if self._average:
                 self._average.update()
             losses.append(loss)
             _wait_for_earlier(losses)
-        mx.nd.waitall()   # for the last update, and for BatchNorm's statistics, whose readers MXNet lets go ahead
+        mx.nd.waitall()   # for the last update and BatchNorm's statistics: MXNet does not make their readers wait
         return self._mean(losses)
 
     @contextlib.contextmanager
     def _averaged(self, epoch: int) -> Iterator[None]:
-        """Inside, the network is that of the average, with BatchNorm statistics of batches that the epoch has seen."""
+        """Inside, the network has the averaged parameters, and BatchNorm statistics from this epoch's batches."""
         with self._average.in_place():
             seen = itertools.islice(self._training_batches(epoch), self._batch_norm_batches)
             update_batch_norm(self._net, (images for images, _ in seen))
             yield
 
     def _evaluate(self, part: data.Part) -> tuple[float, float]:
-        """Mean loss and accuracy in inference mode."""
+        """Mean loss and accuracy over a part, in inference mode."""
         losses, hits = [], []
         order = np.arange(self._workers.rank, len(part.labels), self._workers.count)
         for images, labels in self._batches(part, order, EVALUATION_BATCH):
@@ -215,7 +214,7 @@ class Training:
         return self._mean(losses), self._mean(hits)
 
     def _training_batches(self, epoch: int) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
-        """This worker's, in the epoch's order and from its crops."""
+        """This worker's share of the epoch's batches, in the epoch's order and with its crops."""
         train = self._data.train
         order, size = self._workers.part(epoch_order(self._seed, epoch, len(train.labels)), self._batch_size)
         crops = None
@@ -229,7 +228,7 @@ class Training:
             yield mx.nd.array(images, self._context), mx.nd.array(labels, self._context, dtype="float32")
 
     def _mean(self, arrays: list) -> float:
-        """The mean over all elements, those of the other workers too."""
+        """The mean over all elements of these arrays, on all workers."""
         return self._workers.mean(mx.nd.concat(*arrays, dim=0).asnumpy())
 
     def _rates(self, updates: int) -> dict[str, float | None]:
@@ -243,13 +242,13 @@ class Training:
         return {"learning_rate": optimizer.learning_rate, "eta": None, "sgd_learning_rate": None}
 
     def _last_update(self):
-        """What ran, as our optimizers tell it; None for MXNet's own."""
+        """The latest update as our optimizers describe it; None for MXNet's own."""
         optimizer = self._trainer.optimizer
         return optimizer.last_update() if hasattr(optimizer, "last_update") else None
 
 
 def _leaves(block: gluon.Block) -> Iterator[gluon.Block]:
-    """The layers of a network that have none inside, in order."""
+    """The innermost layers of a network, in order."""
     children = block._children.values()
     if not children:
         yield block
@@ -258,7 +257,7 @@ def _leaves(block: gluon.Block) -> Iterator[gluon.Block]:
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of ``count`` examples in an epoch. It seeds the global generators too, from which networks draw."""
+    """The order of ``count`` examples in an epoch. Also seeds the global generators, which networks draw from."""
     random = np.random.RandomState([seed, epoch])   # its stream is the same in all versions of NumPy
     np.random.seed(random.randint(2**31))
     mx.random.seed(int(random.randint(2**31)))
@@ -266,14 +265,14 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -> dict[str, Any]:
-    """A configuration's hyper-parameters as MXNet takes them: schedules as objects, in updates instead of epochs.
+    """A configuration's hyper-parameters as arguments of an optimizer: schedules become objects that count updates.
 
-    A schedule of the step size becomes an ``lr_scheduler``, the form in which MXNet's own optimizers take it too.
+    A schedule of the step size becomes an ``lr_scheduler``, which MXNet's own optimizers take, too.
     """
     arguments = {name: _schedule(updates_per_epoch, **value) if isinstance(value, dict) else value
                  for name, value in parameters.items()}
     if callable(arguments["learning_rate"]):
-        # None, as MXNet would have the default learning rate overwrite something of the scheduler's, and say so.
+        # None, else MXNet overwrites an attribute of the scheduler by the default learning rate, and warns.
         arguments.update(learning_rate=None, lr_scheduler=ScheduledLearningRate(arguments["learning_rate"]))
     return arguments
 
@@ -287,7 +286,7 @@ def _schedule(updates_per_epoch: int, schedule: str, **arguments: float) -> Call
 
 
 def find_context(device: str) -> mx.Context:
-    """'cpu' or 'gpu:N'; UsageError if MXNet has no such GPU."""
+    """The context of 'cpu' or 'gpu:N'; UsageError if MXNet has no such GPU."""
     if device == "cpu":
         return mx.cpu()
     index = int(device.partition(":")[2])
@@ -297,20 +296,20 @@ def find_context(device: str) -> mx.Context:
 
 
 def _wait_for_earlier(results: list) -> None:
-    """Wait until all but the last WAITING results are there: the engine takes any number, and keeps their inputs."""
+    """Wait for all but the last WAITING results: MXNet's engine would queue any number, and keep all their inputs."""
     if len(results) > WAITING:
         results[-WAITING - 1].wait_to_read()
 
 
 def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
-    """What MXNet writes to a file, which is the only place where it writes to."""
+    """The bytes that ``save`` writes; MXNet saves only to files. OSError if the disk is full."""
     with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "saved")
         try:
             save(str(path))
             content = path.read_bytes()
             if is_arrays:
-                mx.nd.load_frombuffer(content)   # MXNet does not notice where the end of its file is not written
+                mx.nd.load_frombuffer(content)   # fails if the file is cut off, which MXNet does not notice in saving
         except mx.MXNetError as error:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         return content

@@ -1,9 +1,9 @@
-"""Runs one operation of oneDNN in MXNet's library, given as the argument, by its C interface."""
+"""Runs one oneDNN operation through the C interface of MXNet's library, whose path is the argument."""
 
 import ctypes
 import sys
 
-CPU = 1   # MXNet's number of it
+CPU = 1   # MXNet's number for this device
 
 mxnet = ctypes.CDLL(sys.argv[1])
 shape = (ctypes.c_uint * 4)(1, 8, 8, 8)

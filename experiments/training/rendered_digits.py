@@ -1,7 +1,7 @@
 """Rendered digits: 28x28 images of digits drawn from the fonts that come with matplotlib, for use without a download.
 
-A data set of its own, and no stand-in for MNIST: its losses and accuracies say nothing about those on MNIST. Equal
-seeds give equal images where the versions of matplotlib (the fonts) and Pillow (the drawing) are equal.
+It does not stand in for MNIST: its losses and accuracies say nothing about MNIST's. Equal seeds give equal images with
+equal versions of matplotlib (the fonts) and Pillow (the drawing).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 28          # pixels
-HEIGHT = 20        # of a digit before it is scaled, as in MNIST
+HEIGHT = 20        # pixels of a digit before it is scaled, as in MNIST
 FONTS = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
     "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique",
@@ -31,7 +31,7 @@ NOISE = 0.1        # standard deviation of the Gaussian noise
 
 
 def render(count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` random digits of a part, 'train' or 'test', of the data set that ``seed`` names.
+    """Draw ``count`` random digits: the part 'train' or 'test' of the data set with this seed.
 
     Returns images, uint8 of shape (count, 28, 28), white on black, and labels, int32 of shape (count,).
     """
@@ -62,7 +62,7 @@ def _glyph(font: str, digit: int) -> Image.Image:
 
 
 def _affine(scale: float, angle: float, shift: np.ndarray) -> tuple[float, ...]:
-    """What Pillow wants: the map from a pixel of the result to the place in the source, about the image's centre."""
+    """Pillow's six numbers for a scale, rotation and shift about the centre: they map result pixels to the source."""
     inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
     centre = np.array([SIZE / 2, SIZE / 2])
     offset = centre - inverse @ (centre + shift)

@@ -1,4 +1,4 @@
-"""The workers that make one run together, as training sees them: here one alone; `KVStoreWorkers` are many."""
+"""The workers that make a run, as training sees them: usually one; `KVStoreWorkers` are several processes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from experiments.vocabulary.records import RunRecord
 
 
 class Workers:
-    """One worker alone; a subclass has more.
+    """What training asks of its workers, answered for a run in one process; a subclass has several workers.
 
-    ``rank`` of ``count`` workers is this one. ``updates_per_batch`` is the number of updates that a batch, of which
-    each worker has its part, leads to. ``updates_on_servers``: other processes make the updates, with an optimizer
-    whose states cannot be saved, so that a run cannot go on from a checkpoint.
+    This process is worker ``rank`` of ``count``. ``updates_per_batch``: usually 1, as workers share each batch's
+    update; ``count`` if each makes an update of its own. ``updates_on_servers``: usually False; if True, servers make
+    the updates and keep the optimizer's states, which cannot be saved, so a run cannot go on from a checkpoint.
     """
 
     rank, count, updates_per_batch, updates_on_servers = 0, 1, 1, False
 
     def record(self, record: RunRecord) -> Any:
-        """The record to which training writes: all the methods that `experiments.training.loop.train` uses of it."""
+        """The record that training writes to, with all methods that `experiments.training.loop` calls."""
         return record
 
     def agree(self, make: Callable[[], Any]) -> Any:
-        """What ``make`` returns on this worker. An error on one worker that a user can mend is raised on all."""
+        """``make()`` on this worker. An error that a user can mend, on any worker, is raised on all of them."""
         return make()
 
     def trainer(self, params: gluon.ParameterDict, optimizer: str, arguments: Mapping[str, Any]) -> gluon.Trainer:
-        """A Trainer of these parameters."""
+        """A Trainer for these parameters."""
         return gluon.Trainer(params, optimizer, arguments)
 
     def part(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
-        """This worker's examples of all the batches, in order, and its number of them in a full batch."""
+        """This worker's share of an epoch: its examples in order, and how many of them a full batch has."""
         return order, batch_size
 
     def step(self, trainer: gluon.Trainer, loss: nd.NDArray, examples: int, batch_size: int) -> None:
-        """Backward from the losses of this worker's examples, and the update by all the workers' ``examples``."""
+        """Run backward from the losses of this worker's examples, then update.
+
+        ``examples`` is the number of all workers' examples in this batch, ``batch_size`` in a full batch.
+        """
         loss.backward()
         trainer.step(examples)
 

@@ -1,1 +1,1 @@
-"""What all rooms speak of: configurations, records, errors, and what the paper prints."""
+"""What every room knows: configurations, records, methods, errors, and the paper's printed numbers."""

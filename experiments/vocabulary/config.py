@@ -1,7 +1,7 @@
-"""YAML -> checked specification -> runs, each with an id. Needs no MXNet, so that asking for a status is quick.
+"""An experiment's YAML file, checked, and the runs that it asks for, each with an id.
 
-A configuration fixes data, model, batch size, weight decay and epochs of one experiment once; its methods differ only
-in their own block. An unknown key is an error.
+The file fixes data, model, batch size, weight decay and epochs once; its methods differ only in their own blocks. An
+unknown key is an error. MXNet is not loaded here, so `status` is quick.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from experiments.vocabulary.errors import UsageError, quoted
 from experiments.vocabulary.seeds import seed_range
 from experiments.vocabulary.yaml_blocks import NONNEGATIVE, ConfigBlock, ConfigLoader
 
-# Names as MXNet registers the optimizers, and the arguments that a configuration may give them.
+# By an optimizer's registered name, the arguments that a configuration may give it.
 OPTIMIZERS = {
     "averagedsgd": ("learning_rate", "beta1"),
     "adam": ("learning_rate", "beta1", "beta2", "epsilon"),
@@ -32,17 +32,17 @@ OPTIMIZERS = {
     "namsb": ("learning_rate", "beta1", "beta2", "epsilon", "eta", "mu", "sgd_learning_rate", "gamma"),
     "amsbound": ("learning_rate", "beta1", "beta2", "epsilon", "sgd_learning_rate", "gamma"),
 }
-# Classes of namsg_mx.schedules and their arguments; `epochs` stands for the class's `updates`, and `at` is one update.
+# By a class of namsg_mx.schedules, its arguments; `epochs` replaces the class's `updates`, and `at` is one update.
 SCHEDULES = {"ObservationDistance": ("epochs", "start", "end"), "StepDecay": ("initial", "at", "factor"),
              "InverseSquareRoot": ("initial",), "HarmonicDecay": ("initial",)}
-INTEGERS = ("switch_to_sgd", "at")   # among the arguments of optimizers and schedules; both count updates
-SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # the arguments that may be schedules
+INTEGERS = ("switch_to_sgd", "at")   # arguments that count updates; all others are real numbers
+SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # arguments that may be schedules
 OF_CONSTANT_BETA1 = ("adam", "nadam", "dozatnadam")
-# Where numbers lie: from the first on, below the second. NONNEGATIVE where nothing stands here.
+# Intervals of arguments, from the first number up to but without the second; NONNEGATIVE for all others.
 POSITIVE = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": POSITIVE, "gamma": POSITIVE,
           "sgd_learning_rate": POSITIVE, "decay": (0.0, 1.0)}
-NAME = re.compile(r"[A-Za-z0-9_.-]+")   # of experiments and methods, which are names of files
+NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they also name files
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
@@ -56,11 +56,11 @@ METHOD_KEYS = ("optimizer", "parameters", "averaging", "source", "grid", "by_def
 class Method:
     """One method of an experiment.
 
-    ``parameters`` are the optimizer's arguments, numbers or ``{"schedule": name, ...}``; ``averaging`` is None
-    where evaluation takes the network's parameters as they are, else the ``decay`` of their average, which it takes
-    then, and the number of batches that give it BatchNorm statistics of its own; ``source`` says where these values
-    come from; ``grid`` holds those that the protocol searches; ``by_default`` is False for a method that runs on
-    request only, and is shown in tables once it is recorded, in figures on request.
+    ``parameters``: the optimizer's arguments, numbers or ``{"schedule": name, ...}``. ``source``: where they come from.
+    ``grid``: by argument, the values that the grid search tries. ``averaging``: usually None; else evaluation uses a
+    moving average of the network's parameters with this ``decay``, and BatchNorm statistics from
+    ``batch_norm_batches`` batches. ``by_default``: False for a method that runs only when it is named; tables show it
+    once it is recorded, figures only when it is named.
     """
 
     name: str
@@ -72,21 +72,22 @@ class Method:
     by_default: bool
 
     def at(self, point: Mapping[str, float]) -> dict[str, Any]:
-        """The parameters with those of a point of the grid; a schedule takes the point's value for its ``initial``."""
+        """The parameters, with the values of a grid point in place of their own; of a schedule, of its ``initial``."""
         return {**self.parameters, **{name: {**self.parameters[name], "initial": value}
                                       if isinstance(self.parameters.get(name), dict) else value
                                       for name, value in point.items()}}
 
     def points(self) -> list[dict[str, float]]:
-        """All the points of the grid."""
+        """All points of the grid, each as values by argument."""
         return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())] if self.grid else []
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How long and with which seeds the grids are searched.
+    """The grid search of an experiment: how many epochs, and which seeds.
 
-    ``selects`` is False for a grid that only shows how sensitive the methods are, and may share the reported seeds.
+    Usually it selects hyper-parameters, on seeds that no reported run has. ``selects`` is False for a search that only
+    shows the methods' sensitivity, which may share seeds with reported runs.
     """
 
     epochs: int
@@ -95,11 +96,11 @@ class Tuning:
 
 
 class RunOptions(NamedTuple):
-    """How runs are made; only ``threads``, ``device`` ('cpu' or 'gpu:N') and ``distributed`` change their numbers.
+    """How runs are made: where, how far, and on what.
 
-    ``epochs`` is how far they go; ``results``, ``data`` and ``tensorboard`` are folders: ``data`` None for the default,
-    ``tensorboard`` None for no such log. ``distributed`` is None for one process, else its kvstore, number of workers
-    and where updates are made.
+    ``results``, ``data`` (None: the default) and ``tensorboard`` (None: no such log) are folders. ``epochs`` is the
+    last epoch. Only these change a run's numbers: ``threads``, ``device`` ('cpu' or 'gpu:N') and ``distributed``, which
+    is None for training in one process, else the kvstore, its number of workers, and where updates are made.
     """
 
     results: Path
@@ -113,7 +114,7 @@ class RunOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what is fixed by ``settings`` (all that fixes its numbers but the seed), and the seed."""
+    """One training. ``settings`` and ``seed`` fix its numbers; ``source`` says where its hyper-parameters come from."""
 
     experiment: str
     method: str
@@ -127,19 +128,19 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Its folder, relative to the results folder; also its name in messages."""
+        """The run's folder inside the results folder; messages name the run by it."""
         return Path(self.experiment, self.method, self.id)
 
     def config_json(self, options: RunOptions) -> dict[str, Any]:
-        """What its config.json holds."""
+        """The content of the run's config.json."""
         record = {"experiment": self.experiment, "method": self.method, "settings": self.settings, "seed": self.seed,
                   "source": self.source, "threads": options.threads, "device": options.device}
-        # Only where it is used, so that the records of runs without it stay what they are.
+        # Records of runs in one process have no such key, and stay what they were before there was one.
         return {**record, "distributed": options.distributed} if options.distributed else record
 
 
 class GridRun(NamedTuple):
-    """A run of a grid search and its point of the grid."""
+    """A run of a grid search, and the point of the grid that it tries."""
 
     run: Run
     point: Mapping[str, float]
@@ -147,10 +148,10 @@ class GridRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked configuration file; ``name`` is the file's. See the files in ``configs/``.
+    """A checked configuration file (`configs/` has examples); ``name`` is the file's name without its ending.
 
-    ``augmentation`` is None where training sees the images as they are. ``train_loss_full_every`` is the number of
-    epochs between evaluations on the whole training set, None for one after each.
+    ``augmentation``: None for training on the images as they are. ``tuning``: None without a grid search.
+    ``train_loss_full_every``: the whole training set is evaluated every so many epochs; None for every epoch.
     """
 
     name: str
@@ -167,7 +168,7 @@ class Experiment:
     methods: Mapping[str, Method]
 
     def select(self, names: Iterable[str] | None = None) -> list[Method]:
-        """The methods of these names in the configuration's order, or those by default; UsageError if there is none."""
+        """The named methods, or the default ones, in the configuration's order. UsageError for an unknown name."""
         names = dict.fromkeys(names or ())
         for name in names:
             if name not in self.methods:
@@ -175,13 +176,16 @@ class Experiment:
         return [m for m in self.methods.values() if (m.name in names if names else m.by_default)]
 
     def tuned(self, points: Mapping[str, Mapping[str, float]]) -> Experiment:
-        """This experiment with those methods only that have a point of their grid here, by name, and at that point."""
+        """The experiment with other hyper-parameters: only the methods named in ``points``, each at its grid point."""
         methods = {name: replace(self.methods[name], parameters=self.methods[name].at(point), source="our grid search")
                    for name, point in points.items()}
         return replace(self, title=f"{self.title}, our grid search's values", methods=methods)
 
     def runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
-        """The reported runs, seed by seed; by default of the default methods and all the configuration's seeds."""
+        """The reported runs, seed by seed; without arguments, the default methods with all the configuration's seeds.
+
+        UsageError for an unknown method, or for a seed that is kept for tuning.
+        """
         chosen, seeds = self.select(methods), self.seeds if seeds is None else list(seeds)
         tuned = self.tuning and self.tuning.selects and sorted(set(seeds) & set(self.tuning.seeds))
         if tuned:
@@ -190,7 +194,10 @@ class Experiment:
                 for seed, method in itertools.product(seeds, chosen)]
 
     def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[GridRun]:
-        """The runs of the grid search, seed by seed: each point of each method's grid."""
+        """The runs of the grid search, seed by seed: every point of every method's grid.
+
+        UsageError without a grid search, for an unknown method, or for a seed that is kept for reported runs.
+        """
         if self.tuning is None:
             raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
         seeds = self.tuning.seeds if seeds is None else list(seeds)
@@ -201,7 +208,7 @@ class Experiment:
                 for seed, method in itertools.product(seeds, self.select(methods)) for point in method.points()]
 
     def _source(self, method: Method, point: Mapping[str, float]) -> str:
-        """That of a run of the grid search, which is a reported one if the two share their seeds."""
+        """The source of a grid search's run; a reported run may be one of them where the two share seeds."""
         is_reported = not self.tuning.selects and method.at(point) == method.parameters
         return method.source if is_reported else "grid search"
 
@@ -210,7 +217,7 @@ class Experiment:
             "data": self.data, "model": self.model, "batch_size": self.batch_size, "method": method.name,
             "optimizer": method.optimizer, "parameters": {**parameters, "wd": self.weight_decay},
         }
-        # Only where they are used, so that the ids of runs without them stay what they are.
+        # Settings that a run does not use are left out, so ids are what they were before there were such settings.
         optional = {"augmentation": self.augmentation, "train_loss_full_every": self.train_loss_full_every,
                     "averaging": method.averaging}
         settings.update({name: value for name, value in optional.items() if value is not None})
@@ -218,10 +225,10 @@ class Experiment:
 
 
 def run_id(settings: Mapping[str, Any], seed: int) -> str:
-    """A run's name among those of its method: initial step size, digest of all the settings, seed.
+    """The name of a run's folder: initial step size, digest of all settings, seed.
 
-    The digest is of canonical JSON, so the order of keys changes nothing. Epochs and threads are not settings: the one
-    says how far a run goes, the other stands in its record.
+    The digest is of canonical JSON, so the order of keys does not matter. Epochs and threads are no settings: epochs
+    say how far a run goes, and its record holds the threads.
     """
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
@@ -231,12 +238,12 @@ def run_id(settings: Mapping[str, Any], seed: int) -> str:
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
-    """Updates of one epoch; the last batch may be smaller and counts (235 for MNIST in batches of 256)."""
+    """Updates in one epoch, counting a smaller last batch: 235 for MNIST's 60,000 images in batches of 256."""
     return math.ceil(examples / batch_size)
 
 
 def load(path: str | Path) -> Experiment:
-    """The experiment that a YAML file describes; UsageError naming the file and the key where it is not right."""
+    """Read an experiment from its YAML file. UsageError, naming file and key, for what is wrong in it."""
     path = Path(path)
     _check_name(str(path), path.stem)
     try:
@@ -249,7 +256,7 @@ def load(path: str | Path) -> Experiment:
 
 
 def _check_name(where: str, name: str) -> None:
-    """UsageError where a name, as that of a folder, would lead out of the results folder."""
+    """UsageError for a name that cannot name a folder inside the results folder."""
     if not NAME.fullmatch(name) or not name.strip("."):
         raise UsageError(f"{where}: {quoted(name)} is no name: letters, digits, '_', '.' and '-', not dots alone")
 
@@ -287,7 +294,7 @@ def _method(name: str, block: ConfigBlock) -> Method:
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
     values = {key: _parameter(optimizer, parameters, key) for key in parameters.content}
-    for key in ("learning_rate", *grid.content):   # a run's name has the one, a point of the grid replaces the others
+    for key in ("learning_rate", *grid.content):   # run ids show the step size's initial value; grid points replace it
         if isinstance(values.get(key), dict) and "initial" not in values[key]:
             raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "
                              "the learning_rate's schedule, and those of a grid, must have one")

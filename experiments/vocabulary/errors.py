@@ -1,15 +1,16 @@
-"""The errors whose message is all that a user needs: one line, without a traceback."""
+"""Errors that end a command with one line instead of a traceback."""
 
 import reprlib
 from typing import Any
 
 
 class UsageError(Exception):
-    """A bad option, configuration or data file: nothing can start (exit status 2)."""
+    """A bad option, configuration or data file, so that nothing can start (exit status 2)."""
 
 
 class RecordError(Exception):
-    """Records that are missing, damaged or made with other settings: a run or figure cannot go on (exit status 1)."""
+    """Records that are missing, damaged or made with other settings, so that one run or figure fails (exit status 1).
+    """
 
 
 def quoted(value: Any) -> str:

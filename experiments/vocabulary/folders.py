@@ -1,4 +1,4 @@
-"""Folders that several rooms read or write: the configurations, and what a results folder has besides the records."""
+"""Names of folders that several rooms use: the configurations, and a results folder's folders beside its records."""
 
 from pathlib import Path
 

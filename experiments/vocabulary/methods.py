@@ -1,4 +1,4 @@
-"""The methods' names, labels, colours and dashes, and which of them stand together in the paper."""
+"""The methods' labels, colours and dashes in figures and tables, and the groups that the paper shows together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 
 
 class _Labels(dict):
-    """A method that is not among them goes by its own name, in quotes where that is another's label."""
+    """Any other method is labelled by its own name, in quotes if a method here has that label."""
 
     def __missing__(self, method: str) -> str:
         return f"'{method}'" if method in self.values() else method
@@ -25,23 +25,23 @@ LABELS = _Labels({
     "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2",
     **{f"eta_{eta}": f"η = {eta}" for eta in ("0", "0.5", "0.9", "2", "3", "5", "9")},
     **{f"eta_0.9_to_{end}": f"η = 0.9 → {end}" for end in (2, 3, 5)}})
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Mostly Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"sgd": "#000000", "sgd_mxnet": "#999999", "adam": "#E69F00", "nadam": "#56B4E9", "nadam_mxnet": "#CC79A7",
            "amsgrad": "#009E73", "namsg": "#D55E00", "namsg_2019": "#7F3C8D", "namsg_decreasing_alpha": "#882255",
            "namsg_theorem1": "#117733", "namsg1": "#882255", "swnts": "#0072B2", "swnts1": "#0072B2",
            "namsb1": "#D55E00", "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
 DASHES = {"sgd_mxnet": "--", "nadam_mxnet": "--", "namsg1": "--", "swnts1": "--", "namsb2": "--", "amsb2": "--",
-          "namsg_2019": ":", "namsg_decreasing_alpha": "-.", "namsg_theorem1": ":"}   # in print, colours are greys
-# Of charts that stand on white or on black.
+          "namsg_2019": ":", "namsg_decreasing_alpha": "-.", "namsg_theorem1": ":"}   # for print in grey
+# For charts on a white or a black page.
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
                  "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0",
                  "namsg_decreasing_alpha": "#C44E9B", "namsg_theorem1": "#3FA34D"}
 
 
 def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[str, str]:
-    """The known colours, and one of its own for each other of these methods, by its place among them.
+    """The ``known`` colours, and a new one for each other method, by its place among them.
 
-    Their hues go on by the golden ratio, so that each is far from those before.
+    New hues step by the golden ratio, so each is far from the hues before it.
     """
     others = [method for method in dict.fromkeys(methods) if method not in known]
     rgb = (colorsys.hls_to_rgb((0.75 + i * 0.6180339887) % 1, 0.5, 0.65) for i in range(len(others)))
@@ -50,5 +50,5 @@ def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[
 
 
 def initial(value: Any) -> Any:
-    """A hyper-parameter's value, or the first that its schedule takes."""
+    """A hyper-parameter's value; of a schedule, its first value."""
     return value["initial"] if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""What the paper and its supplement print, to stand beside ours. Table A1's values stand in the configurations."""
+"""Numbers that the paper and its supplement print, to show beside ours; Table A1's are in the configurations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE_A2 = {
               (0.005, 0.999): 0.5570, (0.01, 0.999): 0.7102},
 }
 
-# Table A3: test accuracy of ResNet-20, 5 runs: (mean, std) of the last 5 epochs' mean, and of the best of each run.
+# Table A3: test accuracy of ResNet-20 over 5 runs: (mean, std) of each run's last 5 epochs, then of its best epoch.
 TABLE_A3 = {
     "sgd": ((0.9068, 0.0024), (0.9088, 0.0022)), "adam": ((0.9052, 0.0026), (0.9073, 0.0033)),
     "nadam": ((0.9053, 0.0020), (0.9070, 0.0022)), "amsgrad": ((0.9026, 0.0027), (0.9043, 0.0026)),
@@ -33,6 +33,5 @@ TABLE_A3 = {
 
 
 def printed_name(method: str) -> str:
-    """The name of a method in these tables; the paper's NADAM is very likely MXNet's own, and stands for both of ours.
-    """
+    """A method's name in these tables. Both our NADAMs are compared with the paper's, very likely MXNet's own."""
     return "nadam" if method == "nadam_mxnet" else method

@@ -1,25 +1,24 @@
-"""A run's folder: what is written while it trains, in an order that a kill at any moment cannot spoil, and read back.
+"""A run's folder: its files, written so that a kill at any moment loses nothing, and read back with checks.
 
-    config.json        the run's settings, seed, source, threads and device: all that fixes its numbers; and what
-                       the code chooses besides
-    environment.json   commit, versions and machine of each process that worked on it
+    config.json        what fixes the run's numbers: settings, seed, source, threads and device; and what the code
+                       chooses besides
+    environment.json   commit, versions and machine of each process that worked on the run
     epochs.csv         one row per epoch; equal to the byte whenever the run is repeated
     seconds.csv        the time that each epoch took
-    checkpoint.zip     the state after the last epoch, from which the run goes on; and the run's id and that epoch
+    checkpoint.zip     the state after the last epoch, from which the run goes on; with the run's id and that epoch
     done.json          written last: how many epochs are complete, and whether the run diverged in the next one
     failed.json        why the last attempt failed, until the next one begins
 
-An epoch's rows are appended first, then the checkpoint is replaced. Rows past the checkpoint's epoch, or a line that
-was cut off, are what a kill leaves: they are trimmed and made again. Anything else that cannot be read is an error that
-names the file. Floats are written so that they are read back to the bit.
+After each epoch, rows are appended first, then the checkpoint is replaced. A kill can leave rows past the checkpoint's
+epoch, or a line that was cut off: these are trimmed, and the epoch is made again. Any other file that cannot be read is
+an error that names it. Floats are written so that they are read back to the bit.
 
-The checkpoint and done.json hold the SHA-256 of config.json and of epochs.csv up to their epoch, the checkpoint also
-that of each of its members. Whatever reads a record compares them first.
+The checkpoint and done.json hold SHA-256 digests of config.json and of epochs.csv up to their epoch; the checkpoint
+also has digests of its members. Every reader of a record compares them first.
 
-Older records have none, and keep working by this rule: config.json must be that of the run, epochs.csv must have as
-many rows as the checkpoint or done.json says, in the form that is written here, and the checkpoint must have the
-members that the run needs, with the CRC-32 of a zip file. The rows of an unfinished run whose checkpoint is not there,
-as git does not keep it, are checked for their form alone, too.
+Older records have no digests. Then config.json must be of this run, epochs.csv must have as many well-formed rows as
+the checkpoint or done.json says, and the checkpoint must have the members that the run needs, each with its right
+CRC-32. An unfinished run may have no checkpoint, as git does not keep them: then its rows are checked for their form.
 """
 
 from __future__ import annotations
@@ -39,24 +38,24 @@ from filelock import FileLock, Timeout
 
 from experiments.vocabulary.errors import RecordError, UsageError
 
-# Step sizes and eta are those of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`). train_loss is the
-# mean over the epoch's examples as they were trained on, train_loss_full that over the whole training set after the
-# epoch, in inference mode.
+# learning_rate, eta and sgd_learning_rate are of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`).
+# train_loss is the running loss: the mean over the epoch's examples as they were trained on. train_loss_full is the
+# mean over the whole training set after the epoch, in inference mode.
 EPOCH_COLUMNS = ("epoch", "updates", "learning_rate", "eta", "sgd_learning_rate", "train_loss", "train_loss_full",
                  "test_loss", "test_accuracy")
 SECONDS_COLUMNS = ("epoch", "training", "evaluation")
 INTEGER_COLUMNS = ("epoch", "updates")
-OPTIONAL_COLUMNS = ("eta", "sgd_learning_rate", "train_loss_full")   # whose cells may be empty
-DISTRIBUTED = {"kvstore", "workers", "updates_on"}   # what a configuration has of a run on MXNet's kvstore
-POSITION = "position.json"   # the member of a checkpoint that says of which run it is, and after which epoch
+OPTIONAL_COLUMNS = ("eta", "sgd_learning_rate", "train_loss_full")   # their cells may be empty
+DISTRIBUTED = {"kvstore", "workers", "updates_on"}   # keys of config.json's 'distributed', for runs on a kvstore
+POSITION = "position.json"   # the checkpoint's member with the run's id, the epoch and the digests
 
 
 class Busy(Exception):
-    """Another process is at this run."""
+    """Another process is making this run."""
 
 
 class RunRecord:
-    """The folder of one run. All that writes, but `fail`, needs `lock`."""
+    """The folder of one run. Writing needs `lock`, except for `fail`."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -68,14 +67,14 @@ class RunRecord:
         self._done = self.folder / "done.json"
         self._failed = self.folder / "failed.json"
         self._lock = self.folder / "run.lock"
-        self._made: tuple[int, Mapping[str, str] | None] = (0, None)   # epochs and their digests, as this process knows
+        self._made: tuple[int, Mapping[str, str] | None] = (0, None)   # epochs that this process knows, their digests
 
-    # Reading. What is written last is read first, as the run may go on meanwhile.
+    # Reading. The run may go on meanwhile, so what is written last is read first.
 
     def completion(self) -> dict[str, Any] | None:
         """``{"epochs": complete epochs, "status": "done" or "diverged", ...}``, or None before the run's end.
 
-        RecordError if the records are not those that were complete then.
+        RecordError if the records have changed since then.
         """
         done = read_json(self._done, ("epochs", "status"))
         if done is not None:
@@ -86,14 +85,14 @@ class RunRecord:
         return done
 
     def is_complete(self, epochs: int) -> bool:
-        """Whether nothing is left to do for this many epochs; a run that diverged stays so."""
+        """Whether the run has this many epochs, or diverged before."""
         done = self.completion()
         return done is not None and (done["status"] == "diverged" or done["epochs"] >= epochs)
 
     def read(self, epochs: int) -> tuple[str, list[dict[str, Any]]]:
-        """The status, 'done', 'diverged' or 'short' of this many epochs, and the rows up to there.
+        """The run's status up to this many epochs ('done', 'diverged' or 'short'), and its rows up to there.
 
-        Those of a run that is short end with its checkpoint, where it has one. RecordError as from `completion`.
+        A short run's rows end with its checkpoint, if it has one. RecordError as from `completion`.
         """
         done = self.completion()
         if done and done["epochs"] >= epochs:
@@ -108,14 +107,14 @@ class RunRecord:
         return "short", self.epochs.rows()[:min(last, epochs)]
 
     def failure(self) -> str | None:
-        """Why the last attempt failed, if it did."""
+        """Why the last attempt failed; None if it did not."""
         failed = read_json(self._failed, ("reason",))
         return failed and failed["reason"]
 
     def is_running(self) -> bool:
-        """Whether some process holds the lock."""
+        """Whether a process holds the lock."""
         try:
-            with open(self._lock, "rb") as file:   # for reading alone, as the folder may be another user's
+            with open(self._lock, "rb") as file:   # only for reading: the folder may be another user's
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -124,9 +123,9 @@ class RunRecord:
         return False
 
     def made_with(self, settings: Mapping[str, Any], seed: int) -> str | None:
-        """In words, the kvstore and workers that the run is recorded with; None where nothing is recorded.
+        """The kvstore and workers of the recorded run, in words; None if nothing is recorded.
 
-        RecordError if it is recorded with other settings or another seed.
+        RecordError if the record has other settings or another seed.
         """
         recorded = self._read_config()
         if recorded is None:
@@ -136,7 +135,7 @@ class RunRecord:
         return _describe(recorded.get("distributed"))
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """UsageError if the run is recorded with other threads, device or workers, RecordError if it is another run."""
+        """UsageError if the record has other threads, device or workers; RecordError if it is of another run."""
         recorded, made = self._read_config(), self.made_with(config["settings"], config["seed"])
         if recorded is None:
             return
@@ -157,7 +156,10 @@ class RunRecord:
         return config
 
     def _check_files(self, where: str, epochs: int, digests: Mapping[str, str] | None) -> None:
-        """RecordError unless so many epochs are recorded, and, as far as ``digests`` tell, as they were written."""
+        """RecordError unless this many epochs are recorded and match ``digests``, if there are any.
+
+        ``where`` says for the message who had so many: 'the checkpoint has 3'.
+        """
         self._read_config()
         recorded = self.epochs.count() if digests else len(self.epochs.rows())
         if recorded < epochs:
@@ -168,13 +170,12 @@ class RunRecord:
                     raise RecordError(f"{self.folder / name}: damaged: is not what it was where {where}")
 
     def _digests(self, epochs: int) -> dict[str, str]:
-        """By name, those of the files that fix and hold the rows of so many epochs."""
+        """By name, the digests of config.json, and of epochs.csv up to this many epochs."""
         files = {self._config: self._config.read_bytes(), self.epochs.path: self.epochs.content(epochs)}
         return {path.name: _digest(content) for path, content in files.items()}
 
     def _has_digests(self, content: Mapping[str, Any], others: set[str]) -> bool:
-        """Whether a checkpoint or mark of completion holds these keys and digests, or, an older one, these keys alone.
-        """
+        """Whether ``content`` has the keys ``others`` and digests, or only these keys, as older records have."""
         if content.keys() == others:
             return True
         return content.keys() == {*others, "sha256"} and isinstance(content["sha256"], dict) and (
@@ -184,10 +185,10 @@ class RunRecord:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run; raises `Busy` if another process does. The system releases it when the process ends."""
+        """Hold the run's lock; `Busy` if another process holds it. The system releases it when the process ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            # Not at once: a status command may hold it for a moment.
+            # Wait a little: a status command may hold it for a moment.
             lock = FileLock(str(self._lock)).acquire(timeout=1)
         except Timeout:
             raise Busy(str(self.folder)) from None
@@ -195,12 +196,11 @@ class RunRecord:
             yield
 
     def begin(self, config: Mapping[str, Any], goes_on: bool = True) -> tuple[int, dict[str, bytes]]:
-        """Write the configuration of a run that is not complete, trim what a kill has left, return the checkpoint.
+        """Begin or go on with a run that is not complete: write config.json, trim what a kill has left.
 
-        Returns its epoch and its members; 0 and none where nothing has been done yet, or where the run does not go on
-        from checkpoints (``goes_on``), as they do not hold all of its state: it begins anew then, unless a complete run
-        would be lost by that, which is a RecordError. Raises what `check` does: another command may have begun the run
-        since that was asked.
+        Returns the checkpoint's epoch and members, or 0 and no members for a new run. ``goes_on`` is False for a run
+        whose checkpoints do not hold all of its state: it begins anew, and RecordError if a complete run would be lost.
+        Calls `check` again, as another command may have begun the run meanwhile.
         """
         self.check(config)
         if not goes_on and self.completion():
@@ -218,14 +218,14 @@ class RunRecord:
         return epoch, members
 
     def add_environment(self, first_epoch: int, environment: Mapping[str, Any]) -> None:
-        """Note what the epochs from ``first_epoch`` on are made with."""
+        """Record the environment in which the epochs from ``first_epoch`` on are made."""
         earlier = [e for e in read_environments(self._environment) if e["first_epoch"] < first_epoch]
         write_json(self._environment, [*earlier, {"first_epoch": first_epoch, **environment}])
 
     def add_epoch(self, row: Mapping[str, Any], seconds: Mapping[str, Any], state: Mapping[str, bytes]) -> None:
-        """Append an epoch's rows, then replace the checkpoint by ``state``, named members of a zip file.
+        """Append an epoch's rows, then replace the checkpoint; ``state`` has the contents of its members by name.
 
-        RecordError if somebody has changed what was recorded since `begin`.
+        RecordError if the records were changed by others since `begin`.
         """
         self._check_made()
         self.epochs.append(row)
@@ -234,19 +234,19 @@ class RunRecord:
         self._write_checkpoint(row["epoch"], state)
 
     def finish(self, epochs: int, status: str) -> None:
-        """Set the mark of completion; status 'done' or 'diverged'. RecordError as from `add_epoch`."""
+        """Write done.json with the status 'done' or 'diverged'. RecordError as from `add_epoch`."""
         self._check_made()
         write_json(self._done, {"epochs": epochs, "status": status, "sha256": self._digests(epochs)})
-        _remove(self._failed)   # of another process, which has failed meanwhile
+        _remove(self._failed)   # by another process that failed meanwhile
 
     def fail(self, reason: str) -> None:
-        """Note why an attempt failed, where that is possible."""
+        """Record why an attempt failed, if the disk takes it."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self._failed, {"reason": reason})
 
     def damaged_checkpoint(self, error: Exception) -> RecordError:
-        """What to raise where a checkpoint cannot be gone on from because of this."""
+        """The error to raise for a checkpoint that cannot be restored, with its cause."""
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]   # MXNet's begin with a traceback
         return RecordError(f"{self._checkpoint}: damaged ({reason}); to train the run anew, delete {self.folder}")
 
@@ -285,19 +285,19 @@ class RunRecord:
         return epoch, members
 
     def _read_members(self, *names: str) -> dict[str, bytes] | None:
-        """These members of the checkpoint, or all; None where there is no checkpoint."""
+        """These members of the checkpoint, or all members; None without a checkpoint."""
         try:
             with open(self._checkpoint, "rb") as file:
                 try:
                     with zipfile.ZipFile(file) as archive:
                         return {name: archive.read(name) for name in names or archive.namelist()}
-                except Exception as error:   # zipfile raises what it comes across: zlib.error, struct.error, ...
+                except Exception as error:   # zipfile lets through zlib.error, struct.error, ...
                     raise self.damaged_checkpoint(error) from error
         except FileNotFoundError:
             return None
 
     def _position(self, content: bytes) -> tuple[int, dict[str, str] | None]:
-        """The epoch of a checkpoint, and the digests that it holds; RecordError if it is of another run."""
+        """A checkpoint's epoch and digests, from its `POSITION`; RecordError if it is damaged or of another run."""
         with contextlib.suppress(ValueError, RecursionError):
             position = json.loads(content)
             if isinstance(position, dict) and _is_count(position.get("epoch")) and position["epoch"] and (
@@ -309,25 +309,25 @@ class RunRecord:
 
 
 class EpochTable:
-    """A CSV file with one row per epoch, 1, 2, ..., that only grows, but for `trim`."""
+    """A CSV file with one row per epoch, 1, 2, ...; rows are appended, and removed only by `trim`."""
 
     def __init__(self, path: Path, columns: Sequence[str]):
         self.path, self.columns = path, columns
 
     def rows(self) -> list[dict[str, Any]]:
-        """The complete rows; empty cells are None. RecordError if the file is not as `append` writes it."""
+        """The complete rows; an empty cell is None. RecordError if `append` would not have written the file so."""
         return [self._parse(number, line) for number, line in enumerate(self._lines()[1:], start=1)]
 
     def count(self) -> int:
-        """How many rows are complete."""
+        """The number of complete rows."""
         return max(0, len(self._lines()) - 1)
 
     def content(self, count: int) -> bytes:
-        """The first ``count`` rows with the header, as they stand in the file; nothing for none."""
+        """The header and the first ``count`` rows as the file has them; empty if ``count`` is 0."""
         return b"".join(line + b"\n" for line in self._lines()[:count + 1]) if count else b""
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row, and the header before the first, and wait until it is on the disk."""
+        """Append a row (before the first, also the header) and wait until it is on the disk."""
         lines = [] if self.path.exists() else [self._header()]
         lines.append(",".join("" if row[c] is None else repr(row[c]) for c in self.columns).encode())
         with naming(self.path), open(self.path, "ab") as file:
@@ -335,7 +335,7 @@ class EpochTable:
             _sync(file)
 
     def trim(self, count: int) -> None:
-        """Keep the first ``count`` rows."""
+        """Keep only the first ``count`` rows."""
         if count == 0:
             _remove(self.path)
             return
@@ -347,7 +347,7 @@ class EpochTable:
         return ",".join(self.columns).encode()
 
     def _lines(self) -> list[bytes]:
-        """The lines that are complete, the header first."""
+        """The complete lines, first the header."""
         try:
             *lines, rest = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -374,11 +374,11 @@ def _describe(distributed: Mapping[str, Any] | None) -> str:
 
 
 def _value(column: str, cell: str) -> int | float | None:
-    """ValueError if the cell is not one that `EpochTable.append` writes."""
+    """A cell's number, or None if it is empty. ValueError if `EpochTable.append` would not have written it so."""
     if not cell and column in OPTIONAL_COLUMNS:
         return None
     value = int(cell) if column in INTEGER_COLUMNS else float(cell)
-    if not math.isfinite(value) or (repr(value) != cell and f"{value:g}" != cell):   # Python reads 1_0 and +1, too
+    if not math.isfinite(value) or (repr(value) != cell and f"{value:g}" != cell):   # Python also reads 1_0 and +1
         raise ValueError(cell)
     return value
 
@@ -392,25 +392,26 @@ def _digest(content: bytes) -> str:
 
 
 def damaged(path: Path) -> RecordError:
-    """What to raise where a file cannot be read as it was written."""
+    """The error to raise for a file whose content is not what was written."""
     return RecordError(f"{path}: damaged: not what was written")
 
 
 def read_json(path: Path, keys: Sequence[str] | None) -> Any:
-    """A JSON file's content, an object with these keys if any are given; None without the file."""
+    """A JSON file's content; None without the file. RecordError unless it is an object that has the ``keys``, if any.
+    """
     try:
         content = json.loads(path.read_bytes())
         if keys is None or isinstance(content, dict) and all(key in content for key in keys):
             return content
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):   # the latter where it is nested too deeply
+    except (ValueError, RecursionError):   # RecursionError: nested too deeply
         pass
     raise damaged(path)
 
 
 def read_environments(path: Path) -> list[dict[str, Any]]:
-    """What an environment.json holds, oldest first; none without the file."""
+    """The environments of an environment.json, oldest first; none without the file. RecordError if it is damaged."""
     content = read_json(path, None) if path.exists() else []
     if not isinstance(content, list) or not all(isinstance(one, dict) and _is_count(one.get("first_epoch"))
                                                 for one in content):
@@ -419,14 +420,14 @@ def read_environments(path: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a file by this content."""
+    """Replace a file by this content, as `write_atomically`."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file such that at any moment either the old or the new content is there, and complete.
+    """Replace a file at once: a reader, or a kill, finds the whole old or the whole new content.
 
-    Of several processes that do so at once, one does it after the other.
+    Processes that write the same file take turns.
     """
     temporary = path.with_name(path.name + ".tmp")
     with naming(path), _only_writer(temporary) as file:
@@ -441,11 +442,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _only_writer(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The file, open for writing and empty, when no other process has it so."""
+    """Open an empty file for writing once no other process has it open so."""
     while True:
-        with open(path, "ab") as file:   # which leaves what another process may be writing there
+        with open(path, "ab") as file:   # opening so does not truncate what another process is writing
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(path, file):   # and not where another process has put it meanwhile
+            if _is_at(path, file):   # else another process has renamed it while this one waited
                 file.truncate(0)
                 yield file
                 return
@@ -460,7 +461,7 @@ def _is_at(path: Path, file: io.BufferedIOBase) -> bool:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the system name this path; those of a full disk name none."""
+    """Give system errors this path: on a full disk they name none."""
     try:
         yield
     except OSError as error:

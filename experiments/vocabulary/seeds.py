@@ -13,9 +13,9 @@ MOST_SEEDS = 10_000   # in one list
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'3' -> [3], '0,2,5-7' -> [0, 2, 5, 6, 7]: increasing, each seed once.
+    """'3' -> [3], '0,2,5-7' -> [0, 2, 5, 6, 7]: in increasing order, each seed once.
 
-    ValueError for anything else, seeds from 2^32 on, or more than 10,000 of them.
+    ValueError for another form, for a seed of 2^32 or more, or for more than 10,000 seeds.
     """
     seeds = set()
     for part in text.split(","):
@@ -24,7 +24,7 @@ def parse_seeds(text: str) -> list[int]:
         if last < first:
             raise ValueError(f"{quoted(text)} is not a seed (3), a range (0-9) or a list of them (0,2,5-7)")
         if last >= SEEDS:
-            raise ValueError(f"{quoted(text)} has a seed from 2^32 on, which NumPy takes no more")
+            raise ValueError(f"{quoted(text)} has a seed of 2^32 or more, which NumPy does not take")
         if last - first + len(seeds) >= MOST_SEEDS:
             raise ValueError(f"{quoted(text)} is more than {MOST_SEEDS} seeds")
         seeds.update(range(first, last + 1))

@@ -1,4 +1,4 @@
-"""Reads a YAML file block by block; what is wrong in it is named with its place, in one line."""
+"""Reads YAML strictly, block by block. Errors are one line that names the file, the key and the value."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import yaml
 from experiments.vocabulary.errors import UsageError, quoted
 from experiments.vocabulary.seeds import SEEDS, parse_seeds
 
-NONNEGATIVE = (0.0, math.inf)   # intervals of numbers: from the first on, below the second
-UNPRINTABLE = ("Cc", "Cs")   # Unicode's controls and halves of characters, which figures, pages and LaTeX do not take
+NONNEGATIVE = (0.0, math.inf)   # an interval: from the first number up to but without the second
+UNPRINTABLE = ("Cc", "Cs")   # Unicode's control characters and surrogates: figures, pages and LaTeX fail on them
 
 
 class ConfigLoader(yaml.SafeLoader):
-    """YAML without its surprises: a key is a text and stands once, numbers are decimal, and dates are texts.
+    """YAML without its surprises: keys are texts and stand once, numbers are decimal, dates are texts, tags are errors.
 
-    What looks like a number to YAML 1.1 alone (010, 1:30, 0x1F, 1_000) is a text, too, which no number's key takes.
+    Numbers in YAML 1.1's other forms (010, 1:30, 0x1F, 1_000) are texts, and so an error where a number is wanted.
     """
 
-    DEEPEST = 10   # mappings and lists in each other
+    DEEPEST = 10   # levels of mappings and lists
 
     def __init__(self, stream: str):
         super().__init__(stream)
-        self._within = []   # keys, and numbers in lists, of the nodes that are being composed
+        self._within = []   # the place of the node being read: keys of mappings, indices of lists
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -73,9 +73,9 @@ for _kind, _construct in (("int", ConfigLoader.construct_integer), ("float", Con
 
 
 class ConfigBlock:
-    """One mapping of a configuration file, with its place in the file for error messages.
+    """One mapping of a configuration file. Each method reads a key and checks its value, or raises UsageError.
 
-    ``keys`` are the allowed keys; None allows any.
+    ``where`` is the block's place for messages: the file, then keys. ``keys`` are the allowed keys; None allows any.
     """
 
     def __init__(self, where: str, content: Any, keys: Iterable[str] | None):
@@ -108,14 +108,14 @@ class ConfigBlock:
         return value
 
     def named(self, key: str, choices: Mapping[str, Sequence[str]]) -> dict:
-        """A block with a ``name`` from ``choices`` and the integers that belong to it."""
+        """A block with a ``name`` from ``choices``, and the integers that this name takes."""
         name = self.block(key, None).choice("name", choices)
         block = self.block(key, ("name", *choices[name]))
         return {"name": name, **{k: block.seed(k) if k == "seed" else block.integer(k, at_least=1)
                                  for k in choices[name]}}
 
     def optional(self, key: str, read: Callable[[str], Any]) -> Any:
-        """What ``read`` makes of the key; None where the key is not there."""
+        """``read(key)``, or None without the key."""
         return read(key) if key in self.content else None
 
     def integer(self, key: str, at_least: int) -> int:
@@ -138,7 +138,7 @@ class ConfigBlock:
         if not values:
             raise UsageError(f"{self.where}: {key}: must have at least one value")
         for i, value in enumerate(values):
-            if value in values[:i]:   # its runs would count twice
+            if value in values[:i]:   # else its runs would count twice
                 raise UsageError(f"{self.where}: {key}: {value:g} stands twice")
         return values
 
@@ -162,7 +162,7 @@ class ConfigBlock:
         return value
 
     def _float(self, key: str, value: Any, interval: tuple[float, float]) -> float:
-        # YAML reads 1e-8 as a text, and 1.0e-8 as a number.
+        # YAML takes 1e-8 for a text, and 1.0e-8 for a number.
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise UsageError(f"{self.where}: {key}: {quoted(value)} is not a number (YAML's form is 1.0e-8)")
         low, high = interval

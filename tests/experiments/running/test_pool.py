@@ -179,7 +179,7 @@ def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):
     run = config.load(write_config(tmp_path)).runs()[0]
     ended = conclude(run, RunOptions(tmp_path, 3, None, "cpu", 1), ENDED, "")
     assert ended.status == "failed"
-    assert ended.reason == f"{tmp_path / run.folder}: has no complete run here, where its process has ended it"
+    assert ended.reason == f"{tmp_path / run.folder}: its process has completed the run, but it is not complete here"
 
 
 def test_a_failure_ends_with_success(tmp_path):

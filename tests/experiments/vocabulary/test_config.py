@@ -50,7 +50,7 @@ WRONG = [
     ("seeds: 0-1", "seeds: 010", "seeds: '010' is not a seed"),
     ("seeds: 0-1", "seeds: 0x10", "seeds: '0x10' is not a seed"),
     ("seeds: 0-1", "seeds: 00-01", "seeds: '00-01' is not a seed"),
-    ("seeds: 0-1", "seeds: 4294967296", "seeds: '4294967296' has a seed from 2^32 on"),
+    ("seeds: 0-1", "seeds: 4294967296", "seeds: '4294967296' has a seed of 2^32 or more"),
     ("seeds: 0-1", "seeds: 0-4294967295", "seeds: '0-4294967295' is more than 10000 seeds"),
     ("seeds: 0-1", "seeds: [0, 1]", "seeds: [0, 1] is not a seed"),
     ("seeds: 0-1", "seeds: true", "seeds: True is not a seed"),
