@@ -1,1 +1,1 @@
-"""The paper's experiments: configurations, runs, records, figures and tables; see ``python -m experiments --help``."""
+"""The reproduction of the paper: runs, records, figures, tables, claims. See ``python -m experiments --help``."""

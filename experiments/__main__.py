@@ -1,4 +1,4 @@
-"""``python -m experiments``: checks the interpreter before it imports anything that could fail on a wrong one."""
+"""``python -m experiments``: checks the interpreter first, as later imports could fail on a wrong one."""
 
 import os
 import sys
@@ -14,24 +14,24 @@ def main():
     except ModuleNotFoundError as error:
         print("experiments: needs %s: pip install -e '.[experiments]'" % error.name, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:   # while it loads
+    except KeyboardInterrupt:   # Ctrl-C during the import
         return 130
     return cli.main()
 
 
 def open_streams():
-    """Standard streams that are closed lead nowhere, and none stops at a character that its encoding has not.
+    """Open closed standard streams on the null device, and let none fail at a character outside of its encoding.
 
-    Else the next file that is opened would be taken for one of them, by MXNet and by child processes.
+    Else the next file to be opened would get a closed stream's number, and MXNet and child processes would write to it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)   # gets the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)   # gets the lowest free number: this one
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8"))   # noqa: SIM115  (as long as the process)
+            setattr(sys, name, open(number, "w", encoding="utf-8"))   # noqa: SIM115  (open until the process ends)
         getattr(sys, name).reconfigure(errors="backslashreplace")
 
 

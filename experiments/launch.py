@@ -1,10 +1,10 @@
-"""Starts the processes of a training on MXNet's kvstore, and ends them all where one fails or the launcher is ended.
+"""Starts the processes of a training on MXNet's kvstore, and ends them all if one fails or the launcher is ended.
 
     python -m experiments.launch -n 2 -s 2 --launcher local python -m experiments run CONFIG --kvstore dist_sync
 
-In place of ``mxnet/tools/launch.py``, which needs Python 3.8, gives the command to a shell without quoting it, leaves
-processes behind and exits with 0 when one of them has failed. The scheduler runs here; servers and workers run here,
-too (``local``), or by turns on the machines of a host file (``ssh``).
+The scheduler runs here. Servers and workers run here, too (``local``), or in turn on a host file's machines (``ssh``).
+This replaces ``mxnet/tools/launch.py``, which needs Python 3.8, passes the command unquoted to a shell, leaves
+processes behind, and exits with 0 when one of them has failed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import time
 from pathlib import Path
 from typing import Iterator, Mapping, Sequence
 
-GRACE_SECONDS = 3    # for the other processes, when one has failed, to say why they end
+GRACE_SECONDS = 3    # after one process has failed, for the others to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
-PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # of the environment, by ssh
-NO_FOLDER = 72       # exit status of a host that has not this folder; EX_OSFILE of sysexits.h
-# On the other machine: the command, which ends when standard input does, and so with the launcher or the connection.
+PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # variables sent by ssh
+NO_FOLDER = 72       # exit status of a host without this folder; EX_OSFILE in sysexits.h
+# Runs the command on another machine until standard input ends, as it does with the launcher or the connection.
 REMOTE = """cd {folder} 2>/dev/null || exit {no_folder}
 exec 3<&0
 env {variables} {command} </dev/null 3<&- &
@@ -40,10 +40,11 @@ exit $status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, that of the first process that failed, 128 + signal where one ended it or the launcher."""
+    """Launch, and return the exit status: 0, or the first failed process's; 128 + signal if a signal ended it or this.
+    """
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:   # as nohup has it
+        if signal.getsignal(number) != signal.SIG_IGN:   # nohup ignores SIGHUP
             signal.signal(number, _raise)
     try:
         return _launch(options)
@@ -52,17 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except _Ended as ended:
         return 128 + ended.args[0]
-    except OSError as error:   # a command that is not there
+    except OSError as error:   # no such command
         print(f"launch: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
 
 
 class _Ended(Exception):
-    """By a signal."""
+    """The launcher was ended by a signal, whose number is the argument."""
 
 
 def _raise(number: int, _) -> None:
-    """Signals become exceptions, so that what was started is ended."""
+    """A signal handler that raises, so that the processes are ended on the way out."""
     raise _Ended(number)
 
 
@@ -73,7 +74,7 @@ def _launch(options: argparse.Namespace) -> int:
     with _processes() as processes:
         scheduler = _start(options.command, {**shared, "DMLC_ROLE": "scheduler", "DMLC_NODE_HOST": address})
         processes["the scheduler"] = scheduler
-        # It alone, until it listens: what is wrong with the command is told once, and no one waits for anyone.
+        # First the scheduler alone, until it listens: so an error in the command is printed once, and nobody waits.
         while not _listens(address, int(shared["DMLC_PS_ROOT_PORT"])):
             if scheduler.poll() is not None:
                 if scheduler.returncode == 0:
@@ -93,14 +94,17 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
-    """Until all have ended with 0, or one has not and the others had time to say why they end."""
+    """Wait until all processes have ended, or one has failed and the others had time to say why they end.
+
+    Returns 0, or the first failed process's status.
+    """
     first, deadline = 0, None
     while True:
         statuses = {name: process.poll() for name, process in processes.items()}
         failed = [name for name, status in statuses.items() if status]
         if failed and deadline is None:
             first, deadline = _status(processes[failed[0]]), time.monotonic() + GRACE_SECONDS
-            # What these could not say themselves.
+            # Say what the process could not say itself.
             if statuses[failed[0]] < 0:
                 print(f"launch: {failed[0]} was killed by signal {-statuses[failed[0]]}", file=sys.stderr)
             elif statuses[failed[0]] == NO_FOLDER:
@@ -113,7 +117,7 @@ def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
 
 @contextlib.contextmanager
 def _processes() -> Iterator[dict[str, subprocess.Popen]]:
-    """For processes, by name; those that still run at its end are ended."""
+    """Yields a dict for processes by name; on leaving, those that still run are ended."""
     processes: dict[str, subprocess.Popen] = {}
     try:
         yield processes
@@ -133,19 +137,20 @@ def _processes() -> Iterator[dict[str, subprocess.Popen]]:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    """To the process and all that it has started, if it still runs."""
+    """Send a signal to a process and all that it has started, if it still runs."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
 
 def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> subprocess.Popen:
-    """In a session of its own, so that Ctrl-C reaches the launcher alone."""
+    """Start a process here, in a session of its own, so that Ctrl-C reaches only the launcher."""
     return subprocess.Popen(command, env={**os.environ, **variables}, start_new_session=True,
                             preexec_fn=_end_with_launcher, **options)
 
 
 def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
+    """Start a process on another machine by ssh; ``host`` is its name and ssh's port."""
     name, port = host
     passed = {key: value for key, value in {**os.environ, **variables}.items() if key.startswith(PASSED_ON)}
     remote = REMOTE.format(folder=shlex.quote(os.getcwd()), no_folder=NO_FOLDER, command=shlex.join(command),
@@ -155,7 +160,7 @@ def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[
 
 
 def _end_with_launcher() -> None:
-    """In a process that starts: Linux ends it when the launcher has ended, were it by SIGKILL."""
+    """Called in a starting process: Linux will end it when the launcher ends, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)   # PR_SET_PDEATHSIG
 
@@ -165,7 +170,7 @@ def _status(process: subprocess.Popen) -> int:
 
 
 def _free_port(address: str) -> int:
-    """Another one each time: what is left of an earlier training does not know it."""
+    """A free port, usually another one each time, so no process left from an earlier training connects."""
     with socket.socket() as listener:
         listener.bind((address, 0))
         return listener.getsockname()[1]
@@ -178,7 +183,7 @@ def _listens(address: str, port: int) -> bool:
 
 
 def _own_address() -> str:
-    """That by which other machines reach this one; nothing is sent."""
+    """The address by which other machines reach this one; found without sending anything."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
         caller.connect(("10.255.255.255", 1))
         return caller.getsockname()[0]
@@ -196,7 +201,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--launcher", choices=("local", "ssh"), default="local",
                         help="where servers and workers run (default: local)")
     parser.add_argument("-H", "--hostfile", type=_hosts, dest="hosts", metavar="FILE",
-                        help="with ssh: the other machines, HOST or HOST:PORT (of ssh), one a line")
+                        help="with ssh: the other machines, one a line: HOST or HOST:PORT (ssh's port)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each process runs")
     options = parser.parse_args(arguments)
     options.command = options.command[options.command[:1] == ["--"]:]
@@ -210,12 +215,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
 def _hosts(path: str) -> list[tuple[str, str]]:
-    """Hosts with their ports."""
+    """The hosts of a host file, with ssh's ports."""
     try:
         lines = Path(path).read_text().split()
     except OSError as error:

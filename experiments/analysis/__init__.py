@@ -1,1 +1,1 @@
-"""Records as numbers: curves, measures, intervals, grid searches."""
+"""Numbers from records: curves, measures, confidence intervals, the outcomes of grid searches."""

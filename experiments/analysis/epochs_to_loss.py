@@ -1,4 +1,4 @@
-"""How soon methods reach a train loss, in epochs."""
+"""Compares how many epochs two methods need to the same train loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.analysis.intervals import ConfidenceInterval, interval
 
 
 def epochs_to(losses: np.ndarray, target: float) -> float:
-    """After how many epochs, from 1, a run's loss is at most the target, on lines between its epochs; inf if never."""
+    """After how many epochs (at least 1) a run's loss is at most the target, interpolated linearly; inf if never."""
     reached = np.flatnonzero(losses <= target)
     if not len(reached):
         return math.inf
@@ -20,12 +20,14 @@ def epochs_to(losses: np.ndarray, target: float) -> float:
 
 
 def epochs_to_common_loss(curves: pd.DataFrame, method: str, other: str, last: int) -> pd.DataFrame:
-    """By seed that both have, the lowest running train loss that both reach by epoch ``last``, and when each does.
+    """For each common seed, the lowest running train loss that both runs reach by epoch ``last``, and how soon.
 
-    ``curves`` has a row per run and epoch with columns method, seed, epoch and train_loss. Columns: train_loss, epochs
-    and other_epochs. Both runs reach such a loss, so none is censored, and exchanging the methods exchanges the two: a
-    method is exactly as fast as itself. (The other's loss at a fixed epoch would favour the method, which may reach
-    it by chance in any of the epochs, and cannot be reached by a run that ends a little higher.)
+    ``curves`` has a row per run and epoch with columns method, seed, epoch and train_loss. Returns the columns
+    train_loss, epochs and other_epochs, indexed by seed. Both runs reach this loss, so no run is censored. The two
+    methods are treated alike, so a method is exactly as fast as itself.
+
+    (The other's loss at a fixed epoch would not do. It favours the method, which may reach it by chance in any of its
+    epochs; and a run that ends a little higher never reaches it.)
     """
     until = curves[curves["epoch"] <= last].sort_values("epoch")
     runs, others = ({seed: run["train_loss"].to_numpy() for seed, run in until[until["method"] == name].groupby("seed")}
@@ -38,11 +40,11 @@ def epochs_to_common_loss(curves: pd.DataFrame, method: str, other: str, last: i
 
 
 def share_of_epochs(pairs: pd.DataFrame) -> ConfidenceInterval:
-    """The geometric mean, over pairs of runs, of epochs / other_epochs, with its 95 % t interval."""
+    """The geometric mean of epochs / other_epochs over pairs of runs, with its 95 % t interval."""
     n, *logarithms = log_share(pairs)
     return ConfidenceInterval(n, *np.exp(logarithms))
 
 
 def log_share(pairs: pd.DataFrame) -> ConfidenceInterval:
-    """The logarithm of `share_of_epochs`, of which the interval is a t interval."""
+    """The logarithm of `share_of_epochs`: a mean with its t interval."""
     return interval(np.log(pairs["epochs"] / pairs["other_epochs"]))

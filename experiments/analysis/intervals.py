@@ -1,7 +1,7 @@
-"""Means of independent differences with their t intervals.
+"""Means of independent differences, with their t intervals.
 
-Runs of two methods with one seed have the same initial weights and the same order of examples: they are compared in
-pairs, by the difference of each pair.
+Two methods are compared by the differences between their runs with equal seeds, which have equal initial weights and
+equal orders of examples.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def interval(differences: Iterable[float]) -> ConfidenceInterval:
 
 
 def quantile(n: int) -> float:
-    """Half the width of the interval of n values, in standard errors of their mean."""
+    """Half the width of the t interval of n values, in standard errors of their mean."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))

@@ -1,4 +1,4 @@
-"""What is measured of a run: each measure's label, how two of its values are compared, and its value by seed."""
+"""The measures of a run: each one's label, how two of its values are compared, and its values by seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 
 class Measure(NamedTuple):
-    """A measure's label, and whether two values are compared by their ratio, as losses are, or by their difference."""
+    """A measure's label, and whether two values are compared by their ratio (losses) or by their difference."""
 
     label: str
     by_ratio: bool
@@ -25,10 +25,10 @@ MEASURES = {
 
 
 def by_seed(curves: pd.DataFrame, measure: str, epochs: tuple[int, int]) -> pd.Series:
-    """A method's values by seed: each run's mean over the epochs from the first to the last of ``epochs``.
+    """A method's values by seed: each run's mean over the epochs from ``epochs[0]`` to ``epochs[1]``.
 
-    Of 'best_test_accuracy' it is the maximum. ``curves`` has a row per run of the method and epoch, with the columns of
-    epochs.csv and seed.
+    For 'best_test_accuracy', the maximum instead of the mean. ``curves`` has a row per run of the method and epoch,
+    with the column seed and the columns of epochs.csv.
     """
     rows = curves[curves["epoch"].between(*epochs)]
     if measure == "best_test_accuracy":

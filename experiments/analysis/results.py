@@ -1,4 +1,4 @@
-"""The records of many runs as tables of pandas, for figures and tables. Refuses what is missing unless told not to."""
+"""Reads the records of many runs as pandas tables; missing runs are an error, unless ``partial`` allows them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
 
 
 def describe_n(n: int, seeds: int, diverged: int) -> str:
-    """n, marked where runs are missing or left out: '8 of 10, 2 diverged'."""
+    """n as text: '10', or '8 of 10, 2 diverged' if runs are missing or diverged."""
     return (f"{n}" if n == seeds else f"{n} of {seeds}") + (f", {diverged} diverged" if diverged else "")
 
 
 class Results(NamedTuple):
-    """Runs of one experiment, up to the epoch where its configuration ends.
+    """Runs of one experiment, up to the last epoch of its configuration.
 
-    ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (complete
-    ones). ``epochs``: one row per run and epoch with columns method, seed and those of epochs.csv; a method's runs all
-    have as many, so that means are of one epoch. They are its complete runs, or, where it has none, its short ones up
-    to the last epoch that each of them has; without those that diverged, as means over the rest would hide that.
+    ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (how many are
+    complete). ``epochs``: one row per run and epoch with the columns method, seed, and those in epochs.csv.
+
+    ``epochs`` has a method's complete runs, or, if none is complete, its short runs up to the last epoch that all of
+    them have. So each mean over a method's runs is of one epoch. Runs that diverged are left out: means over their
+    first epochs would hide that they diverged.
     """
 
     experiment: Experiment
@@ -38,30 +40,31 @@ class Results(NamedTuple):
 
     @property
     def complete(self) -> pd.DataFrame:
-        """``epochs`` of the runs that are done."""
+        """The rows of ``epochs`` whose runs are done."""
         done = self.runs[self.runs["status"] == "done"][["method", "seed"]]
         return self.epochs.merge(done, on=["method", "seed"])
 
     def curve(self, method: str, column: str) -> pd.DataFrame:
-        """By epoch, mean, std and n of a method's runs, and the band, low to high, of one std to either side.
+        """By epoch, mean, std and n of a method's runs, and a band (low, high) of one std to either side of the mean.
 
-        The band ends where the runs do: of skewed values, it would reach below losses of 0 and above accuracies of 1.
+        The band is clipped to the runs' range; else skewed values would take it below losses of 0 and above
+        accuracies of 1.
         """
         return _curve(self.epochs[self.epochs["method"] == method], column)
 
     def curve_over(self, other: str, method: str, column: str) -> pd.DataFrame:
-        """As `curve`, of a method's values as shares of those that another method has with the same seed."""
+        """As `curve`, for the ratio of a method's values to another method's values with the same seed."""
         one, base = (self.epochs[self.epochs["method"] == name].set_index(["seed", "epoch"])[column]
                      for name in (method, other))
         return _curve((one / base).dropna().reset_index(), column)
 
     def count(self, method: str) -> dict[str, int]:
-        """How many of a method's runs have each status."""
+        """By status, the number of a method's runs."""
         statuses = self.runs[self.runs["method"] == method]["status"]
         return {status: int((statuses == status).sum()) for status in ("done", "diverged", "short")}
 
     def only(self, methods: Sequence[str]) -> Results:
-        """The runs of these methods."""
+        """Only the runs of these methods."""
         return self._replace(runs=self.runs[self.runs["method"].isin(methods)],
                              epochs=self.epochs[self.epochs["method"].isin(methods)])
 
@@ -69,7 +72,7 @@ class Results(NamedTuple):
 def _curve(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     by_epoch = rows.groupby("epoch")[column]
     mean, std = by_epoch.mean(), by_epoch.std()
-    width = std.fillna(0)   # no deviation of a single run
+    width = std.fillna(0)   # a single run has no deviation
     return pd.DataFrame({"mean": mean, "std": std, "n": by_epoch.count(),
                          "low": (mean - width).clip(lower=by_epoch.min()),
                          "high": (mean + width).clip(upper=by_epoch.max())})
@@ -77,9 +80,10 @@ def _curve(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def recorded_methods(experiment: Experiment, results: Path, seeds: Sequence[int] | None, partial: bool,
                      is_grid: bool) -> list[str]:
-    """The methods of an experiment's tables: those by default, and of those on request the ones that are recorded.
+    """The methods of an experiment's tables: the default ones, and others that are recorded.
 
-    They are where all their runs are complete, or, if ``partial``, one is; of the grid search, if ``is_grid``.
+    A method is recorded if all its runs are complete, or with ``partial`` at least one. ``is_grid``: its runs in the
+    grid search.
     """
     def is_recorded(method: str) -> bool:
         found, short = (read_grid if is_grid else read)(experiment, results, [method], seeds)
@@ -90,8 +94,7 @@ def recorded_methods(experiment: Experiment, results: Path, seeds: Sequence[int]
 
 def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
             partial: bool) -> Results:
-    """Read an experiment's records. RecordError if any run is missing or short, or, if ``partial``, if all are missing.
-    """
+    """Read an experiment's records. RecordError if a run is missing or short; with ``partial``, if all are missing."""
     found, short = read(experiment, results, methods, seeds)
     if found.runs.empty or (short and not partial):
         raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs, partial))
@@ -100,9 +103,9 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
 
 def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
          seeds: Sequence[int] | None = None) -> tuple[Results, list[tuple[Run, int]]]:
-    """What is recorded of an experiment, and the runs that are missing or short with their epochs.
+    """What is recorded of an experiment, and the runs that are missing or short, with the epochs that they have.
 
-    RecordError for records that are damaged, of other settings, or of runs that were made in different ways.
+    RecordError for records that are damaged, of other settings, or made on different kvstores.
     """
     runs, epochs, short = [], [], []
     chosen = experiment.runs(methods, seeds)
@@ -120,7 +123,7 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
 
 
 def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `Results.epochs`, of all that are recorded."""
+    """The rows of `Results.epochs`, chosen from all recorded rows."""
     kept = [epochs[:0]]
     for method, of_method in runs.groupby("method", sort=False):
         done, short = (of_method[of_method["status"] == status] for status in ("done", "short"))
@@ -133,9 +136,9 @@ def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
 class Grid(NamedTuple):
     """The runs of a grid search, up to its last epoch.
 
-    ``coordinates``: the names of HYPERPARAMETERS, and any others that its points have. ``runs``: one row per run with
-    columns method, those of ``coordinates`` (NaN where a method lacks one), seed, status ('done' or 'diverged') and
-    train_loss, that of the last epoch, infinite where the run diverged.
+    ``coordinates``: the names of HYPERPARAMETERS, then any others that the grids have. ``runs``: one row per run with
+    columns method, one column per coordinate (NaN if the method lacks it), seed, status ('done' or 'diverged') and
+    train_loss (of the last epoch; infinite if the run diverged).
     """
 
     experiment: Experiment
@@ -144,13 +147,13 @@ class Grid(NamedTuple):
     runs: pd.DataFrame
 
     def only(self, methods: Sequence[str]) -> Grid:
-        """The runs of these methods."""
+        """Only the runs of these methods."""
         return self._replace(runs=self.runs[self.runs["method"].isin(methods)])
 
 
 def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
                  partial: bool) -> Grid:
-    """Read the records of a grid search. RecordError if any run is missing or short, or, if ``partial``, if all are."""
+    """Read a grid search's records. RecordError if any run is missing or short; with ``partial``, if all are."""
     found, short = read_grid(experiment, results, methods, seeds)
     if found.runs.empty or (short and not partial):
         raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs, partial))
@@ -160,7 +163,7 @@ def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] |
 def collect_grids(experiments: Sequence[Experiment], results: Path,
                   methods: Callable[[Experiment], Sequence[str] | None], seeds: Sequence[int] | None,
                   partial: bool) -> list[Grid]:
-    """As `collect_grid`, of several; if ``partial``, of those of which anything is recorded, unless that is none."""
+    """As `collect_grid`, for several grid searches; with ``partial``, only for those with records, if any have."""
     begun = [experiment for experiment in experiments
              if not partial or not read_grid(experiment, results, methods(experiment), seeds)[0].runs.empty]
     return [collect_grid(experiment, results, methods(experiment), seeds, partial)
@@ -169,7 +172,7 @@ def collect_grids(experiments: Sequence[Experiment], results: Path,
 
 def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
               seeds: Sequence[int] | None = None) -> tuple[Grid, list[tuple[Run, int]]]:
-    """What is recorded of a grid search, and the runs that are missing or short with their epochs."""
+    """What is recorded of a grid search, and the runs that are missing or short, with the epochs that they have."""
     runs, short = [], []
     chosen = experiment.grid(methods, seeds)
     _check_alike([run for run, _ in chosen], results)
@@ -186,9 +189,9 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
 
 
 def _check_alike(runs: Sequence[Run], results: Path) -> None:
-    """RecordError if records are not of these runs, or if they were made with different kvstores or numbers of workers.
+    """RecordError if records are not of these runs, or were made with different kvstores or numbers of workers.
 
-    These are other algorithms (dist_async), or other batches. Threads and devices change roundings alone.
+    Those change the algorithm (dist_async) or the batches, while threads and devices only change roundings.
     """
     first = None
     for run in runs:

@@ -1,8 +1,8 @@
 """The outcome of a grid search: the hyper-parameters with the lowest train loss, and whether they lie on an edge.
 
-selection.json holds a digest of the runs that were searched, by their ids, and of what was selected. Whoever reads it
-compares that with the configuration. Older files have none: their epochs and seeds must be those of the grid search,
-and what they hold points of its grids.
+selection.json holds a digest of the searched runs' ids, their epochs, and what was selected; readers compare it with
+the configuration. Older files have no digest: their epochs and seeds must be the grid search's, and what they selected
+must be points of its grids.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ RULE = "lowest mean train loss at the last epoch of the grid search; a point whe
 
 
 def averages(grid: Grid) -> pd.DataFrame:
-    """One row per method and point: its coordinates, n (runs that did not diverge), diverged, mean and std of loss.
+    """One row per method and point: its coordinates, n (runs that did not diverge), diverged, mean and std.
 
-    The mean is of the last epoch of the grid search, and so infinite where a run diverged.
+    mean and std are of the train loss at the last epoch; the mean is infinite if a run diverged.
     """
     keys = ["method", *grid.coordinates]
     rows = []
@@ -41,8 +41,8 @@ def averages(grid: Grid) -> pd.DataFrame:
 def select(grid: Grid) -> dict[str, dict[str, Any]]:
     """By method: the chosen point, its mean train loss and n, and the edges of the grid that it lies on.
 
-    A method is left out if a run diverged at each of its points. ``edges`` names each coordinate whose grid has more
-    than two values, of which the lowest or the highest was chosen: the optimum may lie beyond.
+    ``edges``: the coordinates with more than two values of which the lowest or highest was chosen, so the optimum may
+    lie beyond. A method is left out if a run diverged at every point.
     """
     points = averages(grid)
     selected = {}
@@ -69,9 +69,9 @@ def write(grid: Grid, results: Path) -> Path:
 
 
 def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]] | None:
-    """The points that `write` recorded, by method; None before that.
+    """By method, the points that `write` recorded; None before that.
 
-    RecordError if they are not those of this experiment's grid search.
+    RecordError if they are of another grid search than this experiment's.
     """
     path = _path(experiment, results)
     selection = read_json(path, ("methods",))
@@ -84,7 +84,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
             selection.get("epochs", experiment.tuning.epochs) == experiment.tuning.epochs and
             selection.get("seeds", experiment.tuning.seeds) == experiment.tuning.seeds and
             all(point in experiment.methods[method].points() for method, point in points.items()))
-    except (KeyError, TypeError, AttributeError):   # another method, or a file that is damaged
+    except (KeyError, TypeError, AttributeError):   # an unknown method, or a damaged file
         is_ours = False
     if not is_ours:
         raise RecordError(f"{path}: is not of this grid search: the configuration has changed since, or is another one "
@@ -93,7 +93,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
 
 
 def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
-    """Of all the runs of the grid search, how far they go, and what was selected."""
+    """A digest of the grid search's runs, its epochs, and what was selected."""
     runs = sorted(str(run.folder) for run, _ in experiment.grid())
     content = json.dumps([runs, experiment.tuning.epochs, methods], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

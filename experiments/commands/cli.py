@@ -1,7 +1,7 @@
-"""The command line: what can be asked for, and how each command ends.
+"""The command line: commands, options and their checks.
 
-0: done. 1: a run failed, or records that a command needs are missing or damaged. 2: a bad option, configuration or data
-file. 130: Ctrl-C. Errors are one line on stderr.
+Exit status 0: done. 1: a run failed, or records that a command needs are missing or damaged. 2: a bad option,
+configuration or data file. 130: Ctrl-C. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command():
         options = _parser().parse_args(arguments)
         status = options.command(options)
-        sys.stdout.flush()   # what cannot be written is an error here, and not at the interpreter's end
+        sys.stdout.flush()   # output that cannot be written is an error here, not at the interpreter's end
         return status
     return exit_status(command)
 
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_tuned(command):
         command.add_argument("--tuned", action="store_true",
-                             help="with the values that our grid search selected, instead of the configuration's")
+                             help="use the values that our grid search selected, not the configuration's")
 
     def add_selection(command):
         command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
@@ -83,34 +83,37 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_reading(command):
         add_selection(command)
-        command.add_argument("--partial", action="store_true", help="show what is there where runs are missing")
+        command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
 
     def add_grids(command):
         command.add_argument("--config", nargs="+", metavar="CONFIG",
-                             help="grid searches of sensitivity and A1 (default: all that select; the paper's)")
+                             help="for sensitivity and A1: whose grid searches (default: all that select values; "
+                                  "for A1, the paper's)")
 
     def add_training(training):
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
         add_selection(training)
         training.add_argument("--epochs", type=_positive, metavar="N",
                               help="how far to go (default: the configuration's)")
-        training.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time (default: one per core)")
+        training.add_argument("--jobs", type=_positive, metavar="N",
+                              help="runs in parallel (default: cores / threads; on a GPU 1)")
         training.add_argument("--data", type=_text, metavar="DIR",
                               help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
                                    "files are downloaded)")
-        training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N", help="(default: cpu)")
+        training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N",
+                              help="what to train on (default: cpu)")
         training.add_argument("--threads", type=_positive, default=1, metavar="N",
-                              help="threads of each run; a run's numbers depend on it (default: 1)")
+                              help="threads of each run, which change its numbers by roundings (default: 1)")
         training.add_argument("--scheduler", type=_text, metavar="ADDR",
                               help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
                                    "--results and --data under the same paths")
-        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="log each epoch for TensorBoard, too")
+        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="also log each epoch for TensorBoard")
 
     running = add("run", train.run, "train an experiment's runs, or the rest of them")
     add_training(running)
     add_tuned(running)
     running.add_argument("--kvstore", choices=("dist_sync", "dist_async"),
-                         help="train each run on many processes, which MXNet's launcher starts (docs/scaling.md)")
+                         help="train each run on many processes, which a launcher starts (docs/scaling.md)")
     running.add_argument("--update-on-servers", action="store_true",
                          help="with --kvstore: the optimizer runs on the servers, and an interrupted run begins anew; "
                               "dist_async has no other way (default: on the workers)")
@@ -127,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = add("status", show.show_status, "show what is done, running, failed or missing")
     status.add_argument("config", nargs="*", metavar="CONFIG", help="YAML files (default: all in configs/)")
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_results(status)
 
     drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
@@ -146,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
     judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")
-    judging.add_argument("--json", action="store_true", help="for programs, with all the numbers")
+    judging.add_argument("--json", action="store_true", help="print JSON with all numbers, for programs")
     add_results(judging)
 
     add_results(add("report", show.report, "write one HTML page of all results"))
@@ -154,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(text: str) -> str:
-    """Not one that is empty, as of a variable that is not set: it would be taken for an option that is not given."""
+    """A text that is not empty: an empty one, from an unset shell variable, would count as an option not given."""
     if not text:
         raise argparse.ArgumentTypeError("is empty")
     return text
@@ -162,7 +165,7 @@ def _text(text: str) -> str:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 

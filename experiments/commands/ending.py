@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and an error's one line on stderr."""
+"""How commands end: exit statuses, and errors as one line on stderr."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from experiments.vocabulary.errors import RecordError, UsageError
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """The exit status of a command, after a line on stderr where it fails."""
+    """Run a command and return its exit status; an error becomes one line on stderr."""
     try:
         return command()
     except UsageError as error:
         return fail(2, str(error))
     except RecordError as error:
         return fail(1, str(error))
-    except BrokenPipeError:   # the reader, `head` for instance, has seen enough
+    except BrokenPipeError:   # the reader, for instance `head`, has closed the pipe
         _flush_or_close()
         return 1
     except OSError as error:
@@ -29,7 +29,10 @@ def exit_status(command: Callable[[], int]) -> int:
 
 
 def _flush_or_close() -> None:
-    """Standard output, which the interpreter flushes at its end: a second error would change the exit status."""
+    """Flush standard output, or redirect it to the null device.
+
+    The interpreter flushes it again at its end, where a second error would change the exit status.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -37,7 +40,7 @@ def _flush_or_close() -> None:
 
 
 def fail(status: int, message: str) -> int:
-    """Say why, and return the status."""
-    with contextlib.suppress(OSError):   # nobody reads it
+    """Print the message on stderr and return the status."""
+    with contextlib.suppress(OSError):   # stderr is closed
         print(f"experiments: {message}", file=sys.stderr, flush=True)
     return status

@@ -1,4 +1,4 @@
-"""What commands have in common: the experiment that is meant, and the files that were written."""
+"""What commands share: loading the experiment that an option names, and printing the paths of written files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.vocabulary.folders import CONFIGS
 
 
 def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
-    """The experiment, with --tuned at the values that its own grid search selected."""
+    """The experiment of a YAML file; with --tuned, at the hyper-parameters that its own grid search selected."""
     experiment = config.load(path)
     if not options.tuned:
         return experiment

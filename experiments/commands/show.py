@@ -1,6 +1,6 @@
 """The commands that read records: `list`, `status`, `figure`, `table`, `claims` and `report`. None of them trains.
 
-Their imports stand where they are used, as pandas takes longer to load than most commands.
+They import where they use a module, as pandas takes longer to load than most commands run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.folders import CONFIGS, FIGURES, TABLES
 from experiments.vocabulary.seeds import seed_range
 
-COMPUTED = ("1", "theory")   # figures, which need no runs
+COMPUTED = ("1", "theory")   # figures that need no runs
 
 
 def show_list(options: argparse.Namespace) -> int:
-    """Print experiments and methods with their sources."""
+    """Print each experiment, its methods and their sources."""
     for path in all_configs():
         experiment = config.load(path)
         print(f"{path}: {experiment.title}\n  {experiment.epochs} epochs, batch {experiment.batch_size}, "
@@ -35,7 +35,7 @@ def show_list(options: argparse.Namespace) -> int:
 
 
 def show_status(options: argparse.Namespace) -> int:
-    """Print what is done and what is not."""
+    """Print which runs are done, running, failed or missing."""
     paths = options.config or all_configs()
     surveys = [survey(config.load(path), Path(options.results)) for path in paths]
     print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
@@ -44,12 +44,12 @@ def show_status(options: argparse.Namespace) -> int:
 
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
-    from experiments.display import figures  # here, as a training process imports this module and needs no matplotlib
+    from experiments.display import figures  # here: training processes import this module and need no matplotlib
 
     folder = Path(options.results, FIGURES)
     _check_options(options.figure, options)
     if options.figure in COMPUTED:
-        from experiments.theory import figures  # the only ones that need SciPy and MXNet
+        from experiments.theory import figures  # here: only these figures need MXNet
 
         draw = figures.draw_gain if options.figure == "1" else figures.draw_theory
         print_paths(draw(folder))
@@ -99,7 +99,7 @@ def table(options: argparse.Namespace) -> int:
 
 
 def show_claims(options: argparse.Namespace) -> int:
-    """Judge the paper's claims by the records; of all of them also write the table."""
+    """Print verdicts on the paper's claims; if no claim is named, on all of them, and write their table."""
     from experiments.claims import judging, sentences
     from experiments.claims.evidence import Evidence
     from experiments.display import tables
@@ -119,7 +119,7 @@ def show_claims(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the page of all results."""
+    """Write the HTML page of all results."""
     from experiments.display import report
 
     print_paths([report.write(Path(options.results), CONFIGS)])
@@ -127,7 +127,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _check_options(what: str, options: argparse.Namespace) -> None:
-    """UsageError for an option of figures or tables that this one would ignore."""
+    """UsageError for an option that this figure or table would ignore."""
     if options.tuned and not _is_config(what):
         raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
     if options.config and what not in ("A1", "sensitivity"):
@@ -137,7 +137,7 @@ def _check_options(what: str, options: argparse.Namespace) -> None:
 
 
 def _name(experiment: Experiment, options: argparse.Namespace) -> str:
-    """That of its figure and table."""
+    """The file name of an experiment's figure and table."""
     return experiment.name + ("_tuned" if options.tuned else "")
 
 
@@ -155,14 +155,14 @@ def _collect_grid(experiment: Experiment, options: argparse.Namespace, methods: 
 
 
 def _recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool = False) -> list[str]:
-    """The methods that a table shows where none is asked for."""
+    """The methods that a table shows if none is named."""
     from experiments.analysis.results import recorded_methods
 
     return recorded_methods(experiment, Path(options.results), options.seeds, options.partial, is_grid)
 
 
 def _collect_grids(options: argparse.Namespace):
-    """The grid searches of --config, or all that select."""
+    """The grid searches of --config, or all that select hyper-parameters."""
     from experiments.analysis.results import collect_grids
 
     chosen = [config.load(path) for path in options.config or all_configs()]
@@ -173,7 +173,7 @@ def _collect_grids(options: argparse.Namespace):
 
 
 def _collect_a1(options: argparse.Namespace):
-    """The grid searches of --config, or the paper's; also of MXNet's NADAM, where it is recorded."""
+    """The grid searches of --config, or the paper's, with the default methods, and MXNet's NADAM if it is recorded."""
     from experiments.analysis.results import collect_grids
 
     def methods(experiment):

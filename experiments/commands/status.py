@@ -1,4 +1,4 @@
-"""What is done, running, failed or missing, and how long the rest would take, from the records."""
+"""Reads from the records which runs are done, running, failed or missing, and how long the rest would take."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from experiments.vocabulary.config import Experiment, Run
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.records import RunRecord
 
-# 'unfinished' has some of its epochs and goes on from there; 'missing' has none.
+# 'unfinished': some epochs are recorded, and the run can go on from there. 'missing': none is.
 STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
 
 
 class RunStatus(NamedTuple):
-    """One of STATES, why it failed, its complete epochs, and the seconds that each took."""
+    """A run's state (one of STATES), why it failed, its complete epochs, and the seconds that each epoch took."""
 
     run: Run
     state: str
@@ -27,10 +27,10 @@ class RunStatus(NamedTuple):
 
 
 def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
-    """The status of an experiment's default methods, and of others that have records, as JSON can hold it.
+    """The status of an experiment's default methods and of others that have records, as a dict for JSON.
 
-    ``seconds_left`` is what one process would need for the rest, None where nothing is recorded to tell it from.
-    ``grid`` has the same of the default methods' grid search, counted together, and is None where it has none.
+    ``seconds_left``: the time for the rest in one process; None if no epoch is recorded to estimate it from. ``grid``:
+    the same for the default methods' grid search, all methods counted together; None without a grid search.
     """
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
@@ -94,7 +94,7 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
 
 
 def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:
-    """From the mean of each method's recorded epochs, or of all the methods' where it has none."""
+    """The time for the rest, by each method's mean epoch; by the mean over all methods if it has no epoch."""
     everything = [seconds for s in statuses for seconds in s.seconds]
     total = 0.0
     by_method = defaultdict(list)

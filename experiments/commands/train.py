@@ -1,4 +1,4 @@
-"""The commands that train: `run` and `grid`; and `data`, which they need."""
+"""The commands that train, `run` and `grid`; and `data`, which downloads what they need."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def check_environment() -> None:
         if not _is_count(os.environ[name], most):
             raise UsageError(f"{name}={os.environ[name]!r}: must be a whole number from 1 to {most}")
     if not _is_count(_silent_seconds(), MANY):
-        raise UsageError(f"NAMSG_SILENT_SECONDS={_silent_seconds()!r}: must be a whole number of seconds from 1 on")
+        raise UsageError(f"NAMSG_SILENT_SECONDS={_silent_seconds()!r}: must be a positive whole number of seconds")
     _check_address()
 
 
