@@ -1,1 +1,1 @@
-"""The paper's sentences, the rules that decide them, and what the records say."""
+"""The paper's sentences, the rules that decide them on records, and the verdicts."""

@@ -1,7 +1,8 @@
-"""Verdicts: what an interval says of a claim, and what several say of a claim that is made of them.
+"""Verdicts: what a confidence interval says of a claim, and how several decisions make one.
 
-A claim is decided where the whole 95 % interval of the mean difference lies on one side of the claim's limit: each
-verdict errs once in forty times. Holm's p-values say which would stand if no verdict of all should err more often.
+A claim is decided if the whole 95 % interval of the mean difference lies on one side of the claim's limit, so each
+verdict is wrong once in forty times. Holm's p-values say which verdicts stand if all together may be wrong once in
+forty times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ERROR = (1 - CONFIDENCE) / 2   # how often an interval lies on the wrong side of
 class Decision(NamedTuple):
     """A verdict and its one-sided p-value.
 
-    ``p`` is how probable so clear a difference is, at most, where the verdict is wrong; 1 where nothing is decided.
+    ``p``: if the verdict is wrong, so clear a difference has at most this probability; 1 if nothing is decided.
     """
 
     verdict: str
@@ -51,10 +52,10 @@ def within(difference: ConfidenceInterval, margin: float) -> Decision:
 
 
 def all_of(decisions: Iterable[Decision]) -> Decision:
-    """The decision on a claim that is made of several, all of which must hold.
+    """The decision on a claim with several parts, all of which must hold.
 
-    Such a claim holds by mistake no more often than each of them alone (intersection-union test). That one of k fails
-    by mistake is up to k times as likely.
+    It holds by mistake no more often than each part alone (intersection-union test). It fails by mistake up to k times
+    as often as each of its k parts.
     """
     decisions = list(decisions)
     found = {decision.verdict for decision in decisions}
@@ -65,9 +66,9 @@ def all_of(decisions: Iterable[Decision]) -> Decision:
 
 
 def some_of(decisions: Iterable[Decision]) -> Decision:
-    """The decision on a claim that does not say of which methods it speaks.
+    """The decision on a claim that does not name its methods.
 
-    It holds where it does for all of them, fails where it does for none, and holds in part between.
+    It holds if it holds for all methods, fails if it fails for all, and else holds in part.
     """
     decisions = list(decisions)
     found = {decision.verdict for decision in decisions}
@@ -79,9 +80,10 @@ def some_of(decisions: Iterable[Decision]) -> Decision:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values: those at most 0.025 may all be believed, and one of them is wrong once in forty times.
+    """Holm's adjusted p-values (Holm 1979), in the order given.
 
-    (Holm 1979.) Of m values the smallest counts m times, the next m - 1 times, and none less than one before it.
+    If all verdicts with an adjusted p-value of at most 0.025 are believed, any of them is wrong once in forty times. Of
+    m values, the smallest is multiplied by m, the next by m - 1, and so on; none gets less than the one before it.
     """
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -91,5 +93,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _any(decisions: Sequence[Decision], verdict: str) -> float:
-    """The p-value of 'some of them have this verdict', the one looked for among all (Bonferroni)."""
+    """The p-value of 'at least one has this verdict' (Bonferroni)."""
     return min(1.0, len(decisions) * min(decision.p for decision in decisions if decision.verdict == verdict))

@@ -1,4 +1,4 @@
-"""What claims are judged by: complete runs, grid searches and other records, each read once."""
+"""Reads what claims are judged by, each thing once: complete runs, grid searches, CSV files and benchmarks."""
 
 from __future__ import annotations
 
@@ -36,43 +36,44 @@ THEORY_COUNTEREXAMPLES = CsvFile(FIGURES, "theory_counterexamples.csv", ("method
     "t", "deterministic", "stochastic"))
 ORIGINAL_FORM = CsvFile(TABLES, "original_form.csv", (), (
     "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high", "test_difference"))
-STEP_BENCHMARK, RESNET50, MXNET_ADAM = "optimizer_step", "ResNet-50", "MXNet adam"   # shapes and a contender of it
+STEP_BENCHMARK = "optimizer_step"   # a benchmark of benchmarks/; of its shapes and contenders, claims read these:
+RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"
 
 
 class Evidence:
-    """The records of a results folder; what has not been recorded is an empty table. UsageError without the folder."""
+    """The records of a results folder; tables are empty where nothing is recorded. UsageError without the folder."""
 
     def __init__(self, folder: Path, configs: Path):
         self.folder, self._configs = Path(folder), Path(configs)
         if not self.folder.is_dir():
             raise UsageError(f"--results {self.folder}: no such folder")
-        # Caches of this object, which end with it.
+        # Caches that live as long as this object.
         self.experiment = lru_cache(maxsize=None)(self._experiment)
         self.runs = lru_cache(maxsize=None)(self._runs)
         self.curves = lru_cache(maxsize=None)(self._curves)
         self.grid = lru_cache(maxsize=None)(self._grid)
 
     def _experiment(self, name: str) -> Experiment:
-        """The configuration of this name."""
+        """The configuration with this name."""
         return config.load(self._configs / f"{name}.yaml")
 
     def _runs(self, name: str, tuned: bool = False) -> Results:
-        """All that is recorded of an experiment's methods; ``tuned``: with the values of our grid search, if any."""
+        """All recorded runs of an experiment's methods; ``tuned``: with the values that our grid search selected."""
         experiment = self.experiment(name)
         if tuned:
             experiment = experiment.tuned(selection.chosen(experiment, self.folder) or {})
         return results.read(experiment, self.folder, list(experiment.methods))[0]
 
     def _curves(self, name: str, tuned: bool = False) -> pd.DataFrame:
-        """A row per epoch of each run that is complete and did not diverge, as in `Results.epochs`."""
+        """A row per epoch of each complete run that did not diverge, as in `Results.epochs`."""
         return self.runs(name, tuned).complete
 
     def diverged(self, name: str, tuned: bool, method: str) -> int:
-        """How many of a method's runs diverged."""
+        """The number of a method's runs that diverged."""
         return self.runs(name, tuned).count(method)["diverged"]
 
     def _grid(self, name: str, seeds: Sequence[int] | None = None) -> Grid:
-        """What is recorded of an experiment's grid search; of its seeds, or of others."""
+        """What is recorded of an experiment's grid search, with its own seeds or with these."""
         experiment = self.experiment(name)
         return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
 
@@ -88,5 +89,5 @@ class Evidence:
         raise damaged(path)
 
     def benchmark(self, name: str) -> dict[str, Any] | None:
-        """The report of ``benchmarks/``; None without it. RecordError if it is none."""
+        """The report of a benchmark by its name; None without the file. RecordError if it is no report."""
         return read_json(self.folder / BENCHMARKS / f"{name}.json", ("measurements", "rounds", "machine"))

@@ -1,4 +1,4 @@
-"""The verdicts of the records on the paper's sentences, each by itself and all together."""
+"""Judges the paper's sentences by the records, each by itself and all together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from experiments.claims.sentences import CLAIMS, PARTS
 
 
 class Verdict(NamedTuple):
-    """A claim and what the records say of it."""
+    """A claim, and its judgement by the records."""
 
     claim: Claim
     judgement: Judgement
 
 
 def judge(evidence: Evidence, names: Sequence[str] = ()) -> list[Verdict]:
-    """The verdicts on the claims of these names, or on all, from the records alone."""
+    """The verdicts on the claims with these names, or on all claims."""
     return [Verdict(claim, claim.criterion.judge(evidence)) for claim in CLAIMS if not names or claim.name in names]
 
 
@@ -35,7 +35,7 @@ def describe(verdict: Verdict) -> str:
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON can hold it; numbers that are not finite are None."""
+    """A verdict as a dict for JSON; numbers that are not finite become None."""
     claim, judgement = verdict
     return {"name": claim.name, "part": claim.part, "where": claim.where, "sentence": claim.sentence,
             "quantity": claim.criterion.quantity, "rule": claim.criterion.rule, "verdict": judgement.verdict,
@@ -45,10 +45,10 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def by_holm(judgements: Sequence[Judgement]) -> list[str]:
-    """The verdicts that stand where all that intervals decide, together, shall err once in forty times.
+    """By judgement, the verdict that stands if all that intervals decide, together, are wrong once in forty times.
 
-    Empty where no interval decides. A claim that is not decided yet counts among all, so that later runs may add to
-    the verdicts that stand and take none away.
+    Empty for claims that no interval decides. Claims that are not decided yet count, too: later runs may add verdicts,
+    but not take one away.
     """
     p_values = [judgement.p for judgement in judgements if judgement.p is not None]
     adjusted = iter(holm(p_values))
@@ -57,9 +57,9 @@ def by_holm(judgements: Sequence[Judgement]) -> list[str]:
 
 
 def expected_errors(judgements: Sequence[Judgement]) -> float:
-    """How many of the verdicts that intervals decide would be wrong on average, if all claims were the other way.
+    """The expected number of wrong verdicts among those that intervals decide, if each claim's truth is the opposite.
 
-    Once in forty times a claim holds by mistake, and each pair of one that does not hold lies on the wrong side.
+    A claim that holds counts 1/40. Any other counts 1/40 for each of its pairs, as one wrong pair suffices.
     """
     def intervals(judgement: Judgement) -> int:
         return len(judgement.numbers) if "p" in judgement.numbers and judgement.verdict != HOLDS else 1
@@ -68,5 +68,5 @@ def expected_errors(judgements: Sequence[Judgement]) -> float:
 
 
 def is_decided(judgement: Judgement) -> bool:
-    """Whether an interval decides it."""
+    """Whether an interval decides the claim."""
     return judgement.p is not None and judgement.verdict not in (TOO_FEW, NOT_RUN)

@@ -1,4 +1,4 @@
-"""Kinds of rules by which claims are decided on records. Each says its quantity and its rule in words, and judges."""
+"""The kinds of rules that decide claims on records; each describes its quantity and its rule in words, and judges."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from experiments.vocabulary import paper
 from experiments.vocabulary.methods import LABELS, initial
 
 RELATIONS = {"below": below, "above": above, "within": within}
-# Looking at each new seed and stopping at the first interval that decides would be wrong far more often than 5 %.
+# A test after each new seed, until the first interval that decides, would be wrong far more often than 5 %.
 WHEN = "decided when all the configuration's seeds are run"
 
 
 class Judgement(NamedTuple):
-    """A verdict, the finding in a sentence with its numbers, n, all the numbers, and how sure it is.
+    """A verdict, the finding as a sentence with numbers, n, all the numbers, and the p-value.
 
-    ``n`` is how many runs each mean is of, the fewest of all methods, pairs or cells; for what is computed, its points
-    or rounds. ``p`` is the verdict's, as in `comparison.Decision`; None where no t interval decides.
+    ``n``: the number of runs behind each mean, the smallest over methods, pairs or cells; for computed quantities,
+    their points or rounds. ``p``: as in `experiments.claims.decisions.Decision`; None if no t interval decides.
     """
 
     verdict: str
@@ -39,15 +39,14 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A measure of some methods beside that of others, over common seeds.
+    """Compares a measure of each of ``methods`` with each of ``others``, over common seeds; every pair must hold.
 
-    ``epochs`` are the first and the last of a stretch over which each run's mean is taken (of 'best_test_accuracy' its
-    maximum). Without ``others`` each method is compared with itself, over ``against_epochs``. ``relation`` is 'below',
-    'above' or 'within', of ``limit``: a difference, or a relative one for losses, whose mean is geometric. Runs that
-    diverged are left out and counted, and a pair does not hold where any of its method did.
+    A run's value is its mean over the first to the last of ``epochs`` (its maximum for 'best_test_accuracy').
+    ``relation`` is 'below', 'above' or 'within', and ``limit`` a difference; for losses a relative difference, and the
+    mean is geometric. Runs that diverged are left out and counted; a pair fails if any run of its method diverged.
 
-    Every pair must hold. Without ``others`` the sentence says what the curves do and names no method: it holds in part
-    where those of some methods do it and others' do not.
+    Without ``others`` the sentence describes the curves and names no method. Then each method is compared with itself
+    over ``against_epochs``, and the claim holds in part if it holds for some methods and fails for others.
     """
 
     experiment: str
@@ -62,12 +61,12 @@ class Comparison:
 
     @property
     def quantity(self) -> str:
-        against = f"that of {_listed(self.others)}" if self.others else f"that of {self._against}"
+        against = _listed(self.others) if self.others else self._against
         relative = "geometric mean of the ratio, less 1" if MEASURES[self.measure].by_ratio else "mean difference"
         values = ", values of our grid search" if self.tuned else ""
         measure = MEASURES[self.measure].label
-        return (f"{measure} of {_listed(self.methods)}, {_stretch(self.epochs)}, against {against}; paired by seed, "
-                f"{relative}{values}")
+        return (f"{measure} of {_listed(self.methods)}, {_stretch(self.epochs)}, compared with {against}; paired by "
+                f"seed, {relative}{values}")
 
     @property
     def rule(self) -> str:
@@ -76,7 +75,7 @@ class Comparison:
         if self.relation == "within":
             low = math.expm1(-self._limit) if MEASURES[self.measure].by_ratio else -self.limit
             where = f"between {low:{form}} and {self.limit:{form}}"
-        part = "" if self.others else "; in part where some methods' do and others' lie beyond"
+        part = "" if self.others else "; in part if the intervals of some methods lie there and of others beyond"
         return (f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged{part}; "
                 f"{WHEN}")
 
@@ -127,7 +126,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Level:
-    """A measure of a method beside a number, by the interval of its mean over the seeds; as in `Comparison`."""
+    """Compares a measure of a method with a number, by the interval of its mean over seeds; fields as `Comparison`."""
 
     experiment: str
     method: str
@@ -163,10 +162,10 @@ class Level:
 
 @dataclass(frozen=True)
 class EpochsToLoss:
-    """How soon a method has a train loss that others have too, as a share of the epochs that they need for it.
+    """Compares the epochs that a method and each of ``others`` need to the same train loss, by their ratio.
 
-    Of two runs with one seed, the train loss is the lowest that both reach by ``epoch``
-    (`experiments.analysis.epochs_to_loss`). The claim does not hold where a run of the method diverged.
+    For two runs with one seed, it is the lowest train loss that both reach by ``epoch``
+    (`experiments.analysis.epochs_to_loss`). The claim fails if a run of the method diverged.
     """
 
     experiment: str
@@ -178,7 +177,7 @@ class EpochsToLoss:
     @property
     def quantity(self) -> str:
         return (f"epochs that {LABELS[self.method]} needs to the lowest running train loss that both reach by epoch "
-                f"{self.epoch}, divided by those of {_listed(self.others)}; paired by seed, geometric mean")
+                f"{self.epoch}, divided by the epochs of {_listed(self.others)}; paired by seed, geometric mean")
 
     @property
     def rule(self) -> str:
@@ -214,10 +213,10 @@ class EpochsToLoss:
 
 @dataclass(frozen=True)
 class GridCells:
-    """In how many cells of Table A2 a method has a lower train loss than another, ours and the paper's.
+    """Counts the cells of Table A2 in which a method has a lower train loss than another, in our runs.
 
-    A cell is decided by the mean over the seeds of the grid, once both have all of them, as the paper's are by the
-    means of 2 runs. The loss of a run that diverged is infinite.
+    A cell compares means over the grid's seeds, as the paper's cells compare means of 2 runs; it counts once both
+    methods have all seeds. A run that diverged has infinite loss. The finding also gives the paper's own count.
     """
 
     method: str
@@ -231,8 +230,8 @@ class GridCells:
 
     @property
     def rule(self) -> str:
-        return (f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the rest bring; a "
-                "cell counts when all its seeds are run")
+        return (f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the cells still "
+                "to run bring; a cell counts when all its seeds are run")
 
     @property
     def commands(self) -> list[str]:
@@ -267,10 +266,10 @@ class GridCells:
 
 @dataclass(frozen=True)
 class PublishedCells:
-    """How near a method's cells of Table A2 are to the paper's, by the interval of the mean over the cells.
+    """Compares a method's cells of Table A2 with the paper's, by the interval of the mean ratio over the cells.
 
-    A cell is the mean over the seeds of the grid, as the paper's are means of 2 runs. The claim does not hold where a
-    run diverged, and is decided once all cells have all their seeds.
+    A cell is the mean over the grid's seeds, as the paper's cells are means of 2 runs. The claim is decided once all
+    cells have all their seeds, and fails if a run diverged.
     """
 
     method: str
@@ -315,11 +314,11 @@ class PublishedCells:
 
 @dataclass(frozen=True)
 class BestOfGrid:
-    """How far points of the grid are from the best, in train loss at the end of our grid search.
+    """Compares one point of each method's grid with the best other point, by train loss at the end of our grid search.
 
-    ``point`` is that of each method; None: the configuration's, which are the paper's. The search's seeds say which of
-    the other points is the lowest. Other seeds, the first to the last of ``judges``, compare the two: those that made
-    it the lowest flatter it. Not judged before all points of each method have all the seeds of the search.
+    ``point``: its hyper-parameters; None: the configuration's, which are the paper's. The search's seeds determine the
+    best other point. New seeds, ``judges[0]`` to ``judges[1]``, then compare the two points, as the seeds that made a
+    point the best flatter it. Not judged before all points of each method have all the search's seeds.
     """
 
     experiment: str
@@ -382,7 +381,7 @@ class BestOfGrid:
 
 @dataclass(frozen=True)
 class Computed:
-    """A rule on what is computed rather than trained, in words, and the function that judges by it."""
+    """A rule on something computed rather than trained: its words, and the function that judges."""
 
     quantity: str
     rule: str
@@ -391,10 +390,10 @@ class Computed:
 
 
 class Claim(NamedTuple):
-    """A sentence, where it stands, and how it is decided.
+    """A sentence of the paper, where it stands there, and the rule that decides it.
 
-    In ``sentence`` the paper's words stand as they are, with ours in brackets and '...' for what is left out. ``part``
-    is what it is about: a key of `experiments.claims.sentences.PARTS`.
+    ``sentence`` quotes the paper, with our words in brackets and '...' for what is left out. ``part``: its subject, a
+    key of `experiments.claims.sentences.PARTS`.
     """
 
     name: str
@@ -409,7 +408,7 @@ def _of(curves: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def _at(losses: pd.Series, point: tuple[float, ...]) -> pd.Series:
-    """By seed, the losses at a point of the grid."""
+    """The losses at a point of the grid, by seed."""
     chosen = [losses.index.get_level_values(i) == value for i, value in enumerate(point)]
     return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
 
@@ -419,9 +418,10 @@ def _seeds(curves: pd.DataFrame, method: str) -> int:
 
 
 def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> Decision:
-    """The decision of an interval of so many pairs, where runs may have diverged or be still to come.
+    """The decision, given that runs may have diverged or be missing; ``found`` is the decision by the interval.
 
-    ``runs`` of the method itself are complete, ``diverged`` of it did not end so; of ``seeds`` that it is to have.
+    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. ``runs``: the method's
+    complete runs. ``diverged``, ``others_diverged``: how many runs of the method, and of the other, diverged.
     """
     if diverged:
         return Decision(FAILS, 0.0)

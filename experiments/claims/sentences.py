@@ -1,9 +1,9 @@
-"""The paper's testable sentences, each with its rule of decision.
+"""The paper's testable sentences, each with the rule that decides it.
 
-`results/README.md` says which numbers were known when the rules were fixed. A difference is decided by the 95 %
-interval of its mean over common seeds, each claim by itself; the table of all of them has Holm's verdicts beside, and
-how many wrong ones to expect (`experiments.claims.decisions`). 'Faster' is fewer epochs to a train loss
-(`experiments.analysis.epochs_to_loss`).
+Each claim is decided by itself, usually by the 95 % interval of a mean difference over common seeds. The table of all
+claims also has Holm's verdicts, and how many wrong verdicts to expect (`experiments.claims.decisions`). 'Faster' means
+fewer epochs to a train loss (`experiments.analysis.epochs_to_loss`). `results/README.md` says which numbers were known
+when the rules were fixed.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PARTS = {GAIN: "Section 3: remote observation", REGRET: "Section 4: regret", LOG
          BOUNDED: "ResNet-20: bounded step sizes", PUBLISHED: "ResNet-20: published accuracies",
          COST: "Cost in time and memory"}
 RIVALS = ("sgd", "adam", "nadam", "amsgrad")
-BOTH_NADAMS = ("nadam", "nadam_mxnet")   # Dozat's, and what the paper's very likely was; on MNIST both have all runs
+BOTH_NADAMS = ("nadam", "nadam_mxnet")   # Dozat's, and MXNet's, very likely the paper's; on MNIST both have all runs
 MNIST_RIVALS = ("sgd", "adam", *BOTH_NADAMS, "amsgrad")
-CONSIDERABLY = 0.8   # 'considerably fewer iterations': at most so many of the other's
+CONSIDERABLY = 0.8   # 'considerably fewer iterations': at most this share of the other's
 DEFAULTS = (("learning_rate", 0.002), ("beta1", 0.9), ("beta2", 0.99))
 LAST = {LOGISTIC: (20, 20), CNN: (10, 10)}
 ALL = (1, 75)   # epochs of ResNet-20
@@ -51,13 +51,13 @@ ALL = (1, 75)   # epochs of ResNet-20
 BEFORE_DROP, TEN_BEFORE_DROP, AFTER_DROP, LAST_FIVE = 61, (52, 61), (63, 65), (71, 75)
 JUDGES_OF_CIFAR = (2, 9)   # seeds beyond Table A2's
 BASELINE = 0.9125   # He et al. 2016, as the paper quotes it
-NEAR = 0.003        # of a published accuracy
-SAME = 0.05         # of published train losses
-LIKE = 0.01         # of a train loss that is to be the same but for details
+NEAR = 0.003        # difference from a published accuracy that counts as equal
+SAME = 0.05         # relative difference from published train losses that counts as equal
+LIKE = 0.01         # relative difference between train losses that details alone may make
 
 
 def _cost(evidence: Evidence) -> Judgement:
-    """On the most threads that were measured."""
+    """Judge by the measurement with the most threads."""
     report = evidence.benchmark(STEP_BENCHMARK)
     measured = [m for m in report["measurements"] if m["shapes"] == RESNET50] if report else []
     if not measured:
@@ -72,7 +72,7 @@ def _cost(evidence: Evidence) -> Judgement:
 
 
 def _memory(evidence: Evidence) -> Judgement:
-    """Counted in the optimizers themselves."""
+    """Judge by the states that the optimizers create."""
     methods = evidence.experiment(LOGISTIC).methods
     arrays = {name: len(mx.optimizer.create(methods[name].optimizer).create_state(0, mx.nd.zeros(1))) for name in FIVE}
     numbers = pd.DataFrame([{"optimizer": LABELS[name], "arrays": count} for name, count in arrays.items()])
@@ -96,7 +96,7 @@ def _original_form(evidence: Evidence) -> Judgement:
 
 
 def _on_mnist(name: str, where: str, sentence: str, criterion) -> list[Claim]:
-    """A claim on logistic regression and on the CNN; ``criterion`` makes the rule of an experiment."""
+    """A claim on logistic regression and one on the CNN; ``criterion`` makes the rule for an experiment."""
     return [Claim(f"{experiment}-{name}", experiment, where, sentence, criterion(experiment)) for experiment in LAST]
 
 
@@ -251,7 +251,7 @@ CLAIMS = [
           "[SWNTS1's] ... is higher than the baseline of 0.9125 [He et al., 2016] ...",
           Level(CIFAR, "swnts1", "best_test_accuracy", ALL, "above", BASELINE)),
 
-    # The supplement's Figure A1, of whose text there is a paraphrase only
+    # The supplement's Figure A1; we have its text only as a paraphrase
     *(Claim(f"cifar10-{bound}-fast", BOUNDED, "Figure A1", f"[α_SGD = 0.1 converges faster than 0.5, {label}.]",
             EpochsToLoss(CIFAR, f"{bound}1", (f"{bound}2",), BEFORE_DROP))
       for bound, label in (("namsb", "NAMSB"), ("amsb", "AMSBound"))),
@@ -286,7 +286,7 @@ CLAIMS = [
           "The method is efficient in ... memory ... [It keeps no more arrays in a weight's shape than ADAM.]",
           Computed("arrays that the optimizers create for each weight, beside it", "NAMSG's at most ADAM's", _memory)),
 
-    # Not the paper's sentences, but what its reproduction rests on, and what came after it
+    # Not in the paper: what its reproduction rests on, and later work
     *(Claim(f"{experiment}-nadam", experiment, "ours",
             "[MXNet's Nadam as shipped trains like a right one: train losses within a factor of 1.01.]",
             Comparison(experiment, ("nadam_mxnet",), ("nadam",), "train_loss", epochs, "within", LIKE))

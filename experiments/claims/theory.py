@@ -1,8 +1,8 @@
 """The claims of Sections 3 and 4, judged by the equations and by the simulations that `figure theory` records.
 
-'Growth' is the simulated growth rate of the dynamic system (11) along one eigenvector, per update; differences count
-from three standard errors on. What the paper reads off Psi is judged by growth, as Psi is the paper's estimate of it,
-but for the regions of convergence. Growth at two eta is that of the same noise, step by step.
+'Growth' is the simulated growth rate per update of the dynamic system (11) along one eigenvector. The paper estimates
+it by Psi: what the paper reads off Psi is judged by growth, except for the regions of convergence. A difference counts
+if it is above three standard errors; growths at two eta are simulated with the same noise in each step.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients
 
 GAIN, REGRET = "gain", "regret"   # Sections 3 and 4
 BETA, BETA2 = 0.9, 0.99
-ERRORS = 3   # standard errors that make a difference
-ROUNDING = 1e-5   # of what is recorded with six digits
+ERRORS = 3   # a difference counts if it is above so many standard errors
+ROUNDING = 1e-5   # relative, of numbers recorded with six digits
 NOTHING = Judgement(NOT_RUN, "", 0, pd.DataFrame())
 
 
@@ -30,7 +30,7 @@ def _verdict(holds: bool) -> str:
 
 
 def _where(distinct: pd.Series) -> str:
-    """The verdict on 'above 0 everywhere', in standard errors: in part where it is so at some points alone."""
+    """The verdict on 'above 0 at all points', from values in standard errors: in part if only at some points."""
     above, below = distinct > ERRORS, distinct < -ERRORS
     if above.any():
         return HOLDS if above.all() else PARTLY
@@ -39,7 +39,7 @@ def _where(distinct: pd.Series) -> str:
 
 def _judged_by_growth(judge: Callable[[pd.DataFrame], tuple[str, str, pd.DataFrame]]
                       ) -> Callable[[Evidence], Judgement]:
-    """A rule on theory_growth.csv, a row per (tau, eta, noise), as a rule on the evidence."""
+    """Make a rule on the rows of theory_growth.csv, one per (tau, eta, noise), a rule on the evidence."""
     def judged(evidence: Evidence) -> Judgement:
         growth = evidence.table(THEORY_GROWTH)
         if growth.empty:
@@ -50,7 +50,7 @@ def _judged_by_growth(judge: Callable[[pd.DataFrame], tuple[str, str, pd.DataFra
 
 
 def _beside_no_distance(growth: pd.DataFrame, tau: float, etas: tuple[float, ...]) -> pd.DataFrame:
-    """Growth and Psi at eta = 0 and at each of these eta, a row per eta and noise level."""
+    """Growth and Psi at each of these eta, beside eta = 0: a row per eta and noise level."""
     at = growth[np.isclose(growth["tau"], tau)]
     zero = at[at["eta"] == 0].set_index("noise")
     rows = []
@@ -65,7 +65,7 @@ def _beside_no_distance(growth: pd.DataFrame, tau: float, etas: tuple[float, ...
 
 
 def _converging(growth: pd.DataFrame, tau: float) -> pd.DataFrame:
-    """Growth beside that at eta = 0 at the noise levels where the better of eta = 0.9 and 3, or eta = 0, converges."""
+    """`_beside_no_distance` at eta = 0.9 and 3, at the noise levels where at least one of the three eta converges."""
     rows = _beside_no_distance(growth, tau, (0.9, 3.0))
     lowest = rows[["growth at η", "growth at 0"]].min(axis=1).groupby(rows["r"]).transform("min")
     return rows[lowest < 0]
@@ -114,7 +114,7 @@ def _noise_helps(growth):
     for tau in sorted(at["tau"][at["tau"] < 0].unique()):
         saddle, valley = (at[np.isclose(at["tau"], value)].set_index("noise").sort_index() for value in (tau, -tau))
         first, lowest, last = saddle.iloc[0], saddle.loc[saddle["growth"].idxmin()], saddle.iloc[-1]
-        # With common noise the error of a difference is not known here, but at most the sum of both.
+        # With common noise the error of the difference is unknown here, but at most the sum of both errors.
         errors = (saddle["growth"] - first["growth"]) / (saddle["standard_error"] + first["standard_error"])
         helped = saddle.index[errors > ERRORS]
         escapes = [r for r in helped if valley["growth"][r] < 0]
@@ -143,7 +143,7 @@ def _low_curvature(growth):
 
 
 def _signs(differences) -> str:
-    """The verdict on 'all of them are above 0', in standard errors."""
+    """The verdict on 'all differences are above 0', from differences in standard errors."""
     differences = np.asarray(differences)
     return HOLDS if (differences > ERRORS).all() else FAILS if (differences < -ERRORS).any() else TOO_FEW
 
@@ -156,7 +156,7 @@ def _psi_is_a_bound(growth):
 
 
 def _without_noise() -> tuple[np.ndarray, pd.DataFrame]:
-    """The ends of the regions of convergence without noise at eta = 0, 0.9, 3 and 5; these as a table."""
+    """The largest alpha * lambda that converges without noise at eta = 0, 0.9, 3 and 5; also as a table."""
     etas = np.array([0, 0.9, 3, 5])
     limits = convergence_region(BETA, etas)
     return limits, pd.DataFrame({"η": etas, "largest αλ that converges": limits})

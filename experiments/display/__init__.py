@@ -1,1 +1,1 @@
-"""Numbers to look at: figures, tables, charts, the report."""
+"""Shows numbers: figures, tables, charts, the report."""

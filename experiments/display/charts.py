@@ -1,7 +1,7 @@
-"""Charts of the report, for Plotly to draw in a browser: a reader can inspect the values and hide a method.
+"""The report's charts, which Plotly draws in a browser, so that a reader can inspect values and hide methods.
 
-Every trace has its method as ``meta``, by which the page's legend shows and hides it. Colours are told apart by
-colour-blind readers, and stand out on white and on black.
+Each trace has its method as ``meta``; the page's legend uses it to show and hide the method. Colours stand out on white
+and on black, and colour-blind readers can tell them apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 def legend(results: Results) -> list[Entry]:
-    """The methods that have runs, with the number of those that curves are of, that diverged, and that are short."""
+    """The methods that have runs; labels say how many runs a curve averages, how many diverged, how many are short."""
     entries, colour = [], colours(results.experiment.methods, ON_ANY_GROUND)
     for method in results.methods:
         shown = results.epochs[results.epochs["method"] == method]
@@ -39,7 +39,7 @@ def legend(results: Results) -> list[Entry]:
 
 
 def curves(results: Results) -> list[dict[str, Any]]:
-    """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation."""
+    """Charts of train loss, test loss and test accuracy against epochs: means, with bands of one standard deviation."""
     made = []
     for column, scale in PANELS.items():
         figure = _figure(MEASURES[column].label, "epoch", scale)
@@ -60,7 +60,10 @@ def curves(results: Results) -> list[dict[str, Any]]:
 
 
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
-    """Train loss at the end of a grid search against the step size, a line per method and beta2; and its legend."""
+    """A chart of train loss at a grid search's last epoch against the step size, and its legend.
+
+    One line per method and beta2. ``grid`` has the rows of `experiments.analysis.selection.averages`.
+    """
     figure = _figure(f"{MEASURES['train_loss'].label} at epoch {epochs}", "α", "log")
     alphas = sorted(grid["learning_rate"].unique())
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
@@ -85,7 +88,7 @@ def _figure(title: str, x: str, scale: str) -> go.Figure:
 
 
 def _label_decades(figure: go.Figure, values: pd.Series) -> None:
-    """Whole numbers on a logarithmic axis, where Plotly would write single digits between the powers of ten."""
+    """Label a logarithmic axis with whole values; Plotly writes single digits between the powers of ten."""
     low, high = values.min(), values.max()
     steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5) if high < 1000 * low else (1,)
     ticks = [step * 10.0**decade for decade in range(-8, 4) for step in steps]

@@ -1,7 +1,7 @@
-"""The paper's figures from records, and how sensitive the methods are to the step size.
+"""Draws the paper's figures from records, and the methods' sensitivity to the step size.
 
-Lines are means over the seeds, bands one standard deviation to either side, within the range of the runs. Equal
-records give equal files where the version of matplotlib is equal.
+Lines are means over seeds. Bands are one standard deviation to either side, clipped to the runs' range. Equal records
+give equal files with equal versions of matplotlib.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from experiments.vocabulary.methods import BOUNDED, DASHES, FIVE, LABELS, STRATE
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 from experiments.vocabulary.records import write_atomically
 
-# The rows of each figure of the paper, top to bottom: experiment, methods, and what the row shows of the experiment.
+# Each figure of the paper by its rows, top to bottom: experiment, methods, and the part of it that the row shows.
 PAPER = {
     "2": ((LOGISTIC, FIVE, ""), (CNN, FIVE, "")),
     "3": ((CIFAR, FIVE, ""), (CIFAR, STRATEGIES, "strategies")),
     "A1": ((CIFAR, BOUNDED, "limits of the step"),),
 }
-PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # by measure, the scale of its axis
-BASE = "namsg"   # whose train loss is the measure of the others'
-SETTLED = 0.25   # of the epochs: the ratio's axis shows the values from there on
-DROPPED = 0.15   # of the first step size: below it the step size has dropped, not merely decayed
+PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # the scale of each measure's axis
+BASE = "namsg"   # the second panel divides train losses by this method's
+SETTLED = 0.25   # the axis of these ratios fits the values after this share of the epochs
+DROPPED = 0.15   # at this share of its first value or below, the step size has dropped, not merely decayed
 INSETS = {"test_loss": (0.4, 0.38, 0.58, 0.52), "test_accuracy": (0.4, 0.1, 0.58, 0.5)}   # left, bottom, width, height
 STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False}
 
 
 class Row(NamedTuple):
-    """A row of a figure; ``part`` says what it shows of the experiment, '' if all of it."""
+    """A row of a figure; ``part`` says which part of the experiment it shows, '' for all of it."""
 
     results: Results
     part: str = ""
 
 
 def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
-    """Draw a row of panels against epochs: train loss, the same over NAMSG's, test loss and test accuracy.
+    """Draw for each row four panels against epochs: train loss, train loss over NAMSG's, test loss, test accuracy.
 
-    Without NAMSG, or where all its runs diverged, there is no second panel. Where the step size drops, the epochs after
-    it are enlarged in the tests' panels. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
-    RecordError for a row of which all runs diverged.
+    The second panel is left out without NAMSG, or if all its runs diverged. If the step size drops, insets of the test
+    panels enlarge the epochs after that. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
+    RecordError for a row whose runs all diverged.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 3.5 * len(rows) + 0.6), layout="constrained")
@@ -64,11 +64,11 @@ def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
 
 
 def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Path]:
-    """Draw the train loss at the last epoch of grid searches against the step size, a row per search.
+    """Draw train loss at the last epoch of grid searches against the step size, a row per search.
 
-    Methods without beta2, SGD for one, have a panel of their own, as their step sizes are others. A line per method and
-    beta2; a ring around the best point of each method, a square where that lies on an edge of the grid in alpha. Points
-    where a run diverged are left out. Writes and returns as `draw`.
+    One line per method and beta2; a ring around each method's best point, or a square if it lies on an edge of the grid
+    in alpha. Methods without beta2, such as SGD, have a panel of their own, as their step sizes differ. Points where a
+    run diverged are left out. Writes and returns as `draw`.
     """
     order = [experiment for rows in PAPER.values() for experiment, _, _ in rows]
     grids = sorted(grids, key=lambda grid: [*order, grid.experiment.name].index(grid.experiment.name))
@@ -134,7 +134,7 @@ def _draw_curves(axes, curves: Mapping[str, pd.DataFrame], colour: Mapping[str, 
 
 
 def _label_plainly(axes) -> None:
-    """0.3 instead of 3 x 10^-1, at so many ticks that there are some on an axis of less than a decade, too."""
+    """Label an axis 0.3 instead of 3 x 10^-1, with ticks also on an axis shorter than a decade."""
     low, high = axes.get_ylim()
     steps = (1, 2, 3, 5) if high < 30 * low else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(6))
@@ -143,7 +143,7 @@ def _label_plainly(axes) -> None:
 
 
 def _first_after_drop(results: Results) -> int | None:
-    """The first epoch that ends with a step size that has dropped; None if there is none."""
+    """The first epoch at whose end a method's step size has dropped; None if none drops."""
     rates = results.epochs[["learning_rate", "sgd_learning_rate"]].astype(float)
     first = results.epochs[["method"]].join(rates).groupby("method").transform("first")
     dropped = results.epochs["epoch"][(rates <= DROPPED * first).any(axis=1)]
@@ -151,7 +151,7 @@ def _first_after_drop(results: Results) -> int | None:
 
 
 def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]) -> None:
-    """One for all the rows, which says n once if it is the same everywhere, else of each method."""
+    """Draw one legend for all rows; it gives n once if it is the same for all methods, else with each method."""
     handles, labels, counts = [], [], {}
     for results in all_results:
         for method in results.methods:
@@ -173,7 +173,7 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
     points = points[points["diverged"] == 0]
     if points.empty:
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
-    n = sorted({points["n"].min(), points["n"].max()})   # a search that is not complete has points of fewer runs
+    n = sorted({points["n"].min(), points["n"].max()})   # an unfinished search has points with fewer runs
     part.suptitle(f"{grid.experiment.title}: {MEASURES['train_loss'].label} at epoch {grid.experiment.tuning.epochs} "
                   f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold",
                   parse_math=False)
@@ -206,7 +206,7 @@ def _mark(selected: dict) -> str:
 
 
 def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[str, str]) -> None:
-    """What colours, dashes, bars, rings and squares mean, as far as they are drawn."""
+    """Explain the colours, dashes, bars, rings and squares that are drawn."""
     methods = dict.fromkeys(method for grid in grids for method in grid.runs["method"].unique())
     betas = {beta2 for grid in grids for beta2 in grid.runs["beta2"].dropna().unique()}
     marks = {_mark(selected) for grid in grids for selected in selection.select(grid).values()}

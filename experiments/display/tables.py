@@ -1,4 +1,4 @@
-"""Tables from records, the paper's numbers beside ours: Markdown to read, CSV to compute with, LaTeX to print."""
+"""Tables from records, with the paper's numbers beside ours, as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from experiments.vocabulary.records import write_atomically
 
 SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
 LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
-                       "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # pandas escapes all but the caption
-LAST_EPOCHS = 5   # of which Table A3 takes the mean test accuracy
+                       "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # for captions: pandas escapes the rest
+LAST_EPOCHS = 5   # Table A3 averages test accuracy over the last epochs
 
 
 class Table(NamedTuple):
-    """A table: ``numbers`` to compute with, and ``cells``, texts with the same rows to read."""
+    """A table in two forms: ``numbers`` to compute with, and ``cells``, texts to read."""
 
     title: str
     numbers: pd.DataFrame
@@ -37,7 +37,7 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
     """Write ``name``.md, .csv and .tex into the folder and return their paths."""
     forms = {
         "md": _markdown(table),
-        # Not all the digits, as the last ones of exp and log are not the same on all processors.
+        # 12 digits: exp and log differ in their last digits between processors.
         "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
         "tex": table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)),
     }
@@ -56,17 +56,17 @@ def _markdown(table: Table) -> str:
 # One experiment's results
 
 def of_experiment(results: Results) -> dict[str, Table]:
-    """By its name's ending, the `summary`, and `epochs_to_loss` if there are complete runs to compare with ADAM's."""
+    """By ending of the file's name: the `summary`, and `epochs_to_loss` if ADAM and another method are complete."""
     complete = set(results.complete["method"])
     return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {"adam"} else {})}
 
 
 def summary(results: Results) -> Table:
-    """One row per method, at the last epoch of the runs that `Results.epochs` has of it.
+    """One row per method: its measures at the last epoch that `Results.epochs` has for it.
 
-    Numbers: method; its hyper-parameters; n, the runs that the numbers are of; seeds, the runs that the configuration
-    asks for; diverged, the runs left out; epochs, the last one; and ``*_mean`` and ``*_std`` (of a sample; empty for
-    one run) over the runs of each measure at that epoch, or of their best_test_accuracy.
+    Numbers: method; its hyper-parameters; n, the number of runs that count; seeds, the number that the configuration
+    asks for; diverged, the number left out; epochs, the last epoch; and for each measure ``*_mean`` and ``*_std`` over
+    the runs (the sample's deviation, empty for one run), at that epoch, or over all epochs for best_test_accuracy.
     """
     numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
     cells = [{
@@ -91,18 +91,19 @@ def _summary(results: Results, method: str) -> dict:
 
 
 def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]:
-    """A method's constant hyper-parameters, and the first value of a scheduled one."""
+    """A method's hyper-parameters in the configuration; of a schedule, its first value."""
     values = results.experiment.methods[method].parameters
     return {name: initial(values.get(name)) for name in HYPERPARAMETERS}
 
 
 def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
-    """How many epochs each method needs to a train loss, as a share of those that ``reference`` needs.
+    """The epochs that each method needs to a train loss, as a share of the epochs that ``reference`` needs.
 
-    Of complete runs alone. The train loss is the lowest that both runs of a pair with one seed reach
-    (`speed.epochs_to_common_loss`) by a quarter, half and all of the reference's epochs before its step size first
-    drops (all where it does not). Numbers: method, by_epoch, n (pairs), train_loss, epochs and reference_epochs (means
-    over the pairs), and share, low and high: the geometric mean of the ratio of these epochs with its 95 % t interval.
+    Only complete runs count. For two runs with one seed, the train loss is the lowest that both reach by a given epoch
+    (`experiments.analysis.epochs_to_loss.epochs_to_common_loss`). These epochs are a quarter, half and all of the
+    reference's epochs before its step size first drops (of all epochs if it never drops). Numbers: method, by_epoch, n
+    (pairs), train_loss, epochs and reference_epochs (means over the pairs), and share, low and high: the geometric mean
+    of epochs / reference_epochs with its 95 % t interval.
     """
     curves = results.complete
     last = _last_before_the_drop(curves[curves["method"] == reference])
@@ -138,7 +139,7 @@ def _share(row: pd.Series) -> str:
 # The supplement's tables
 
 def table_a1(grids: Sequence[Grid]) -> Table:
-    """Table A1: the hyper-parameters that the paper's grid search chose, and those that ours did."""
+    """Table A1: the hyper-parameters that the paper's grid search chose, and the ones that our grid search chose."""
     rows = []
     for grid in grids:
         found = selection.select(grid)
@@ -180,7 +181,7 @@ def _point(row: pd.Series, whose: str) -> str:
 def table_a2(grid: Grid) -> Table:
     """Table A2: train loss at the last epoch of the grid search, the paper's (mean of 2 runs) and ours.
 
-    UsageError for methods that the paper's has not.
+    UsageError if the paper's table has none of the methods.
     """
     points = selection.averages(grid)
     printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
@@ -208,7 +209,7 @@ def table_a2(grid: Grid) -> Table:
 def table_a3(results: Results) -> Table:
     """Table A3: test accuracy, mean over the last epochs and best of each run, the paper's (5 runs) and ours.
 
-    Of complete runs alone, as the last epochs of others are not those of the paper.
+    Only complete runs count, as other runs lack the last epochs.
     """
     rows = []
     for method in results.methods:
@@ -235,7 +236,7 @@ def table_a3(results: Results) -> Table:
 # Claims
 
 def claims(verdicts: Sequence[Verdict]) -> Table:
-    """The verdicts as a table: numbers with columns name, where, verdict, p, holm, n and finding; cells to read."""
+    """The table of verdicts. Numbers: name, where, verdict, p, holm (the verdict by Holm), n and finding."""
     judgements = [judgement for _, judgement in verdicts]
     beside = by_holm(judgements)
     p_values = ["" if judgement.p is None else f"{judgement.p:.2g}" for judgement in judgements]
@@ -258,9 +259,9 @@ def _number(value: float | None, form: str = "g") -> str:
 
 
 def _mean_and_deviation(mean: float, deviation: float) -> str:
-    """With four decimals, as the paper has, or as many as show the deviation's first digit."""
+    """'0.9068 ± 0.0024': four decimals as in the paper, or more to show the deviation's first digit."""
     if pd.isna(mean):
         return ""
-    is_small = 1e-8 < deviation < 1e-4   # below are roundings of equal values
+    is_small = 1e-8 < deviation < 1e-4   # smaller ones are roundings of equal values
     digits = math.ceil(-math.log10(deviation)) if is_small else 4
     return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"

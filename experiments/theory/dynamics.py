@@ -1,4 +1,4 @@
-"""The real `namsg` where Section 3 describes it: quadratics of one dimension, a preconditioner that does not move."""
+"""Measures the real `namsg` in Section 3's setting: one-dimensional quadratics, with a constant preconditioner."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Sequence
 import mxnet as mx
 import numpy as np
 
-START = 1e-100   # so small that no gradient's square gets to epsilon, and v_hat stays there
+START = 1e-100   # so small that no squared gradient exceeds epsilon, and v_hat stays at epsilon
 
 
 def measured_rate(tau: Sequence[float], beta: float, eta: float, updates: int = 100) -> np.ndarray:
-    """The factor by which the optimizer's state grows per update in the long run; without noise, max |xi| of (12).
+    """The long-run factor by which the optimizer's state grows per update; without noise, max |xi| of (12).
 
-    Each quadratic is started twice, from (weight, m) = (1, 0) and (0, 1), times a small number: what the optimizer
-    makes of the two is the matrix of all its updates together, and the measure the root of its spectral radius.
+    Each quadratic is started twice, from (weight, m) = (1, 0) and (0, 1), times a small number. The two final states
+    are the columns of the matrix of all updates together; a root of its spectral radius is the factor per update.
 
     Parameters
     ----------

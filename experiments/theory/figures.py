@@ -1,6 +1,6 @@
-"""Figure 1, and the figure of theory beside optimizer: drawn from the equations and from seeded simulations.
+"""Draws Figure 1 (`draw_gain`, seconds) and the theory beside the real optimizer (`draw_theory`, half a minute).
 
-Neither reads records. The first takes seconds, the second half a minute.
+Both are computed from equations and seeded simulations, and read no records.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from namsg_mx.theory.regret import (
 )
 
 BETA, BETA2 = 0.9, 0.99
-# Figure 1's panels, and for each the noise levels at which the sign or the order of its curves changes.
+# Figure 1's panels by alpha * lambda, with noise levels around which the sign or the order of the curves changes.
 PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}   # a colour means an observation distance throughout
-WIDTHS = {0.0: 3.2, 0.9: 1.9, 3.0: 0.9}   # of their lines, as some lie on each other
-NOISE = np.geomspace(0.1, 1000, 17)   # to where noise alone drives (11) apart, along all of these directions
-# What of growth is drawn, by alpha * lambda: about the sign's changes.
+WIDTHS = {0.0: 3.2, 0.9: 1.9, 3.0: 0.9}   # of their lines: some lines coincide
+NOISE = np.geomspace(0.1, 1000, 17)   # up to where noise alone makes (11) diverge along all of these directions
+# The panels of growth by alpha * lambda, with the range drawn: where growth changes its sign.
 GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.025)}
 ROUNDS = 2000   # of the online problems
 PROBLEMS = {"online logistic regression": Logistic, "random convex quadratics": Quadratics}
@@ -50,7 +50,7 @@ METHOD_COLOURS = {optimizer: COLOURS[method] for optimizer, method in METHOD_OF.
 def draw_gain(folder: Path) -> list[Path]:
     """Draw Figure 1 as figure1.png and .svg into the folder and return their paths.
 
-    (a) to (d): Psi against eta at one alpha * lambda, a line per noise level; (e): Psi against alpha * lambda.
+    (a) to (d): Psi against eta at one alpha * lambda each, a line per noise level. (e): Psi against alpha * lambda.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 7.2), layout="constrained")
@@ -80,10 +80,10 @@ def draw_gain(folder: Path) -> list[Path]:
 
 
 def draw_theory(folder: Path) -> list[Path]:
-    """Draw theory.png and .svg into the folder, write their numbers beside them, and return the paths.
+    """Draw theory.png and .svg into the folder, write their numbers beside them, and return all paths.
 
     Top row, Section 3: the real optimizer's rate beside max |xi|, and simulated growth beside Psi. Bottom row, Section
-    4: regret beside its bounds, the bounds' coefficients, and Reddi et al.'s counterexamples. The numbers are
+    4: regret beside its bounds, the bounds' coefficients, and Reddi et al.'s counterexamples. Numbers:
     theory_growth.csv, theory_regret.csv and theory_counterexamples.csv.
     """
     growth, regrets, counterexamples_played = growth_table(), regret_table(), counterexample_table()
@@ -115,8 +115,8 @@ def _write(rows: list[dict], path: Path) -> Path:
 def growth_table() -> list[dict]:
     """Psi beside the simulated growth rate of (11), over Figure 1's ranges: a row per point.
 
-    Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, growth less that at eta = 0 with
-    the same noise, and its standard error, difference_error.
+    Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, which is growth less growth at
+    eta = 0 with the same noise, and its standard error difference_error.
     """
     eta, noise = np.meshgrid([*DISTANCES], NOISE, indexing="ij")
     rows = []
@@ -157,13 +157,16 @@ def regret_table() -> list[dict]:
 
 
 def _problems() -> list[tuple[str, Logistic | Quadratics, float, float, float]]:
-    """Name, problem, start of all elements, alpha and beta1."""
+    """Each problem: its name, itself, the start of all elements, alpha and beta1."""
     drawn = [(name, kind.random(ROUNDS, 8, seed=0), 0.5, 0.1, BETA) for name, kind in PROBLEMS.items()]
     return [*drawn, ("one step from corner to corner", Quadratics.far_away(), 1.0, 2.0, 0.1)]
 
 
 def counterexample_table() -> list[dict]:
-    """Reddi et al.'s counterexamples: a row per method and round t, with x and the mean x of the stochastic ones."""
+    """Reddi et al.'s counterexamples: a row per method and round t.
+
+    Columns: method, t; deterministic, x in the deterministic problem; stochastic, mean x over the stochastic draws.
+    """
     slopes = counterexamples(3 * ROUNDS)
     every = 50
     return [{"method": method, "t": every * (i + 1), "deterministic": x[0], "stochastic": x[1:].mean()}

@@ -1,4 +1,4 @@
-"""Online convex problems on a box, and the real optimizers played on them, one round after another (Section 4)."""
+"""Plays the real optimizers on online convex problems on a box, one round after another (Section 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Logistic(NamedTuple):
 
     @classmethod
     def random(cls, rounds: int, dimension: int, seed: int) -> Logistic:
-        """Features of unequal scale; labels that a random hyperplane predicts, but for noise."""
+        """Features of unequal scale; labels by a random hyperplane, with noise."""
         random = np.random.default_rng(seed)
         a = random.standard_normal((rounds, dimension)) * 10.0 ** random.uniform(-1, 0.5, dimension)
         noisy = a @ random.standard_normal(dimension) + random.standard_normal(rounds)
@@ -44,14 +44,14 @@ class Logistic(NamedTuple):
 
 
 class Quadratics(NamedTuple):
-    """f_t(x) = ||A_t x - b_t||**2 / 2: random convex quadratics, singular where A_t has fewer rows than columns."""
+    """f_t(x) = ||A_t x - b_t||**2 / 2: random convex quadratics, singular if A_t has fewer rows than columns."""
 
     a: np.ndarray   # (T, n, d)
     b: np.ndarray   # (T, n)
 
     @classmethod
     def random(cls, rounds: int, dimension: int, seed: int) -> Quadratics:
-        """Curvatures of unequal scale, and least points inside and outside of [-1, 1]."""
+        """Curvatures of unequal scale, and minima inside and outside of [-1, 1]."""
         random = np.random.default_rng(seed)
         rows = random.integers(1, dimension + 1)
         scale = 10.0 ** random.uniform(-1, 0.5, dimension)
@@ -59,7 +59,7 @@ class Quadratics(NamedTuple):
 
     @classmethod
     def far_away(cls) -> Quadratics:
-        """One round, one dimension, and the best point of [-1, 1] at -1: a long step from 1 leaves a bound no slack."""
+        """One round in one dimension, with the best point of [-1, 1] at -1, so a long step from 1 leaves no slack."""
         return cls(np.ones((1, 1, 1)), np.full((1, 1), -10.0))
 
     def first(self, rounds: int) -> Quadratics:
@@ -83,8 +83,8 @@ class Quadratics(NamedTuple):
 class AdmissibleDistance(NamedTuple):
     """A schedule of eta that Theorem 1 admits beside any decreasing schedule of beta1.
 
-    ``remoteness`` leads from the nearest distance that it admits, beta1_t at 0, to the farthest,
-    beta1_t / (1 - beta1_t) at 1. As it is constant, (1 - beta1_t) (1 + eta_t) does not decrease either.
+    Theorem 1 admits distances from beta1_t to beta1_t / (1 - beta1_t). ``remoteness`` chooses one of them: 0 the
+    nearest, 1 the farthest. It is constant, and so (1 - beta1_t) (1 + eta_t) does not decrease, as Theorem 1 needs.
     """
 
     beta1: Callable[[int], float]
@@ -97,7 +97,7 @@ class AdmissibleDistance(NamedTuple):
 
 def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay, beta2: float,
              remoteness: float = 0.0) -> dict:
-    """The optimizer's arguments under which its bound holds: alpha / sqrt(t), a decreasing beta1, and their eta."""
+    """Arguments of the optimizer for which its bound holds: alpha / sqrt(t), a decreasing beta1, an eta that fits."""
     arguments = {"learning_rate": InverseSquareRoot(alpha), "beta1": beta1, "beta2": beta2}
     if method == "namsg":
         arguments["eta"] = AdmissibleDistance(beta1, remoteness)
@@ -105,7 +105,7 @@ def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay,
 
 
 class Played(NamedTuple):
-    """What T rounds leave behind."""
+    """The course of T rounds."""
 
     losses: np.ndarray   # (T,): f_t(x_t)
     x: np.ndarray        # (T + 1, d): x_1, ..., x_{T+1}
@@ -114,7 +114,7 @@ class Played(NamedTuple):
 
 def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Sequence[float],
          bounds: tuple[float, float]) -> Played:
-    """Play all rounds of a problem with an optimizer of MXNet that has v_hat, projecting on the box."""
+    """Play all rounds of a problem with a registered optimizer that has v_hat, projecting on the box ``bounds``."""
     optimizer = mx.optimizer.create(method, bounds=bounds, **arguments)
     weight = mx.nd.array(start)
     grad = mx.nd.zeros_like(weight)
@@ -132,7 +132,7 @@ def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Se
     return Played(np.array(losses), np.array(points), Trajectory(*map(np.array, zip(*rows)), optimizer.beta2))
 
 
-# Reddi et al. 2018, Theorems 2 and 3: for beta1 < sqrt(beta2) there is a C for which ADAM goes the wrong way.
+# Reddi et al. 2018, Theorems 2 and 3: for beta1 < sqrt(beta2) there is a C with which ADAM moves the wrong way.
 COUNTEREXAMPLE = {"beta1": 0.5, "beta2": 0.9}
 C = 11.0
 CHAINS = 64
@@ -141,8 +141,8 @@ CHAINS = 64
 def counterexamples(rounds: int, seed: int = 0) -> np.ndarray:
     """The slopes c_t of f_t(x) = c_t x on [-1, 1], whose best point is -1: shape (T, 1 + CHAINS).
 
-    Column 0 is Reddi et al.'s deterministic problem: C in each C-th round, from the first on, and -1 in the others. The
-    other columns are independent draws of the stochastic one: C with probability 1.2 / (C + 1), else -1.
+    Column 0 is Reddi et al.'s deterministic problem: C in every C-th round, beginning with the first, else -1. The
+    other columns are independent draws of their stochastic problem: C with probability 1.2 / (C + 1), else -1.
     """
     steep = np.random.default_rng(seed).random((rounds, 1 + CHAINS)) < 1.2 / (C + 1)
     steep[:, 0] = np.arange(rounds) % C == 0
@@ -150,23 +150,23 @@ def counterexamples(rounds: int, seed: int = 0) -> np.ndarray:
 
 
 def play_slopes(method: str, slopes: np.ndarray, alpha: float, every: int) -> np.ndarray:
-    """Play f_t(x) = c_t x from x = 0 on [-1, 1] with step size alpha / sqrt(t), each column of slopes by itself.
+    """Play f_t(x) = c_t x on [-1, 1], from x = 0, with step size alpha / sqrt(t), for each column of slopes.
 
     Parameters
     ----------
     method : {'adam', 'dozatnadam', 'amsgrad', 'namsg'}
-        NAMSG takes eta = 0.9.
+        NAMSG with eta = 0.9.
     slopes : array of shape (T, columns)
         c_t.
     alpha : float
     every : int
-        How often to look.
+        x is recorded after every so many rounds.
 
     Returns
     -------
     array of shape (T // every, columns): x after each ``every``-th round.
     """
-    if method == "adam":   # MXNet's takes no schedule of the step size and does not project
+    if method == "adam":   # MXNet's Adam takes no schedule of the step size, and does not project
         optimizer = mx.optimizer.create(method, **COUNTEREXAMPLE)
     else:
         optimizer = mx.optimizer.create(method, bounds=(-1, 1), learning_rate=InverseSquareRoot(alpha),

@@ -1,10 +1,10 @@
-"""NAMSG's form (6) beside Algorithm 1, which approximates it: both as the reference has them, in NumPy float64.
+"""Trains with NAMSG's form (6) and with Algorithm 1, which approximates it, both by the NumPy float64 reference.
 
     python -m experiments.theory.original_form --data DIR
 
-Trains the logistic regression of configs/mnist_logistic.yaml with NAMSG's values, all its seeds (some minutes), and
-writes results/tables/original_form.md, .csv and .tex. Initial weights and the order of the examples are those of
-`experiments run`, and so are the losses of Algorithm 1, but for float32.
+Trains configs/mnist_logistic.yaml's logistic regression with its NAMSG and all its seeds (some minutes), and writes
+results/tables/original_form.md, .csv and .tex. Initial weights and orders of the examples are equal to `experiments
+run`'s, and so are Algorithm 1's losses, up to float32 rounding.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
 def curves(experiment: Experiment, data_set: data.DataSet) -> pd.DataFrame:
     """A row per seed and epoch: seed, epoch, and for each of FORMS its running train loss and its test loss.
 
-    Both are as in the records of runs: (6) too is trained, and seen, where it observes its gradients.
+    As in the records of runs, losses are taken at the points where gradients are observed; also for form (6).
     """
     rows = []
     for run in experiment.runs(["namsg"]):
@@ -88,8 +88,7 @@ def play(settings: dict, seed: int, epochs: int, data_set: data.DataSet, origina
 
 
 def softmax_regression(x: np.ndarray, features: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """The mean cross entropy over examples, and its gradient; x has the weights, class by class, and then the biases.
-    """
+    """The mean cross entropy over examples, and its gradient; ``x`` has the weights class by class, then the biases."""
     n, dimension = features.shape
     classes = len(x) // (dimension + 1)
     weights, biases = x[:classes * dimension].reshape(classes, dimension), x[classes * dimension:]
@@ -102,10 +101,10 @@ def softmax_regression(x: np.ndarray, features: np.ndarray, labels: np.ndarray) 
 
 
 def table(played: pd.DataFrame, title: str) -> tables.Table:
-    """A row per epoch: means of both losses of both forms; Algorithm 1's over (6)'s, less 1, with its 95 % t interval.
+    """A row per epoch: mean losses of both forms, and the relative difference of Algorithm 1's from (6)'s.
 
-    Numbers: epoch, n, and for 'train' and 'test' the means of both, the geometric mean of their ratio less 1
-    (difference), and low and high. The ratios are of one seed each.
+    Numbers: epoch, n, and for 'train' and 'test' both means, the difference (geometric mean of the ratios of losses
+    with one seed, less 1), and its 95 % t interval from low to high.
     """
     rows = []
     for epoch, of_epoch in played.groupby("epoch"):

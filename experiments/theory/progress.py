@@ -1,4 +1,4 @@
-"""How far a simulation is."""
+"""Shows how far a simulation is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Step = TypeVar("Step")
 
 
 def follow(steps: Collection[Step], what: str) -> Iterator[Step]:
-    """The steps, one after another: a bar on a terminal, elsewhere a line as each begins."""
+    """Yield the steps, with a progress bar on a terminal; elsewhere print a line as each step begins."""
     is_terminal = sys.stderr.isatty()
     for i, step in enumerate(tqdm(steps, desc=what, disable=not is_terminal), start=1):
         if not is_terminal:

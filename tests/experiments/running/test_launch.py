@@ -104,7 +104,8 @@ def test_none_outlives_the_launcher(tmp_path, number, status):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ((), "-n/--num-workers"), (("-n", "2"), "the command is missing"), (("-n", "0", "x"), "'0' is not a positive whole number"),
+    ((), "-n/--num-workers"), (("-n", "2"), "the command is missing"),
+    (("-n", "0", "x"), "'0' is not a positive whole number"),
     (("-n", "2", "-s", "x", "x"), "'x' is not a number"), (("-n", "2", "--launcher", "ssh", "x"), "needs a --hostfile"),
     (("-n", "2", "--launcher", "ssh", "-H", "none", "x"), "none: No such file or directory"),
     (("-n", "2", "--launcher", "mpi", "x"), "invalid choice: 'mpi'")])
