@@ -78,8 +78,7 @@ def _launch(options: argparse.Namespace) -> int:
         while not _listens(address, int(shared["DMLC_PS_ROOT_PORT"])):
             if scheduler.poll() is not None:
                 if scheduler.returncode == 0:
-                    print("launch: the scheduler ended without being one: the command joins no kvstore",
-                          file=sys.stderr)
+                    print("launch: the scheduler's process ended: its command joins no kvstore", file=sys.stderr)
                 return _status(scheduler) or 1
             time.sleep(0.1)
         others = [("server", i) for i in range(options.num_servers)]

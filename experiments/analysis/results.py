@@ -210,4 +210,4 @@ def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tupl
     run, recorded = short[0]
     return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
             f"{run.seed} with {recorded} of {epochs} epochs; make them by python -m experiments {command}"
-            + ("" if partial else ", or show what is there by --partial"))
+            + ("" if partial else ", or show the others by --partial"))

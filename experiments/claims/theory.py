@@ -280,8 +280,8 @@ CLAIMS = [
     Claim("coefficients", REGRET, "Section 4",
           "... when β1 is close to 1, which is the typical situation, NAMSG has lower coefficients on all of the 3 "
           "terms.",
-          Computed("coefficients of (14) over those of (15), β2 = 0.99", "below 1 at β1 = 0.5, 0.9 and 0.99",
-                   _coefficients)),
+          Computed("coefficients of (14) divided by coefficients of (15), β2 = 0.99",
+                   "below 1 at β1 = 0.5, 0.9 and 0.99", _coefficients)),
     Claim("regret-bound", REGRET, "Theorem 1", "... we have the following bound on the regret [(14)] ...",
           Computed("regret of the real optimizer on online logistic regression, on random convex quadratics and in one "
                    "step from corner to corner, over the bound; and what each of its terms bounds, over the term",

@@ -21,7 +21,8 @@ def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
 
     chosen = selection.chosen(experiment, Path(options.results))
     if not chosen:
-        raise RecordError(f"{path}: nothing is selected in {options.results}; python -m experiments grid does it")
+        raise RecordError(f"{path}: no values are selected in {options.results}; python -m experiments grid {path} "
+                          "selects them")
     return experiment.tuned(chosen)
 
 

@@ -87,7 +87,7 @@ def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunO
 
 def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOptions, options: argparse.Namespace,
            workers=None) -> int:
-    """Train those of the runs that are not complete and return the exit status; ``workers``: of a kvstore, if any."""
+    """Train the chosen runs that are not complete; returns the exit status. ``workers``: of a kvstore, if any."""
     if not workers and "DMLC_ROLE" in os.environ:
         raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
     recorded = {}

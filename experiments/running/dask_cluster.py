@@ -65,7 +65,7 @@ def _check_scheduler(address: str) -> None:
     except Exception as error:   # a server of another kind can cause any error
         raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
     if answer != "Scheduler":
-        raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, and no scheduler")
+        raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, not a scheduler")
 
 
 def _message(future) -> Message:

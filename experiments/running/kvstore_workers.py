@@ -56,8 +56,8 @@ class KVStoreWorkers(Workers):
         for rank, other in enumerate(others, start=1):
             for option, value in first.items():
                 if other.get(option) != value:
-                    raise UsageError(f"--kvstore: all workers must be given one command: worker {rank} has {option} "
-                                     f"{other.get(option)}, and worker 0 {value}")
+                    raise UsageError(f"--kvstore: all workers must be given the same command: worker {rank} has "
+                                     f"{option} {other.get(option)}, and worker 0 {value}")
         self._is_begun = True
 
     def train(self, runs: Sequence[Run], options: RunOptions, progress: Progress) -> list[Outcome]:

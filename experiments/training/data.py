@@ -108,7 +108,7 @@ def _read(folder: Path, file: Mapping[str, str]) -> bytes:
     """The content of the official file, unpacked. UsageError if the file is missing or damaged."""
     name = _find(folder, file)
     if name is None:
-        raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or have it downloaded: "
+        raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or download it by "
                          f"python -m experiments data --data {folder.parent}")
     try:
         content = (folder / name).read_bytes()

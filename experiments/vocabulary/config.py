@@ -258,7 +258,8 @@ def load(path: str | Path) -> Experiment:
 def _check_name(where: str, name: str) -> None:
     """UsageError for a name that cannot name a folder inside the results folder."""
     if not NAME.fullmatch(name) or not name.strip("."):
-        raise UsageError(f"{where}: {quoted(name)} is no name: letters, digits, '_', '.' and '-', not dots alone")
+        raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are letters, digits, '_', '.' and '-', "
+                         "but not only dots")
 
 
 def _experiment(name: str, block: ConfigBlock) -> Experiment:
@@ -270,7 +271,7 @@ def _experiment(name: str, block: ConfigBlock) -> Experiment:
         _check_name(methods.where, key)
     checked = {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content}
     if not any(method.by_default for method in checked.values()):
-        raise UsageError(f"{methods.where}: by_default: must not be false in all of them")
+        raise UsageError(f"{methods.where}: by_default: must not be false for all methods")
     return Experiment(
         name, block.text("title"), block.named("data", DATA_SETS),
         block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS)), block.named("model", MODELS),
@@ -297,7 +298,7 @@ def _method(name: str, block: ConfigBlock) -> Method:
     for key in ("learning_rate", *grid.content):   # run ids show the step size's initial value; grid points replace it
         if isinstance(values.get(key), dict) and "initial" not in values[key]:
             raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "
-                             "the learning_rate's schedule, and those of a grid, must have one")
+                             "schedules of learning_rate and of parameters in the grid must have one")
     return Method(name, optimizer, values,
                   block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
                   {key: grid.numbers(key, RANGES.get(key, NONNEGATIVE)) for key in grid.content},

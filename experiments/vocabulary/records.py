@@ -152,7 +152,7 @@ class RunRecord:
         if config and set(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
             raise damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
-            raise RecordError(f"{self._config}: missing, so that nothing says what {self.folder} holds")
+            raise RecordError(f"{self._config}: missing, so nothing says what {self.folder} holds")
         return config
 
     def _check_files(self, where: str, epochs: int, digests: Mapping[str, str] | None) -> None:
@@ -163,11 +163,11 @@ class RunRecord:
         self._read_config()
         recorded = self.epochs.count() if digests else len(self.epochs.rows())
         if recorded < epochs:
-            raise RecordError(f"{self.epochs.path}: has {recorded} epochs where {where}")
+            raise RecordError(f"{self.epochs.path}: has {recorded} epochs, but {where}")
         if digests:
             for name, digest in self._digests(epochs).items():
                 if digests[name] != digest:
-                    raise RecordError(f"{self.folder / name}: damaged: is not what it was where {where}")
+                    raise damaged(self.folder / name)
 
     def _digests(self, epochs: int) -> dict[str, str]:
         """By name, the digests of config.json, and of epochs.csv up to this many epochs."""
@@ -275,13 +275,13 @@ class RunRecord:
         epoch, digests = self._position(members.pop(POSITION, b""))
         done = self.completion()
         if done and epoch < done["epochs"]:
-            raise RecordError(f"{self._checkpoint}: is of epoch {epoch} where {done['epochs']} are complete")
+            raise RecordError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
         timed = len(self.seconds.rows())
         if timed < epoch:
-            raise RecordError(f"{self.seconds.path}: has {timed} epochs where the checkpoint has {epoch}")
+            raise RecordError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
-            raise self.damaged_checkpoint(ValueError("its members are not those that were written"))
+            raise self.damaged_checkpoint(ValueError("its members are not what was written"))
         return epoch, members
 
     def _read_members(self, *names: str) -> dict[str, bytes] | None:

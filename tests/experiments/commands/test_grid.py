@@ -91,7 +91,7 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     assert "| ADAM | 0.02 | 0.9 | 0.99 | 1 of 2 | 3 |" in table.stdout
     refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "nothing is selected" in refused.stderr
+    assert "no values are selected" in refused.stderr
 
 
 @pytest.mark.parametrize(("old", "new"), [

@@ -125,7 +125,7 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
 
 
 @pytest.mark.parametrize(("content", "more", "message"), [
-    (ONE_RUN, ["--update-on-servers"], "all workers must be given one command: worker 1 has updates_on "),
+    (ONE_RUN, ["--update-on-servers"], "all workers must be given the same command: worker 1 has updates_on "),
     ("title: nothing", [], "other.yaml: seeds is missing")])
 def test_one_worker_with_another_command_ends_all_at_once_and_trains_nothing(tmp_path, content, more, message):
     path, other = write_config(tmp_path, ONE_RUN), write_config(tmp_path, content, "other")

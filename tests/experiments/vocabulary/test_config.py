@@ -102,14 +102,14 @@ def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
 
 def test_some_method_runs_by_default(tmp_path):
     path = write_config(tmp_path, CONFIG.replace("source: a test", "source: a test\n    by_default: false"))
-    with pytest.raises(UsageError, match="tiny.yaml: methods: by_default: must not be false in all of them"):
+    with pytest.raises(UsageError, match="tiny.yaml: methods: by_default: must not be false for all methods"):
         config.load(path)
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
 def test_a_file_whose_name_is_no_folders_is_refused(tmp_path, name):
     path = write_config(tmp_path, name=name)
-    with pytest.raises(UsageError, match="is no name: letters, digits"):
+    with pytest.raises(UsageError, match="cannot be a name: allowed are letters, digits"):
         config.load(path)
 
 

@@ -111,7 +111,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 def test_rows_that_the_checkpoint_promises_must_be_there(tmp_path):
     record = record_of(tmp_path, 3)
     record.epochs.trim(2)
-    with pytest.raises(RecordError, match="epochs.csv: has 2 epochs where the checkpoint has 3"):
+    with pytest.raises(RecordError, match="epochs.csv: has 2 epochs, but the checkpoint has 3"):
         record.begin(CONFIG)
 
 
@@ -259,7 +259,7 @@ def test_members_that_the_directory_hides_are_missed(tmp_path, is_older):
         make_older(record.folder)
     hide_members(record.folder / "checkpoint.zip")
     found = outcome(lambda: record.begin(CONFIG))
-    assert found == (2, {}) if is_older else "checkpoint.zip: damaged (its members are not those" in found
+    assert found == (2, {}) if is_older else "checkpoint.zip: damaged (its members are not what was written" in found
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path):
@@ -300,7 +300,7 @@ def test_no_bit_of_what_says_what_the_rows_are_changes_it(tmp_path, name):
 
 
 @pytest.mark.parametrize(("gone", "message"), [
-    ("epochs.csv", "epochs.csv: has 0 epochs where 2 were complete"), ("config.json", "config.json: missing")])
+    ("epochs.csv", "epochs.csv: has 0 epochs, but 2 were complete"), ("config.json", "config.json: missing")])
 @pytest.mark.parametrize("is_older", [False, True])
 def test_a_mark_of_completion_alone_completes_nothing(tmp_path, gone, message, is_older):
     record = record_of(tmp_path, 2)
