@@ -29,7 +29,7 @@ class Decision(NamedTuple):
 
 
 def below(difference: ConfidenceInterval, limit: float) -> Decision:
-    """Whether the mean difference is below the limit."""
+    """The decision on 'the mean difference is below the limit'."""
     n, mean, low, high = difference
     if n == 0:
         return Decision(NOT_RUN, 1.0)
@@ -41,13 +41,13 @@ def below(difference: ConfidenceInterval, limit: float) -> Decision:
 
 
 def above(difference: ConfidenceInterval, limit: float) -> Decision:
-    """Whether the mean difference is above the limit."""
+    """The decision on 'the mean difference is above the limit'."""
     n, mean, low, high = difference
     return below(ConfidenceInterval(n, -mean, -high, -low), -limit)
 
 
 def within(difference: ConfidenceInterval, margin: float) -> Decision:
-    """Whether the mean difference is between -margin and margin."""
+    """The decision on 'the mean difference is between -margin and margin'."""
     return all_of([below(difference, margin), above(difference, -margin)])
 
 

@@ -45,7 +45,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def by_holm(judgements: Sequence[Judgement]) -> list[str]:
-    """By judgement, the verdict that stands if all that intervals decide, together, are wrong once in forty times.
+    """For each judgement, the verdict that stands if all verdicts by intervals together are wrong once in forty times.
 
     Empty for claims that no interval decides. Claims that are not decided yet count, too: later runs may add verdicts,
     but not take one away.

@@ -78,7 +78,7 @@ def _experiment_and_runs(options: argparse.Namespace) -> tuple[Experiment, list[
 
 
 def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunOptions:
-    """How the command line asks for runs to be made; ``epochs`` where it does not say how many."""
+    """How the command line asks for runs to be made; ``epochs`` is the default for --epochs."""
     distributed = workers and {"kvstore": options.kvstore, "workers": workers.count,
                                "updates_on": "servers" if workers.updates_on_servers else "workers"}
     return RunOptions(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results, describe_n
 from experiments.display.figures import PANELS
-from experiments.vocabulary.methods import LABELS, ON_ANY_GROUND, colours
+from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
 
 
 class Entry(NamedTuple):
@@ -73,7 +73,7 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
         for beta2, line in of_method.sort_values("learning_rate").groupby("beta2", dropna=False):
             name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
-                               line={"color": colour[method], "dash": "dash" if beta2 == 0.999 else "solid"},
+                               line={"color": colour[method], "dash": "dash" if beta2 == DASHED_BETA2 else "solid"},
                                meta=method, hovertemplate="%{y:.4g}")
     _label_decades(figure, grid["mean"][grid["diverged"] == 0])
     return figure.to_dict(), entries

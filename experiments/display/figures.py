@@ -20,7 +20,7 @@ from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.vocabulary.errors import RecordError
-from experiments.vocabulary.methods import BOUNDED, DASHES, FIVE, LABELS, STRATEGIES, colours
+from experiments.vocabulary.methods import BOUNDED, DASHED_BETA2, DASHES, FIVE, LABELS, STRATEGIES, colours
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 from experiments.vocabulary.records import write_atomically
 
@@ -198,7 +198,7 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
 
 
 def _dash(beta2: float) -> str:
-    return "--" if beta2 == 0.999 else "-"
+    return "--" if beta2 == DASHED_BETA2 else "-"
 
 
 def _mark(selected: dict) -> str:

@@ -37,7 +37,7 @@ class Server(KVStoreServer):
         return _or_exit(control)
 
     def _set_optimizer(self, optimizer: Optimizer | None) -> None:
-        """From now on update weights by this optimizer; None: there are no weights yet, only messages to add up."""
+        """Update weights by this optimizer from now on; None: there are no weights yet, only messages to add up."""
         update_weight = optimizer and get_updater(optimizer)
 
         def update(key: int, pushed, kept) -> None:

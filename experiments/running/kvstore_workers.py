@@ -114,9 +114,9 @@ class KVStoreWorkers(Workers):
         data = pickle.dumps(content) if self.rank == 0 else b""
         size = int(self.gather(np.array([len(data)]))[0, 0])
         # Sent as float32, as servers take no integers. Nothing computes with them, so all bits arrive as they are.
-        words = nd.array(np.frombuffer(data.ljust(-(-size // 4) * 4, b"\0"), np.float32))
-        self._kvstore.broadcast(self._next_message(), words, out=words)
-        return pickle.loads(words.asnumpy().tobytes()[:size])
+        packed = nd.array(np.frombuffer(data.ljust(-(-size // 4) * 4, b"\0"), np.float32))
+        self._kvstore.broadcast(self._next_message(), packed, out=packed)
+        return pickle.loads(packed.asnumpy().tobytes()[:size])
 
     def exchange(self, content: Any) -> list[Any]:
         """All workers' contents in the order of their ranks; all call this together. They must be picklable."""

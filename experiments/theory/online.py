@@ -34,7 +34,7 @@ class Logistic(NamedTuple):
         return float(np.logaddexp(0, -self.y[t] * (self.a[t] @ x)))
 
     def gradient(self, x: np.ndarray, t: int) -> np.ndarray:
-        """Of f_t at x, shape (d,)."""
+        """The gradient of f_t at x, shape (d,)."""
         return -self.y[t] * self.a[t] * _sigmoid(-self.y[t] * (self.a[t] @ x))
 
     def total(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -71,7 +71,7 @@ class Quadratics(NamedTuple):
         return float(((self.a[t] @ x - self.b[t]) ** 2).sum() / 2)
 
     def gradient(self, x: np.ndarray, t: int) -> np.ndarray:
-        """Of f_t at x, shape (d,)."""
+        """The gradient of f_t at x, shape (d,)."""
         return self.a[t].T @ (self.a[t] @ x - self.b[t])
 
     def total(self, x: np.ndarray) -> tuple[float, np.ndarray]:

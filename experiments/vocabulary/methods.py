@@ -32,6 +32,7 @@ COLOURS = {"sgd": "#000000", "sgd_mxnet": "#999999", "adam": "#E69F00", "nadam":
            "namsb1": "#D55E00", "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
 DASHES = {"sgd_mxnet": "--", "nadam_mxnet": "--", "namsg1": "--", "swnts1": "--", "namsb2": "--", "amsb2": "--",
           "namsg_2019": ":", "namsg_decreasing_alpha": "-.", "namsg_theorem1": ":"}   # for print in grey
+DASHED_BETA2 = 0.999   # its lines are dashed where a line stands for a method and a beta2
 # For charts on a white or a black page.
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
                  "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0",

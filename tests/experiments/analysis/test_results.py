@@ -17,7 +17,7 @@ def experiment(tmp_path):
 
 
 def shown(experiment, folder):
-    """By seed, the last epoch of the runs that means are of."""
+    """The last epoch of each run that counts in means, by seed."""
     epochs = results.read(experiment, folder)[0].epochs
     return epochs.groupby("seed")["epoch"].max().to_dict()
 

@@ -259,7 +259,7 @@ def adams_grid(losses, seeds=SEARCH, noise=0.0):
 @pytest.mark.parametrize(("loss", "noise", "verdict"), [
     (0.50, 0.001, HOLDS), (0.505, 0.001, HOLDS), (0.55, 0.001, FAILS), (0.51, 0.01, TOO_FEW)])
 def test_the_papers_point_beside_the_best_of_the_grid(loss, noise, verdict):
-    """By seeds that have not chosen which is the best."""
+    """The seeds that compare two points are not the ones that chose the best."""
     rival = (0.001, 0.9, 0.99)
     grid = adams_grid({PAPERS_ADAM: 0.52, rival: 0.5}) + adams_grid({PAPERS_ADAM: loss, rival: 0.5}, OTHERS, noise)
     rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
@@ -348,7 +348,7 @@ def judgement(verdict, p, pairs=1):
 
 
 def test_all_verdicts_together():
-    """Of four that intervals decide, or will: 4 * 0.001, 3 * 0.01 and 2 * 0.02 are beside 0.025."""
+    """Holm, with four claims that intervals decide or will decide: 4 * 0.001, 3 * 0.01 and 2 * 0.02 against 0.025."""
     judgements = [judgement(HOLDS, 0.01), judgement(FAILS, 0.001, pairs=3), judgement(HOLDS, None),
                   judgement(TOO_FEW, 1.0), judgement(PARTLY, 0.02, pairs=5), judgement(NOT_RUN, None)]
     assert judging.by_holm(judgements) == [TOO_FEW, FAILS, "", TOO_FEW, TOO_FEW, ""]

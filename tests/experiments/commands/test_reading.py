@@ -73,7 +73,7 @@ def test_status_leaves_no_trace(tmp_path):
 
 @pytest.mark.parametrize("is_older", [False, True])
 def test_status_and_tables_say_what_is_damaged(tmp_path, is_older):
-    """Of a run that is done and of one that is not, which --partial would show."""
+    """The damaged file is of a complete run, then of an unfinished one, which --partial would show."""
     path, running = made(tmp_path / "results")
     done = next(path.parent for path in (tmp_path / "results").glob("tiny/*/*/done.json"))
     for folder in (done, running):

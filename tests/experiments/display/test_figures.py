@@ -106,7 +106,7 @@ def test_the_legend_says_n_once_where_it_is_the_same(monkeypatch, results, drawn
 
 
 def test_epochs_after_the_drop_of_the_step_size_are_enlarged(monkeypatch, tmp_path, drawn):
-    """By what is recorded of the step size; a slow decay is no drop."""
+    """The recorded step sizes show the drop; a slow decay is none."""
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
     for run in experiment.runs(["sgd", "namsg"], [0]):
         record(tmp_path, run, [0.9] * 10, 75, learning_rates=[0.1] * 4 + [0.09, 0.06, 0.03] + [0.01] * 3)

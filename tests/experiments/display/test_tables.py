@@ -66,7 +66,7 @@ def test_a_deviation_has_a_digit_that_is_not_0(tmp_path, losses, cell):
 
 
 def test_epochs_to_a_train_loss_as_a_share_of_adams(tmp_path):
-    """By epochs 1, 2 and 4; NAMSG's seed 1 ends above ADAM, so that its own last loss, 0.41, is the one they share."""
+    """By epochs 1, 2 and 4. NAMSG's seed 1 ends above ADAM, so the loss that both reach is its own last one, 0.41."""
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.4], ("adam", 1): [1.0, 0.6, 0.5, 0.4],
                                     ("namsg", 0): [0.7, 0.5, 0.4, 0.2], ("namsg", 1): [0.6, 0.5, 0.45, 0.41]})
     table = tables.epochs_to_loss(results)

@@ -31,7 +31,7 @@ def launch(folder, script, *arguments, options=("-n", "2", "-s", "1")):
 
 
 def noted(folder):
-    """By role and process, what `NOTE` wrote."""
+    """What `NOTE` wrote, by role and process."""
     return {path.name: ast.literal_eval(path.read_text()) for path in folder.iterdir() if path.suffix != ".tmp"}
 
 
@@ -42,7 +42,7 @@ def wait_for(condition, process):
 
 
 def wait_for_the_end_of(folder):
-    """Of all the processes that have noted anything."""
+    """The processes that have noted anything."""
     for name in noted(folder):
         while os.path.exists(f"/proc/{name.rpartition('-')[2]}"):
             time.sleep(0.05)
@@ -106,7 +106,8 @@ def test_none_outlives_the_launcher(tmp_path, number, status):
 @pytest.mark.parametrize("arguments, message", [
     ((), "-n/--num-workers"), (("-n", "2"), "the command is missing"),
     (("-n", "0", "x"), "'0' is not a positive whole number"),
-    (("-n", "2", "-s", "x", "x"), "'x' is not a number"), (("-n", "2", "--launcher", "ssh", "x"), "needs a --hostfile"),
+    (("-n", "2", "-s", "x", "x"), "'x' is not a positive whole number"),
+    (("-n", "2", "--launcher", "ssh", "x"), "needs a --hostfile"),
     (("-n", "2", "--launcher", "ssh", "-H", "none", "x"), "none: No such file or directory"),
     (("-n", "2", "--launcher", "mpi", "x"), "invalid choice: 'mpi'")])
 def test_bad_options_are_one_line(arguments, message):

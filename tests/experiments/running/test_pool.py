@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
 
 
 def test_no_worker_sees_ctrl_c():
-    """Not the first either. As processes of one that has started none before."""
+    """Not the first either: the parent here has started no process before."""
     code = """if True:
         import multiprocessing, signal
         from experiments.running.pool import _interrupts_blocked
@@ -175,7 +175,7 @@ def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
 
 
 def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):
-    """As on a cluster whose workers see other folders under the same paths."""
+    """This happens on a cluster whose workers see other folders under the same paths."""
     run = config.load(write_config(tmp_path)).runs()[0]
     ended = conclude(run, RunOptions(tmp_path, 3, None, "cpu", 1), ENDED, "")
     assert ended.status == "failed"
@@ -183,7 +183,7 @@ def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):
 
 
 def test_a_failure_ends_with_success(tmp_path):
-    """Also that of another process, which has failed meanwhile."""
+    """Also the failure of another process that failed meanwhile."""
     run = config.load(write_config(tmp_path)).runs()[0]
     record(tmp_path, run, [1.0, 0.5], 3)
     folder = RunRecord(tmp_path / run.folder)

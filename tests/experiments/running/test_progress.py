@@ -36,7 +36,7 @@ def test_what_nobody_makes_takes_no_time(capsys):
 
 
 def test_what_a_cluster_tells_late_takes_no_time_off(capsys):
-    """Of runs that have ended, so that their epochs are not left any more."""
+    """Runs that have ended have no epochs left, so late messages must not count."""
     with Progress({"a": 0, "b": 0}, 9) as progress:
         for epoch in range(1, 9):
             progress.epoch(B, epoch)

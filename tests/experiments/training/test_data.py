@@ -107,7 +107,7 @@ def test_rendered_digits_derive_from_the_seed():
 
 
 def test_rendered_digits_can_be_told_apart():
-    """By the nearest of the training images, far better than by chance."""
+    """The nearest training image predicts labels far better than chance."""
     train, test = (rendered_digits.render(n, 0, part) for n, part in ((2000, "train"), (200, "test")))
     a, b = (images.reshape(len(images), -1).astype(np.float64) for images, _ in (train, test))
     distances = (b**2).sum(1)[:, None] + (a**2).sum(1) - 2 * b @ a.T

@@ -21,7 +21,7 @@ CONTENT = bytes(range(256)) * 1000
 FILES = {name: hashlib.sha1(name.encode() + CONTENT).hexdigest() for name in ("a.gz", "b.gz")}
 
 
-class Server(http.server.ThreadingHTTPServer):
+class MirrorServer(http.server.ThreadingHTTPServer):
     """``answers`` by the first folder of the path: bytes of a file by its name, or what becomes of these."""
 
     daemon_threads = True
@@ -69,7 +69,7 @@ def archive():
 
 @pytest.fixture
 def server(monkeypatch):
-    server = Server()
+    server = MirrorServer()
     monkeypatch.setattr(download, "MNIST", FILES)
     monkeypatch.setattr(download, "CIFAR10", FILES)
     monkeypatch.delenv(download.MIRROR, raising=False)

@@ -117,7 +117,7 @@ def test_parameters_have_the_same_names_in_every_network_of_a_process(name):
 
 
 def test_cnn_in_numpy():
-    """In inference, where every layer is one formula: 5x5 filters, no padding, no ReLU after the convolutions."""
+    """Inference equals one formula per layer: 5x5 filters, no padding, no ReLU after the convolutions."""
     net = build("mnist_cnn")
     random = np.random.RandomState(0)
     for p in net.collect_params().values():

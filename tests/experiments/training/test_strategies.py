@@ -62,7 +62,7 @@ def write_checkpoint(record, folder):
 
 
 def mean_loss(images, labels, weight, bias):
-    """Of logistic regression, by NumPy in float64."""
+    """The mean loss of logistic regression, by NumPy in float64."""
     weight, bias = weight.asnumpy().astype(np.float64), bias.asnumpy()
     logits = images.reshape(len(labels), -1) @ weight.T + bias
     return (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), labels]).mean()
@@ -114,7 +114,7 @@ def test_evaluation_is_with_the_average_and_training_without(tmp_path):
 
 
 def test_the_average_is_of_the_parameters_after_each_update(tmp_path, monkeypatch):
-    """In float64, with the configuration's decay, from the initial parameters; two epochs of five updates."""
+    """Two epochs of five updates: the average of parameters, in float64, with the configuration's decay."""
     step, expected, updates = gluon.Trainer.step, [], []
 
     def recorded(trainer, *arguments):
@@ -134,7 +134,7 @@ def test_the_average_is_of_the_parameters_after_each_update(tmp_path, monkeypatc
 
 
 def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
-    """Those that the epoch's first batches leave in a network of its parameters."""
+    """BatchNorm statistics equal the ones that the epoch's first batches leave in a network with the averages."""
     text = CONFIG.replace("logistic_regression", "mnist_cnn")
     text = text.replace("batch_norm_batches: 0", "batch_norm_batches: 3")
     run, record = make(tmp_path, "swnts1", 1, text)
@@ -157,7 +157,7 @@ def test_the_average_is_evaluated_with_statistics_of_its_own(tmp_path):
 
 
 def test_training_sees_the_crops_of_its_epoch_and_evaluation_the_images(tmp_path):
-    """Without steps the recorded losses are those of the initial weights."""
+    """Without steps, the recorded losses are the losses of the initial weights."""
     text = CONFIG.replace("train_loss_full_every: 2\n", "").replace("initial: 0.005", "initial: 0.0")
     text = text.replace("sgd_learning_rate: *step_decay", "sgd_learning_rate: 0.1")   # that may not be 0
     run, record = make(tmp_path, "adam", 2, text)
@@ -196,7 +196,7 @@ def test_schedules_as_objects():
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """In the place of CIFAR-10: 80 and 20 random images of its shape."""
+    """80 and 20 random images in the shape of CIFAR-10's, in its place."""
     random = np.random.RandomState(0)
     parts = [data.Part(random.standard_normal((n, 3, 32, 32)).astype(np.float32),
                        (np.arange(n) % 10).astype(np.int32)) for n in (80, 20)]
@@ -226,7 +226,7 @@ def test_every_method_of_cifar10_trains_resnet(tmp_path, few_images, method):
 
 
 def test_weight_decay_acts_on_all_the_parameters_of_resnet():
-    """As Gluon has it, on biases and on BatchNorm's gamma and beta too: with gradients of 0 it alone moves them."""
+    """As in Gluon, also on biases and BatchNorm's gamma and beta: with gradients of 0, only weight decay moves them."""
     run, = CIFAR.runs(["sgd"], [0])
     net = models.build(run.settings["model"], 0, mx.cpu())
     for p in net.collect_params().values():

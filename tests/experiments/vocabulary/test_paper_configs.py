@@ -70,7 +70,7 @@ def test_what_stands_beside_the_papers_methods_is_made_on_request_only():
 
 
 def test_decreasing_hyper_parameters_are_searched_with_as_many_points_as_the_constant_ones():
-    """In the first, all but the step size is NAMSG's; the second's schedules are those that Theorem 1 admits."""
+    """The first differs from NAMSG only in its step size; Theorem 1 admits the schedules of the second."""
     methods = load("mnist_logistic").methods
     root, harmonic = ({"schedule": name, "initial": initial} for name, initial in
                       (("InverseSquareRoot", ANY), ("HarmonicDecay", 0.9)))

@@ -253,7 +253,7 @@ def test_no_bit_of_a_checkpoint_changes_what_it_holds(tmp_path):
 
 @pytest.mark.parametrize("is_older", [False, True])
 def test_members_that_the_directory_hides_are_missed(tmp_path, is_older):
-    """By the record, or, of an older one, by training, which knows what it needs (test_training.py)."""
+    """The record notices it; for an older record, training does, which knows the members it needs (test_loop.py)."""
     record = record_of(tmp_path, 2)
     if is_older:
         make_older(record.folder)
