@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.turns import Worker, summary, take_turns, torch_version
 from experiments.training.environment import describe
+from experiments.vocabulary.benchmarks import describe as describe_verdict
 from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
 
@@ -171,8 +172,7 @@ def verdicts(report):
 def markdown(report):
     """A table for each measurement: microseconds, gigabytes per second, and our time as a share of this one's."""
     lines = [f"Medians (quartiles) of {report['rounds']} rounds; {report['machine']['processor']}.\n\n"]
-    lines += ["- {shapes}: {what} is {share:.3f}, wanted at most {at most:.3f}: {0}\n".format(
-        "holds" if each["holds"] else "does not hold", **each) for each in report["verdicts"]]
+    lines += [f"- {describe_verdict(each)}\n" for each in report["verdicts"]]
     for measured in report["measurements"]:
         lines += [f"\n{measured['shapes']}:\n\n", "| | microseconds per step | GB/s | our time as a share of it |\n",
                   "|---|---|---|---|\n"]

@@ -11,26 +11,21 @@ import pandas as pd
 import pytest
 
 from experiments.claims import sentences
+from experiments.claims.answer import SENTENCES
 from experiments.claims.evidence import Evidence
 from experiments.commands import cli
+from experiments.vocabulary import benchmarks
 from experiments.vocabulary.methods import LABELS
 
 CHECKOUT = Path(__file__).parents[1]
 DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "results" / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 RESULTS = DOCUMENTS[1].read_text(encoding="utf-8")
-# The rows of README's table of verdicts that are claims', by how they begin.
-ROWS = {
-    "NAMSG has the lowest train loss on MNIST": "mnist_logistic-lowest mnist_cnn-lowest",
-    "NAMSG converges faster than ADAM, NADAM and AMSGRAD on MNIST": "mnist_logistic-faster mnist_cnn-faster",
-    "AMSGRAD is close to NAMSG on the CNN": "mnist_cnn-amsgrad-close",
-    "ADAM and NADAM lead SGD in the CNN's first epochs": "mnist_cnn-initial",
-    "NAMSG needs considerably fewer iterations than ADAM on CIFAR-10": "cifar10-iterations",
-    "NAMSG is efficient in computation; in memory": "cost memory",
-}
 # README's rows of three cells, by the first.
 TOLD = {row[0]: row[1:] for row in ([cell.strip() for cell in line.strip("|").split("|")]
                                     for line in README.splitlines() if line.startswith("| ") and line.count("|") == 4)}
+# Those that are sentences of the report, with the names of their claims.
+ROWS = {sentence: names for sentence, names in SENTENCES.items() if sentence in TOLD}
 BEST_ACCURACY = next(row for row in TOLD if row.startswith("best test accuracy of ResNet-20"))
 
 
@@ -73,9 +68,10 @@ def test_verdicts_are_those_of_the_table_of_claims():
     assert (f"Of {len(recorded)} sentences that can be tested, {n['holds']} hold, {n['in part']} hold in part and "
             f"{n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "
             f"{n['not run yet']} there is none yet") in " ".join(README.split())
+    assert len(ROWS) == 6
     for beginning, names in ROWS.items():
         verdict, numbers = TOLD[beginning]
-        rows = recorded.loc[names.split()]
+        rows = recorded.loc[list(names)]
         assert verdict == "; ".join(rows["verdict"].unique()), names
         if "n = " in numbers:
             assert {numbers.rpartition("n = ")[2]} == set(rows["n"].astype(str)), names
@@ -180,3 +176,5 @@ def test_the_gpus_numbers_are_those_of_its_benchmark():
     assert (f"| a step on 350 M weights, {report['machine']['processor']} | {milliseconds:.2f} ms: as fast as a copy "
             f"of the same bytes ({copy:.2f}), {torch:.2f} of PyTorch's fused AMSGrad |") in README
     assert all(each["holds"] for each in report["verdicts"])
+    table = (CHECKOUT / "results" / "benchmarks" / "gpu_step.md").read_text(encoding="utf-8")
+    assert re.findall("^- (.*)$", table, re.MULTILINE) == [benchmarks.describe(each) for each in report["verdicts"]]

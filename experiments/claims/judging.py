@@ -67,6 +67,12 @@ def expected_errors(judgements: Sequence[Judgement]) -> float:
     return sum(ERROR * intervals(judgement) for judgement in judgements if is_decided(judgement))
 
 
+def together(judgements: Sequence[Judgement]) -> str:
+    """How far all the verdicts that intervals decide can be believed together, in a sentence."""
+    return (f"{sum(map(is_decided, judgements))} verdicts are by intervals; at most {expected_errors(judgements):.1f} "
+            "wrong ones are to be expected among them.")
+
+
 def is_decided(judgement: Judgement) -> bool:
     """Whether an interval decides the claim."""
     return judgement.p is not None and judgement.verdict not in (TOO_FEW, NOT_RUN)

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Sequence
 
+from experiments.analysis.survey import survey
 from experiments.commands.inputs import all_configs, load_experiment, print_paths
-from experiments.commands.status import describe, survey
+from experiments.commands.status import describe
 from experiments.vocabulary import config, paper
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError

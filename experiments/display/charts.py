@@ -6,57 +6,91 @@ and on black, and colour-blind readers can tell them apart.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results, describe_n
-from experiments.display.figures import PANELS
+from experiments.display.figures import BASE, PANELS, SETTLED
 from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
+
+FAR = 4   # times as far from the median of all values as the curves reach in the median
 
 
 class Entry(NamedTuple):
-    """A method in a chart's legend."""
+    """A method in a chart's legend; ``shown``: from the first, as its curve does not flatten the others."""
 
     method: str
     label: str
     colour: str
+    shown: bool = True
 
 
 def legend(results: Results) -> list[Entry]:
     """The methods that have runs; labels say how many runs a curve averages, how many diverged, how many are short."""
     entries, colour = [], colours(results.experiment.methods, ON_ANY_GROUND)
+    flattening = set()
+    for column, scale in PANELS.items():
+        flattening |= _flattening({m: results.curve(m, column)["mean"] for m in results.methods}, scale)
     for method in results.methods:
         shown = results.epochs[results.epochs["method"] == method]
         count = results.count(method)
         n = describe_n(shown["seed"].nunique(), len(results.experiment.seeds), count["diverged"])
         short = f", {count['short']} short" if count["short"] else ""
-        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", colour[method]))
+        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", colour[method], method not in flattening))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
 
 
 def curves(results: Results) -> list[dict[str, Any]]:
-    """Charts of train loss, test loss and test accuracy against epochs: means, with bands of one standard deviation."""
-    made = []
-    for column, scale in PANELS.items():
-        figure = _figure(MEASURES[column].label, "epoch", scale)
-        for entry in legend(results):
-            curve = results.curve(entry.method, column)
-            for edge, fill in (("low", None), ("high", "tonexty")):
-                figure.add_scatter(x=curve.index, y=_rounded(curve[edge]), mode="lines", line_width=0, fill=fill,
-                                   fillcolor=_transparent(entry.colour), hoverinfo="skip", meta=entry.method)
-            spread = [f"{d:.2g}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(curve["std"], curve["n"])]
-            figure.add_scatter(x=curve.index, y=_rounded(curve["mean"]),
-                               mode="lines+markers" if len(curve) == 1 else "lines", line_color=entry.colour,
-                               name=LABELS[entry.method], meta=entry.method,
-                               customdata=spread, hovertemplate="%{y:.4g} ± %{customdata}")
-        if scale == "log":
-            _label_decades(figure, results.epochs[column])
-        made.append(figure.to_dict())
+    """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation.
+
+    Where NAMSG is beside others, the second is the train loss over NAMSG's, so close that small differences are seen.
+    """
+    entries = legend(results)
+    made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
+                   MEASURES[column].label, scale) for column, scale in PANELS.items()]
+    if BASE in results.epochs["method"].values and len(entries) > 1:
+        over = {entry.method: results.curve_over(BASE, entry.method, "train_loss") for entry in entries}
+        ratio = _panel(entries, over, f"train loss / {LABELS[BASE]}'s", "linear")
+        settled = pd.concat(over[entry.method] for entry in entries if entry.shown)
+        settled = settled[settled.index > SETTLED * settled.index.max()]
+        low, high = settled["low"].min(), settled["high"].max()
+        margin = 0.05 * (high - low) or 0.05
+        ratio["layout"]["yaxis"]["range"] = [low - margin, high + margin]
+        made.insert(1, ratio)
     return made
+
+
+def _panel(entries: list[Entry], drawn: Mapping[str, pd.DataFrame], title: str, scale: str) -> dict[str, Any]:
+    figure = _figure(title, "epoch", scale)
+    for entry in entries:
+        curve, common = drawn[entry.method], {"meta": entry.method, "visible": entry.shown}
+        for edge, fill in (("low", None), ("high", "tonexty")):
+            figure.add_scatter(x=curve.index, y=_rounded(curve[edge]), mode="lines", line_width=0, fill=fill,
+                               fillcolor=_transparent(entry.colour), hoverinfo="skip", **common)
+        spread = [f"{d:.2g}, n = {k}" if d == d else f"– (n = {k})" for d, k in zip(curve["std"], curve["n"])]
+        figure.add_scatter(x=curve.index, y=_rounded(curve["mean"]),
+                           mode="lines+markers" if len(curve) == 1 else "lines", line_color=entry.colour,
+                           name=LABELS[entry.method], customdata=spread, hovertemplate="%{y:.4g} ± %{customdata}",
+                           **common)
+    if scale == "log":
+        _label_decades(figure, pd.concat(curve["mean"] for curve in drawn.values()))
+    return figure.to_dict()
+
+
+def _flattening(values: Mapping[str, pd.Series], scale: str) -> set[str]:
+    """The methods whose values reach so far from all the others' that these are not told apart; NAMSG is none."""
+    on_axis = {method: np.log(of_method[of_method > 0]) if scale == "log" else of_method
+               for method, of_method in values.items() if len(of_method)}
+    if not on_axis:
+        return set()
+    middle = pd.concat(on_axis.values()).median()
+    reach = pd.Series({method: (of_method - middle).abs().max() for method, of_method in on_axis.items()})
+    return {*reach.index[reach > FAR * reach.median()]} - {BASE}
 
 
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
@@ -68,14 +102,16 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
     alphas = sorted(grid["learning_rate"].unique())
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     entries, colour = [], colours(grid["method"].unique(), ON_ANY_GROUND)
-    for method, of_method in grid[grid["diverged"] == 0].groupby("method", sort=False):
-        entries.append(Entry(method, LABELS[method], colour[method]))
+    points = grid[grid["diverged"] == 0]
+    flattening = _flattening(dict(iter(points.groupby("method")["mean"])), "log")
+    for method, of_method in points.groupby("method", sort=False):
+        entries.append(Entry(method, LABELS[method], colour[method], method not in flattening))
         for beta2, line in of_method.sort_values("learning_rate").groupby("beta2", dropna=False):
             name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
                                line={"color": colour[method], "dash": "dash" if beta2 == DASHED_BETA2 else "solid"},
-                               meta=method, hovertemplate="%{y:.4g}")
-    _label_decades(figure, grid["mean"][grid["diverged"] == 0])
+                               meta=method, visible=method not in flattening, hovertemplate="%{y:.4g}")
+    _label_decades(figure, points["mean"])
     return figure.to_dict(), entries
 
 
@@ -84,7 +120,7 @@ def _figure(title: str, x: str, scale: str) -> go.Figure:
         template="none", title={"text": title, "font_size": 14, "x": 0.5}, xaxis_title=x, yaxis_type=scale,
         showlegend=False, hovermode="x unified", margin={"l": 52, "r": 12, "t": 36, "b": 42}, height=320,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)"))
-    return figure.update_yaxes(automargin=True)
+    return figure.update_xaxes(automargin=True).update_yaxes(automargin=True)
 
 
 def _label_decades(figure: go.Figure, values: pd.Series) -> None:

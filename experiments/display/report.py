@@ -1,4 +1,8 @@
-"""One self-contained HTML page of all that the records say: claims, figures, tables, benchmarks, environment."""
+"""One self-contained HTML page of all that the records say.
+
+It opens with the answer: totals, ten sentences, Figures 2 and 3. Claims, tables, runs, benchmarks and environments
+follow, folded.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import jinja2
 import pandas as pd
@@ -16,12 +20,14 @@ from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
 from experiments.analysis import results, selection
-from experiments.claims import judging, sentences, theory
-from experiments.claims.decisions import VERDICTS
+from experiments.analysis.survey import STATES, counted, survey
+from experiments.claims import answer, judging, sentences, theory
 from experiments.claims.evidence import Evidence
+from experiments.claims.rules import Claim, Judgement
 from experiments.display import charts, tables
 from experiments.display.figures import BOUNDED, STRATEGIES
-from experiments.vocabulary.methods import FIVE
+from experiments.vocabulary import benchmarks, config
+from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.records import read_environments, write_atomically
 
 EXPERIMENTS = (sentences.LOGISTIC, sentences.CNN, sentences.CIFAR)
@@ -30,13 +36,14 @@ CURVES = {
     sentences.LOGISTIC: (sentences.LOGISTIC, "2", FIVE), sentences.CNN: (sentences.CNN, "2", FIVE),
     sentences.CIFAR: (sentences.CIFAR, "3", FIVE), sentences.STRATEGIES: (sentences.CIFAR, "3", STRATEGIES),
     sentences.BOUNDED: (sentences.CIFAR, "A1", BOUNDED)}
+OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
 
 
 class Figure(NamedTuple):
     """A figure of the page: charts (Plotly's JSON) with their legend, or a picture (a data URL), and its commands.
 
-    ``part`` is that of the claims beside it, if any.
+    ``part`` is that of the claims beside it; ``opens``: it stands with the answer, not in the part.
     """
 
     id: str
@@ -46,15 +53,37 @@ class Figure(NamedTuple):
     charts: Sequence[str] = ()
     legend: Sequence[charts.Entry] = ()
     picture: str = ""
+    opens: bool = False
+
+
+class Part(NamedTuple):
+    """A part of the claims: its figures, how many claims have each verdict, and each with what stands beside it."""
+
+    name: str
+    title: str
+    figures: Sequence[Figure]
+    counts: Sequence[tuple[str, int]]
+    claims: Sequence[Told]
+
+
+class Told(NamedTuple):
+    """A claim as the page shows it: ``p`` and ``holm``, the verdict by Holm's, are '' where no interval decides."""
+
+    claim: Claim
+    judgement: Judgement
+    numbers: Block
+    p: str
+    holm: str
 
 
 class Block(NamedTuple):
-    """A table of the page: the texts of its cells, and its command."""
+    """A table of the page: the texts of its cells, its command, and what is said of it."""
 
     title: str
     command: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
 
 
 def write(folder: Path, configs: Path) -> Path:
@@ -62,16 +91,36 @@ def write(folder: Path, configs: Path) -> Path:
     """
     evidence = Evidence(folder, configs)
     verdicts = judging.judge(evidence)
+    judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
+    surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("*.yaml"))}
+    figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html").render(
-        verdicts=[(verdict, _cells(verdict.judgement.numbers)) for verdict in verdicts],
-        counts=[(name, sum(v.judgement.verdict == name for v in verdicts)) for name in VERDICTS],
-        parts=sentences.PARTS, figures=[*_pictures(folder), *_curves(evidence), *_sensitivities(evidence)],
-        tables=_tables(evidence), benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
+        total=len(verdicts), counts=answer.count(judgements), answers=answer.answers(verdicts),
+        together=judging.together(judgements), stand=sum(one.holm == one.judgement.verdict for one in told),
+        parts=_parts(told, figures), figures=figures, tables=_tables(evidence), runs=_runs(surveys),
+        benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
     path = folder / "report.html"
     write_atomically(path, page.encode())
     return path
+
+
+def _told(verdicts: Sequence[judging.Verdict]) -> list[Told]:
+    told = []
+    for (claim, judgement), holm in zip(verdicts, judging.by_holm([judgement for _, judgement in verdicts])):
+        beside = (f"{judgement.p:.2g}", holm) if judging.is_decided(judgement) else ("", "")
+        told.append(Told(claim, judgement, _cells(judgement.numbers), *beside))
+    return told
+
+
+def _parts(told: Sequence[Told], figures: Sequence[Figure]) -> list[Part]:
+    parts = []
+    for name, title in sentences.PARTS.items():
+        claims = [one for one in told if one.claim.part == name]
+        beside = [figure for figure in figures if figure.part == name and not figure.opens]
+        parts.append(Part(name, title, beside, answer.count([one.judgement for one in claims]), claims))
+    return parts
 
 
 def _pictures(folder: Path) -> list[Figure]:
@@ -99,11 +148,12 @@ def _curves(evidence: Evidence) -> list[Figure]:
             title = f"Figure {number}{', and methods beside it' if beside else ''}: {sentences.PARTS[part]}"
             draw = _command("figure", shown) if beside else f"python -m experiments figure {number}"
             figures.append(Figure(part, part, title, [_command("run", shown), f"{draw} --partial"],
-                                  [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown)))
+                                  [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown),
+                                  opens=number in OPENING))
     return figures
 
 
-def _sensitivities(evidence: Evidence) -> list[Figure]:
+def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) -> list[Figure]:
     figures = []
     for name in EXPERIMENTS:
         grid = evidence.grid(name)
@@ -111,9 +161,10 @@ def _sensitivities(evidence: Evidence) -> list[Figure]:
             chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.tuning.epochs)
             config = f"configs/{name}.yaml"
             methods = " ".join(grid.runs["method"].unique())
-            made, wanted = len(grid.runs), len(grid.experiment.grid(methods.split()))
-            part = f" ({made} of {wanted} runs)" if made < wanted else ""
-            figures.append(Figure(f"{name}-sensitivity", "", f"Sensitivity to α: {grid.experiment.title}{part}",
+            runs = surveys[name]["grid"]["runs"]
+            made, wanted = runs["done"] + runs["diverged"], sum(runs.values())
+            part = f" ({made} of {wanted} runs of the default methods)" if made < wanted else ""
+            figures.append(Figure(f"{name}-sensitivity", name, f"Sensitivity to α: {grid.experiment.title}{part}",
                                   [f"python -m experiments grid {config} --method {methods}",
                                    f"python -m experiments figure sensitivity --config {config} --partial"],
                                   [to_json(chart)], legend))
@@ -171,11 +222,22 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
                  quartiles.format(*contender["share"])]
                 for measured in report["measurements"] for name, contender in measured["contenders"].items()]
         machine = report["machine"]
-        verdicts = "".join("; {shapes}, {what}: {share:.3f}, wanted at most {at most:.3f}, {0}".format(
-            "holds" if each["holds"] else "does not hold", **each) for each in report.get("verdicts", []))
         blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
-                            f"{machine['cores']} cores{verdicts}", command,
-                            [what, "threads", "contender", "ms", "ours / this"], rows))
+                            f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],
+                            rows, [benchmarks.describe(verdict) for verdict in report.get("verdicts", [])]))
+    return blocks
+
+
+def _runs(surveys: Mapping[str, dict[str, Any]]) -> list[Block]:
+    """How many runs have each state, as `status` counts them; its grid search has a row of its own."""
+    blocks = []
+    for name, found in surveys.items():
+        rows = {**{LABELS[method]: states for method, states in found["methods"].items()},
+                **({"grid search": found["grid"]["runs"]} if found["grid"] else {})}
+        total = {state: sum(states[state] for states in rows.values()) for state in STATES}
+        blocks.append(Block(f"{name}: {counted(total)}", f"python -m experiments status configs/{name}.yaml",
+                            ["runs", *STATES], [[label, *(f"{states[state] or ''}" for state in STATES)]
+                                                for label, states in rows.items()]))
     return blocks
 
 

@@ -12,7 +12,7 @@ from experiments.analysis import selection
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, share_of_epochs
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Grid, Results, describe_n
-from experiments.claims.judging import Verdict, by_holm, expected_errors, is_decided
+from experiments.claims.judging import Verdict, by_holm, is_decided, together
 from experiments.claims.sentences import PARTS
 from experiments.vocabulary import paper
 from experiments.vocabulary.errors import UsageError
@@ -247,10 +247,8 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
                            "verdict": judgement.verdict, "p": p if is_decided(judgement) else "", "by Holm": adjusted,
                            "n": f"{judgement.n or ''}", "numbers": judgement.finding}
                           for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
-    decided = sum(map(is_decided, judgements))
     return Table("Claims of the paper, and what the records say of them. "
-                 f"{decided} verdicts are by intervals; at most {expected_errors(judgements):.1f} wrong ones are to be "
-                 "expected among them. 'by Holm': the verdict where all of these together err once in forty times",
+                 f"{together(judgements)} 'by Holm': the verdict where all of these together err once in forty times",
                  numbers, cells)
 
 

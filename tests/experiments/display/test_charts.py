@@ -31,3 +31,30 @@ def test_sensitivity_has_the_means_of_points_where_no_run_diverged():
     line, = chart["data"]
     assert list(line["y"]) == [0.4, 0.25]
     assert (line["name"], [entry.label for entry in entries]) == ("ADAM, β2 = 0.99", ["ADAM"])
+
+
+def test_curves_that_flatten_all_others_are_off_at_first(tmp_path):
+    """ADAM's losses are ten times those of the four others. Where it is NAMSG whose are, it stays."""
+    text = write_config(tmp_path).read_text()
+    block = text.partition("methods:\n")[2].partition("  namsg:\n")[0].partition("  adam:\n")[2]
+    path = write_config(tmp_path, text + "".join(f"  {name}:\n{block}" for name in ("a", "b", "c")))
+    experiment = config.load(path)
+    for far in ("adam", "namsg"):
+        epochs = [{**dict.fromkeys(EPOCH_COLUMNS, 0.5), "method": method, "seed": 0, "epoch": epoch,
+                   "train_loss": (1 + i / 10) / epoch * (10 if method == far else 1)}
+                  for i, method in enumerate(experiment.methods) for epoch in (1, 2, 3)]
+        runs = [{"method": method, "seed": 0, "status": "done", "epochs": 3} for method in experiment.methods]
+        results = Results(experiment, pd.DataFrame(runs), pd.DataFrame(epochs))
+        off = {far} - {"namsg"}
+        assert {entry.method for entry in charts.legend(results) if not entry.shown} == off
+        train, ratio, *_ = charts.curves(results)
+        assert {trace["meta"] for trace in train["data"] if not trace["visible"]} == off
+        assert ratio["layout"]["title"]["text"] == "train loss / NAMSG's"
+
+
+def test_points_that_flatten_all_others_are_off_at_first():
+    grid = pd.DataFrame({"method": ["adam", "adam", "sgd", "sgd", "namsg", "namsg"], "learning_rate": [0.1, 0.2] * 3,
+                         "beta2": 0.99, "mean": [0.3, 0.31, 3.0, 0.3, 0.29, 0.3], "diverged": 0})
+    chart, entries = charts.sensitivity(grid, 6)
+    assert [entry.shown for entry in entries] == [True, False, True]
+    assert [line["visible"] for line in chart["data"]] == [True, False, True]

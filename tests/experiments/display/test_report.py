@@ -1,14 +1,18 @@
 """The page of all results in a real browser: it loads from a file, and its filters and legends work."""
 
 import html
+import io
 import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_experiment import experiments, record
 
+from experiments.analysis.survey import STATES, survey
+from experiments.claims.answer import SENTENCES
 from experiments.claims.decisions import VERDICTS
 from experiments.display import report
 from experiments.vocabulary.config import load
@@ -18,6 +22,8 @@ CHECKOUT = Path(__file__).parents[3]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is found: install it, or name it in CHROMIUM")
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
+PICTURE = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 50"><rect width="90" height="50" fill="#fff"/>'
+           '<text x="30" y="30">Ψ</text></svg>')
 # Whether anything but what scrolls by itself is wider than the window.
 OVERFLOW = """() => [...document.querySelectorAll('body *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.parentElement.closest('.scroll'))
@@ -35,6 +41,8 @@ def page(tmp_path_factory):
         record(results, run, [level + 1 / epoch for epoch in range(1, epochs + 1)], 20)
     for run, point in experiment.grid(["adam"]):
         record(results, run, [1 + point["learning_rate"]] * 10, 10)
+    (results / "figures").mkdir()
+    (results / "figures" / "figure1.svg").write_text(PICTURE, encoding="utf-8")
     result = experiments("report", "--results", results, cwd=CHECKOUT)
     assert result.returncode == 0, result.stderr
     return results / "report.html"
@@ -44,22 +52,48 @@ def test_it_holds_what_is_recorded(page):
     text = html.unescape(page.read_text(encoding="utf-8").partition("<script>")[0])
     for wanted in ("commit 0123456789, a processor", "NAMSG (n = 3 of 10)", "SGD (n = 2 of 10, 1 short)",
                    "python -m experiments table configs/mnist_logistic.yaml --method sgd adam nadam amsgrad namsg",
-                   "Sensitivity to α: Logistic regression on MNIST", "Nothing recorded yet"):
+                   "Sensitivity to α: Logistic regression on MNIST (20 of 96 runs of the default methods)",
+                   "Nothing recorded yet"):
         assert wanted in text
     assert not re.search(r"<td>(nan|inf|-inf|None)</td>", text)
     assert "Table A1" not in re.findall(r"<h3>(.*?)</h3>", text)   # as the grid search is not complete
 
 
-def test_curves_beside_the_papers_and_short_ones(tmp_path):
+def test_it_counts_runs_as_status_does(page):
+    found = survey(load(CHECKOUT / "configs" / "mnist_logistic.yaml"), page.parent)
+    text = page.read_text(encoding="utf-8").partition("<script>")[0]
+    assert found["methods"]["sgd"] == {**dict.fromkeys(STATES, 0), "done": 2, "unfinished": 1, "missing": 7}
+    for label, states in {"SGD": found["methods"]["sgd"], "grid search": found["grid"]["runs"]}.items():
+        cells = "".join(f"<td>{states[state] or ''}</td>" for state in STATES)
+        assert f"<tr><td>{label}</td>{cells}</tr>" in text
+
+
+def test_it_opens_with_ten_sentences_from_the_records(page):
+    """Train losses end at 0.23 + 1 / 20, and so on, plus a thousandth for each of the seeds 0 to 2."""
+    text = html.unescape(page.read_text(encoding="utf-8").partition('id="figures"')[0])
+    assert [sentence for sentence in SENTENCES if f"<span>{sentence}</span>" in text] == list(SENTENCES)
+    assert len(SENTENCES) == 10
+    assert ("Logistic regression on MNIST: train loss NAMSG 0.2810, SGD 0.3005, ADAM 0.2910, NADAM 0.2910, "
+            "AMSGRAD 0.2910; n = 2") in text
+    assert "CNN on MNIST: nothing recorded yet" in text
+
+
+def test_what_is_decided_stands_with_its_p_value_and_holms_verdict(tmp_path):
     """Methods that the figure does not have are named so where they are complete; ADAM has no train loss to reach."""
     experiment = load(CHECKOUT / "configs" / "mnist_logistic.yaml")
-    for method, epochs in {"sgd": 20, "sgd_mxnet": 20, "adam": 2, "nadam_mxnet": 2}.items():
-        run, = experiment.runs([method], [0])
-        record(tmp_path, run, [1 / epoch for epoch in range(1, epochs + 1)], 20)
+    for run in experiment.runs(["sgd", "sgd_mxnet"], experiment.seeds):
+        level = 1 + run.seed / 100 + (0.5 + run.seed / 1000) * (run.method == "sgd_mxnet")
+        record(tmp_path, run, [level / epoch for epoch in range(1, 21)], 20)
+    for run in experiment.runs(["adam", "nadam_mxnet"], [0]):
+        record(tmp_path, run, [1, 0.5], 20)
     text = report.write(tmp_path, CHECKOUT / "configs").read_text(encoding="utf-8").partition("<script>")[0]
     assert "<h3>Figure 2, and methods beside it: Logistic regression on MNIST</h3>" in text
     assert "figure configs/mnist_logistic.yaml --method sgd sgd_mxnet adam --partial" in text
     assert "epochs to a train loss" not in text
+    claim, = re.findall('<details class="claim" id="mnist_logistic-sgd-reading".*?</summary>', text, re.DOTALL)
+    assert re.search(r"p = \d\S*e-\d+, by Holm: holds", claim)
+    assert text.count("by Holm: ") == 1
+    assert "1 verdicts are by intervals; at most 0.0 wrong ones" in text
 
 
 @pytest.fixture(scope="module")
@@ -98,31 +132,110 @@ def test_it_loads_from_a_file_without_requests_or_errors(visit, page):
     tab = visit()
     assert [url for url in tab.requests if not url.startswith("data:")] == [page.as_uri()]
     assert tab.errors == []
-    drawn = tab.eval_on_selector_all(
-        ".chart", "charts => charts.map(c => c.querySelectorAll('.scatterlayer path').length)")
-    assert len(drawn) == 4   # three of the curves, one of the sensitivity
-    assert all(drawn)
+    drawn = "charts => charts.map(c => c.querySelectorAll('.scatterlayer path').length > 0)"
+    assert tab.eval_on_selector_all("#figures .chart", drawn) == [True] * 4
+    assert tab.eval_on_selector_all("#claims .chart", drawn) == [False]   # of the sensitivity, which is folded
+    tab.click("#part-mnist_logistic > summary")
+    tab.wait_for_selector("#claims .chart .main-svg")
+    assert tab.eval_on_selector_all("#claims .chart", drawn) == [True]
 
 
 @needs_chromium
-def test_filters_by_verdict_and_part(visit):
+def test_a_chip_shows_only_what_it_names(visit):
     tab = visit()
     total = tab.locator(".claim").count()
     counts = {verdict: tab.locator(f".claim[data-verdict='{verdict}']").count() for verdict in VERDICTS}
     assert sum(counts.values()) == total
     assert counts["holds"] > 0
-    tab.click(".filter[data-verdict='not run yet']")
-    assert tab.locator(".claim:visible").count() == total - counts["not run yet"]
-    assert tab.inner_text("#shown") == f"{total - counts['not run yet']} of {total}"
-    tab.select_option("#part", "mnist_logistic")
-    assert {c.get_attribute("data-part") for c in tab.locator(".claim:visible").all()} == {"mnist_logistic"}
-    tab.click(".filter[data-verdict='not run yet']")
-    assert tab.locator(".claim:visible").count() == tab.locator(".claim[data-part='mnist_logistic']").count()
+    assert tab.locator(".claim:visible").count() == 0   # all parts are folded
+    for chip in (".filter[data-verdict='holds']", ".totals a[data-verdict='not run yet']"):
+        tab.click(chip)
+        verdict = tab.get_attribute(chip, "data-verdict")
+        shown = [claim.get_attribute("data-verdict") for claim in tab.locator(".claim:visible").all()]
+        assert shown == [verdict] * counts[verdict]
+        assert tab.inner_text("#shown") == f"{counts[verdict]} of {total}"
+        pressed = tab.locator(".filter[aria-pressed='true']")
+        assert [button.get_attribute("data-verdict") for button in pressed.all()] == [verdict]
+    tab.click(".filter[data-verdict='']")
+    assert tab.locator(".part:visible").count() == tab.locator(".part").count()
+    assert tab.inner_text("#shown") == f"{total} of {total}"
+
+
+@needs_chromium
+def test_a_chart_has_the_width_of_its_place(visit):
+    """Also where that was hidden, or folded when the window changed."""
+    tab = visit()
+    part, summary = "#part-mnist_logistic", "#part-mnist_logistic > summary"
+    fits = f"""() => [...document.querySelectorAll('{part} .chart .main-svg')].some(
+        svg => svg.clientWidth > 0 && svg.clientWidth === svg.closest('.chart').clientWidth)"""
+    tab.click(".filter[data-verdict='does not hold']")
+    tab.locator(part).wait_for(state="hidden")
+    tab.click(".filter[data-verdict='']")
+    tab.click(summary)
+    tab.wait_for_function(fits)
+    tab.click(summary)
+    tab.set_viewport_size(PHONE)
+    tab.click(summary)
+    tab.wait_for_function(fits)
+
+
+@needs_chromium
+def test_parts_are_folded_with_their_counts_of_verdicts(visit):
+    tab = visit()
+    for part in tab.locator(".part").all():
+        claims = [claim.get_attribute("data-verdict") for claim in part.locator(".claim").all()]
+        counts = [f"{claims.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in claims]
+        assert part.locator("> summary .verdict").all_inner_texts() == counts
+
+
+@needs_chromium
+def test_navigation_stays_in_sight(visit):
+    tab = visit(PHONE)
+    tab.click("nav a[href='#benchmarks']")
+    tab.wait_for_function("scrollY > innerHeight")
+    nav, heading = (tab.locator(name).bounding_box() for name in ("nav", "#benchmarks h2"))
+    assert nav["y"] == 0
+    assert nav["height"] <= heading["y"] < PHONE["height"]
+
+
+@needs_chromium
+def test_a_figure_is_enlarged_and_comes_back(visit):
+    tab = visit(PHONE, fragment="#figure-figure1")
+    for inside in ("#figure-figure1 img", "#figure-mnist_logistic .chart .main-svg"):
+        drawn = tab.locator(inside).first
+        before = drawn.bounding_box()["width"]
+        assert before < PHONE["width"]
+        tab.click(f"{inside.split()[0]} .enlarge")
+        width = "selector => document.querySelector(selector)?.getBoundingClientRect().width"
+        tab.wait_for_function(f"([selector, width]) => ({width})(selector) > 1.3 * width",
+                              arg=[f"dialog {inside}", before])
+        tab.click("#close")
+        tab.wait_for_function(f"([selector, width]) => Math.abs(({width})(selector) - width) < 2",
+                              arg=[f"main {inside}", before])
+
+
+@needs_chromium
+def test_a_table_says_that_it_scrolls_where_it_does(visit):
+    tab = visit(PHONE, fragment="#mnist_logistic-lowest")
+    hint = tab.locator("#mnist_logistic-lowest .hint")
+    hint.wait_for(state="visible")
+    tab.set_viewport_size(DESK)
+    hint.wait_for(state="hidden")
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme, ground", [("light", (255, 255, 255)), ("dark", (21, 23, 26))])
+def test_pictures_stand_on_the_pages_ground(visit, scheme, ground):
+    """A picture is black on white in its file."""
+    tab = visit(fragment="#figure-figure1", color_scheme=scheme)
+    shot = Image.open(io.BytesIO(tab.locator("#figure-figure1 img").screenshot())).convert("RGB")
+    assert max(shot.getcolors(1 << 20))[1] == ground
 
 
 @needs_chromium
 def test_a_claim_opens_to_its_evidence(visit):
     tab = visit()
+    tab.click("#part-mnist_logistic > summary")
     claim = tab.locator("#mnist_logistic-lowest")
     assert not claim.locator("dl").is_visible()
     claim.locator("summary").click()
@@ -137,12 +250,11 @@ def test_the_legend_hides_a_method_in_all_of_its_charts(visit):
     tab = visit()
     shown = "id => [...document.querySelectorAll(`#${id} .chart`)].map(" \
             "c => c.data.filter(t => t.meta === 'adam' && t.visible !== false).length)"
-    assert tab.evaluate(shown, "figure-mnist_logistic") == [3, 3, 3]   # a line and the two edges of its band
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [3] * 4   # a line and the two edges of its band
     tab.click("#figure-mnist_logistic .method[data-method='adam']")
-    assert tab.evaluate(shown, "figure-mnist_logistic") == [0, 0, 0]
-    assert tab.evaluate(shown, "figure-mnist_logistic-sensitivity") != [0]
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [0] * 4
     tab.click("#figure-mnist_logistic .method[data-method='adam']")
-    assert tab.evaluate(shown, "figure-mnist_logistic") == [3, 3, 3]
+    assert tab.evaluate(shown, "figure-mnist_logistic") == [3] * 4
 
 
 @needs_chromium
@@ -160,6 +272,7 @@ def test_hovering_tells_the_values(visit):
 def test_nothing_overflows_on_a_phone(visit, scheme):
     tab = visit(PHONE, color_scheme=scheme)
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.wait_for_selector("#claims .chart .main-svg")
     assert tab.evaluate(OVERFLOW) == []
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     text, ground = (tab.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
@@ -182,10 +295,10 @@ def test_print_is_light_and_shows_what_is_closed(visit):
 
 
 @needs_chromium
-def test_a_link_to_a_claim_ends_the_filters_that_hide_it(visit):
+def test_a_link_to_a_claim_ends_the_filter_that_hides_it(visit):
     tab = visit()
-    tab.select_option("#part", "cost")
-    tab.click("#figure-mnist_logistic .said a[href='#mnist_logistic-lowest']")
+    tab.click(".filter[data-verdict='holds']")
+    tab.click(".sentences a[href='#mnist_logistic-lowest']")
     assert tab.locator("#mnist_logistic-lowest dl").is_visible()
     total = tab.locator(".claim").count()
     assert tab.inner_text("#shown") == f"{total} of {total}"

@@ -1,0 +1,91 @@
+"""Reads from the records which runs are done, running, failed or missing, and how long the rest would take."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from experiments.vocabulary.config import Experiment, Run
+from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.records import RunRecord
+
+# 'unfinished': some epochs are recorded, and the run can go on from there. 'missing': none is.
+STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
+
+
+class RunStatus(NamedTuple):
+    """A run's state (one of STATES), why it failed, its complete epochs, and the seconds that each epoch took."""
+
+    run: Run
+    state: str
+    reason: str | None
+    epochs: int
+    seconds: Sequence[float]
+
+
+def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
+    """The status of an experiment's default methods and of others that have records, as a dict for JSON.
+
+    ``seconds_left``: the time for the rest in one process; None if no epoch is recorded to estimate it from. ``grid``:
+    the same for the default methods' grid search, all methods counted together; None without a grid search.
+    """
+    methods = [m.name for m in experiment.methods.values()
+               if m.by_default or (results / experiment.name / m.name).exists()]
+    statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
+    counts = {method: Counter() for method in methods}
+    for status in statuses:
+        counts[status.run.method][status.state] += 1
+    return {
+        "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
+        "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
+        "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),
+        "grid": _survey_grid(experiment, results) if experiment.tuning else None,
+    }
+
+
+def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
+    epochs = experiment.tuning.epochs
+    statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run, _ in experiment.grid()]
+    count = Counter(s.state for s in statuses)
+    return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
+            "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, epochs)}
+
+
+def counted(states: Mapping[str, int]) -> str:
+    """How many runs have each state, for example '96 done, 20 missing'."""
+    return ", ".join(f"{n} {state}" for state, n in states.items() if n)
+
+
+def _failed(statuses: Sequence[RunStatus]) -> dict[str, str]:
+    return {str(s.run.folder): s.reason for s in statuses if s.state == "failed"}
+
+
+def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
+    try:
+        record.made_with(run.settings, run.seed)
+        state, rows = record.read(epochs)
+        seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
+        reason = record.failure()
+    except RecordError as error:
+        return RunStatus(run, "failed", str(error), 0, [])
+    if state == "short":
+        state = "running" if record.is_running() else "failed" if reason else "unfinished" if rows else "missing"
+    return RunStatus(run, state, reason, len(rows), seconds)
+
+
+def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:
+    """The time for the rest, by each method's mean epoch; by the mean over all methods if it has no epoch."""
+    everything = [seconds for s in statuses for seconds in s.seconds]
+    total = 0.0
+    by_method = defaultdict(list)
+    for status in statuses:
+        by_method[status.run.method].append(status)
+    for of_method in by_method.values():
+        left = sum(max(0, epochs - s.epochs) for s in of_method if s.state not in ("done", "diverged"))
+        recorded = [seconds for s in of_method for seconds in s.seconds] or everything
+        if left and not recorded:
+            return None
+        total += left * mean(recorded) if left else 0.0
+    return total

@@ -1,0 +1,76 @@
+"""The paper in ten plain sentences: what the claims of each say by the records, in short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple, Sequence
+
+from experiments.analysis.measures import MEASURES
+from experiments.claims.decisions import VERDICTS
+from experiments.claims.judging import Verdict
+from experiments.claims.rules import Comparison, EpochsToLoss, Judgement, Level
+from experiments.claims.sentences import PARTS
+from experiments.vocabulary.methods import FIVE, LABELS, STRATEGIES
+
+# What the paper says, and the names of the claims by which it is judged.
+SENTENCES = {
+    "NAMSG has the lowest train loss on MNIST": ("mnist_logistic-lowest", "mnist_cnn-lowest"),
+    "NAMSG converges faster than ADAM, NADAM and AMSGRAD on MNIST": ("mnist_logistic-faster", "mnist_cnn-faster"),
+    "NAMSG's low train loss on the CNN carries over to test accuracy": ("mnist_cnn-generalizes",),
+    "AMSGRAD is close to NAMSG on the CNN": ("mnist_cnn-amsgrad-close",),
+    "ADAM and NADAM lead SGD in the CNN's first epochs": ("mnist_cnn-initial",),
+    "NAMSG needs considerably fewer iterations than ADAM on CIFAR-10": ("cifar10-iterations",),
+    "NAMSG1, SWNTS and SWNTS1 have a higher test accuracy than NAMSG on CIFAR-10": ("cifar10-promotes",),
+    "The best test accuracies of ResNet-20 are those of Table A3": tuple(
+        f"tableA3-{method}-best" for method in dict.fromkeys([*FIVE, *STRATEGIES])),
+    "A large η accelerates convergence at low curvature (Figure 1 e)": ("e-low",),
+    "NAMSG is efficient in computation; in memory": ("cost", "memory"),
+}
+
+
+class Answer(NamedTuple):
+    """A sentence, how many of its claims have each verdict, and by claim its name and what was found, in short."""
+
+    sentence: str
+    counts: Sequence[tuple[str, int]]
+    found: Sequence[tuple[str, str]]
+
+
+def answers(verdicts: Sequence[Verdict]) -> list[Answer]:
+    """What the verdicts, which are of all claims, say of each sentence."""
+    by_name = {verdict.claim.name: verdict for verdict in verdicts}
+    made = []
+    for sentence, names in SENTENCES.items():
+        chosen = [by_name[name] for name in names]
+        several = len({claim.part for claim, _ in chosen}) > 1
+        found = [(verdict.claim.name, f"{PARTS[verdict.claim.part]}: {in_short(verdict)}" if several else
+                  in_short(verdict)) for verdict in chosen]
+        made.append(Answer(sentence, count([judgement for _, judgement in chosen]), found))
+    return made
+
+
+def count(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
+    """How many claims have each verdict, of those that there are."""
+    counts = Counter(judgement.verdict for judgement in judgements)
+    return [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
+
+
+def in_short(verdict: Verdict) -> str:
+    """The means alone, or the shares of epochs, of a claim that compares methods; of others quantity and finding."""
+    judgement, criterion = verdict.judgement, verdict.claim.criterion
+    if not judgement.finding:
+        return "nothing recorded yet"
+    if not isinstance(criterion, (Comparison, EpochsToLoss, Level)):
+        return f"{criterion.quantity}: {judgement.finding}"
+    rows = judgement.numbers[judgement.numbers["n"] > 0]
+    if rows.empty:
+        return judgement.finding   # which says how many runs diverged
+    if isinstance(criterion, EpochsToLoss):
+        shares = ", ".join(f"{100 * share:.0f} % of {other}'s" for share, other in zip(rows["share"], rows["against"]))
+        text = f"epochs that {LABELS[criterion.method]} needs: {shares}"
+    elif isinstance(criterion, Level):
+        text = f"{LABELS[criterion.method]} {rows['value'].iloc[0]:.4f}, against {criterion.level:.4f}"
+    else:
+        means = dict([*zip(rows["method"], rows["value"]), *zip(rows["against"], rows["other"])])
+        text = f"{MEASURES[criterion.measure].label} " + ", ".join(f"{m} {mean:#.4g}" for m, mean in means.items())
+    return f"{text}; n = {rows['n'].min()}"
