@@ -34,6 +34,8 @@ def reference_step(method, x, grad, state, t, lr, hyper):
     if method == "averagedsgd":
         x, m = reference.sgd(start, state["m"], g, lr, hyper["beta1"], bounds=bounds)
         return x, {"m": m}
+    if method != "dozatnadam":
+        raise ValueError(f"there is no reference for {method}")
     x, m, v = reference.nadam(start, state["m"], state["v"], g, t, lr, hyper["beta1"], hyper["beta2"],
                               hyper["epsilon"], hyper["schedule_decay"])
     return reference.project(x, bounds), {"m": m, "v": v}

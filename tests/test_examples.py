@@ -44,6 +44,7 @@ def test_an_example_learns(name, tmp_path):
         assert (tmp_path / file).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_texts_from_a_file(tmp_path):
     """Three classes, and lines as short as a word."""
     lines = [f"{label}\t{word} {i}" for i in range(100) for label, word in enumerate(("un", "deux", "trois"))]
@@ -51,6 +52,7 @@ def test_texts_from_a_file(tmp_path):
     assert run("text_classifier", "--data", tmp_path / "texts.tsv") > 0.95
 
 
+@pytest.mark.slow
 @REAL_DATA
 def test_an_example_on_mnist():
     assert run("module_fit", "--data", os.environ["NAMSG_DATA"], "--epochs", 1) > 0.9

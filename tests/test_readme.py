@@ -87,9 +87,9 @@ def test_losses_are_those_of_the_tables():
         assert form.format(losses.iloc[0], LABELS[losses.index[1]], losses.iloc[1]) in told
     table = pd.read_csv(CHECKOUT / "results" / "tables" / "mnist_logistic.csv").set_index("method")
     ours, theirs = table.loc["namsg"], table.loc["namsg_2019"]
-    assert (f"they end at a train loss of {theirs['train_loss_mean']:.3f}, and {ours['train_loss_mean']:.3f} here, but "
-            f"at a test loss of {theirs['test_loss_mean']:.3f}, and {ours['test_loss_mean']:.3f} here "
-            f"(n = {int(ours['n'])})") in " ".join(README.split())
+    assert (f"they give a train loss of {theirs['train_loss_mean']:.3f}, compared with {ours['train_loss_mean']:.3f} "
+            f"at the paper's settings, but a test loss of {theirs['test_loss_mean']:.3f}, compared with "
+            f"{ours['test_loss_mean']:.3f} (n = {int(ours['n'])})") in " ".join(README.split())
 
 
 def test_shares_of_epochs_are_those_of_the_claims():

@@ -18,11 +18,9 @@ def build(model: Mapping[str, Any], seed: int, context: mx.Context) -> nn.Hybrid
     It maps images, float32 of shape (n, channels, height, width), to 10 logits each.
     """
     mx.random.seed(seed)
-    networks = {"logistic_regression": logistic_regression, "mnist_cnn": mnist_cnn,
-                "cifar_resnet20_v1": cifar_resnet20_v1}
     # Names count from 0 as in a new process: gluon.Trainer sorts by them, and batchnorm10 comes before batchnorm9.
     with mx.name.NameManager():
-        net = networks[model["name"]](context)
+        net = NETWORKS[model["name"]](context)
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 
@@ -90,3 +88,6 @@ def _gluoncv_resnet20() -> nn.HybridBlock:
         raise UsageError(f"model cifar_resnet20_v1: gluoncv cannot be imported ({reason}); it needs "
                          "pip install 'gluoncv>=0.10.5' in an environment without PyTorch 2") from error
     return cifar_resnet20_v1()
+
+
+NETWORKS = {"logistic_regression": logistic_regression, "mnist_cnn": mnist_cnn, "cifar_resnet20_v1": cifar_resnet20_v1}

@@ -87,11 +87,14 @@ def test_the_picture_shows_the_rooms():
 
 def test_architecture_names_files_and_functions_that_are_there():
     text = (CHECKOUT / "docs" / "architecture.md").read_text()
-    paths = set(re.findall(r"`((?:namsg_mx|experiments|configs|tests)/[\w/.]*)`", text))
+    everything = text + "".join((CHECKOUT / page).read_text() for page in (
+        "README.md", "CONTRIBUTING.md", "results/README.md", "docs/guide.md", "docs/reproduction.md", "docs/theory.md",
+        "docs/scaling.md"))
+    paths = set(re.findall(r"`((?:namsg_mx|experiments|configs|tests)/[\w/.]*)`", everything))
     assert len(paths) > 20
     for path in paths:
         assert (CHECKOUT / path).exists(), path
-    code = "".join(path.read_text() for folder in ("namsg_mx", "experiments")
+    code = "".join(path.read_text() for folder in ("namsg_mx", "experiments", "tests")
                    for path in (CHECKOUT / folder).rglob("*") if path.suffix in (".py", ".cc", ".h"))
     for name in re.findall(r"`(\w+)`", text):
         assert re.search(rf"\b{name}\b", code), name

@@ -54,6 +54,7 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails, servers, says", [
     ("in unpickling", 1, "RuntimeError a server of the kvstore takes the sum of the gradients for the weights"),
     ("in updates", 1, "RuntimeError a server of the kvstore does not move the weights"),
@@ -150,6 +151,7 @@ ASYNCHRONOUS = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_the_check_does_not_count_in_the_schedules_of_dist_async():
     """Two workers' gradients of 1 are the updates 0 and 1."""
     outputs, statuses = run_cluster(ASYNCHRONOUS)
@@ -215,6 +217,7 @@ def test_several_take_turns_where_workers_update():
     assert found == expected
 
 
+@pytest.mark.slow
 def test_several_one_after_the_other_where_servers_update():
     """The optimizer belongs to the servers: theirs is the latest, and it is said to the Trainer of the one before."""
     found, expected = steps_of_several(True, "[first, first, second, second, first]")

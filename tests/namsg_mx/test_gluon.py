@@ -122,6 +122,7 @@ def test_saved_states_go_on_on_other_devices_to_the_bit(method, devices, saved_o
     assert updaters[0].optimizer.last_update().k == 11
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_states_that_another_goes_on_with(tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys

@@ -579,6 +579,7 @@ def test_without_its_library_the_package_works_and_says_why(tmp_path):
     assert "has no library: the installation found no C++ compiler" in result.stdout
 
 
+@pytest.mark.slow
 def test_spawned_workers_load_the_kernel_for_themselves():
     script = textwrap.dedent("""
         import multiprocessing
@@ -596,6 +597,7 @@ def test_spawned_workers_load_the_kernel_for_themselves():
     assert result.stdout.strip() == "cpu"
 
 
+@pytest.mark.slow
 def test_a_process_ends_in_peace_while_its_threads_train():
     """As Dask's workers do, in daemon threads. Nothing that a step needs may go at exit before the last step."""
     script = textwrap.dedent("""

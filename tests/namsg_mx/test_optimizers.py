@@ -48,8 +48,10 @@ def create(method, **options):
             settings["eta"] = ObservationDistance(7, 0.5, 2.0)
     elif method == "averagedsgd":
         settings.update(beta1=ExponentialDecay(0.85, 0.99))
-    else:
+    elif method == "dozatnadam":
         settings.update(beta1=0.85, beta2=0.97, epsilon=1e-4, schedule_decay=0.1)
+    else:
+        raise ValueError(f"there are no settings for {method}")
     optimizer = mx.optimizer.create(method, **settings, **options)
 
     def at(k):

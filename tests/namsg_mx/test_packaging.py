@@ -60,6 +60,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     assert len(libraries) == bool(shutil.which("g++") or shutil.which("c++"))
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_outside_the_checkout(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target",
                     str(tmp_path / "site"), str(wheel)], check=True)

@@ -30,6 +30,7 @@ IMPORTS = {"namsg_mx first": "import namsg_mx\nimport mxnet as mx",
            "mxnet first": "import mxnet as mx\nimport namsg_mx"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
 def test_a_server_unpickles_and_applies_the_optimizer(imports):
     """Two workers' equal gradients, averaged on the server, move the weights as one process does, to the bit."""

@@ -235,6 +235,7 @@ def test_gluons_row_sparse_parameters_train(lazy, kvstore, tmp_path):
     assert np.array_equal(train_embedding("row_sparse", options, kvstore, tmp_path), expected)
 
 
+@pytest.mark.slow
 def test_servers_update_row_sparse_weights():
     """Each server of two has a part of the rows."""
     script = textwrap.dedent("""

@@ -57,6 +57,7 @@ def test_a_run_draws_a_bar_on_a_terminal(tmp_path):
     assert " left" not in output   # which the bar says
 
 
+@pytest.mark.slow
 def test_the_demo_trains(tmp_path):
     demo = CHECKOUT / "configs" / "demo.yaml"
     result = experiments("run", demo, "--results", tmp_path, "--method", "namsg", "--seeds", "0", "--epochs", "1")
@@ -102,6 +103,7 @@ def test_status(made):
     assert nothing["seconds_left"] is None
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
     path = write_config(tmp_path)
@@ -281,6 +283,7 @@ def test_an_interrupt_promises_to_go_on_only_where_that_is_so(monkeypatch, capsy
     assert capsys.readouterr().err == "experiments: interrupted\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_nobodys(made, tmp_path, closed):
     path, results, _ = made
@@ -303,6 +306,7 @@ def test_output_that_cannot_be_written_is_one_line(made):
     assert (process.stderr.read(), process.wait()) == ("", 1)
 
 
+@pytest.mark.slow
 def test_characters_that_the_output_has_not_are_written_otherwise(made):
     path, results, _ = made
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="ascii")

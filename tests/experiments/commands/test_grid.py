@@ -71,6 +71,7 @@ def test_sensitivity_and_table_a1(searched):
     assert r"\begin{table}" in (results / "tables" / "tableA1.tex").read_text()
 
 
+@pytest.mark.slow
 def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     """--tuned: other runs than the configuration's, but where its values are those that the search chose."""
     path, results, _ = searched

@@ -84,6 +84,7 @@ def test_no_scheduler_is_one_line(tmp_path):
     assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_lost_is_one_line(tmp_path, scheduler):
     results = tmp_path / "results"
     worker = start_worker(scheduler, "one")

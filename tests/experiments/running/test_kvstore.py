@@ -77,6 +77,7 @@ def test_updates_on_servers_with_four_workers_follow_the_trajectory_of_one_proce
     assert_same_trajectory(tmp_path, expected)
 
 
+@pytest.mark.slow
 def test_an_average_with_batch_norm_of_each_workers_own_is_refused(tmp_path):
     text = ONE_RUN.replace("    source:", "    averaging: {decay: 0.9, batch_norm_batches: 1}\n    source:")
     with cluster(run_arguments(write_config(tmp_path, text), tmp_path, "--method", "namsg")) as processes:
@@ -84,6 +85,7 @@ def test_an_average_with_batch_norm_of_each_workers_own_is_refused(tmp_path):
         assert all("averaging: not with --kvstore" in error for _, error in outputs), outputs
 
 
+@pytest.mark.slow
 def test_dist_async_trains(tmp_path, alone):
     """Each worker's part of a batch is an update of its own, so that there are twice as many."""
     path, expected = alone
@@ -124,6 +126,7 @@ def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_byte
     assert numbers(results) == numbers(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "more", "message"), [
     (ONE_RUN, ["--update-on-servers"], "all workers must be given the same command: worker 1 has updates_on "),
     ("title: nothing", [], "other.yaml: seeds is missing")])
@@ -184,6 +187,7 @@ def test_a_command_for_one_process_is_refused_where_a_launcher_starts_many(tmp_p
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_still_joining_notices_that_the_scheduler_is_gone(tmp_path):
     """A scheduler that was there when the process first asked, as told by a call that says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -205,6 +209,7 @@ def test_a_process_that_is_still_joining_notices_that_the_scheduler_is_gone(tmp_
     assert error == "experiments: worker: the scheduler is gone; start all the processes again\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["scheduler", "server"])
 def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_before(role):
     """MXNet crashes then: the process ended with 255, and all the others with it."""

@@ -120,6 +120,7 @@ def test_no_worker_sees_ctrl_c():
     assert (result.stdout, result.stderr) == ("0\n0\n", "")
 
 
+@pytest.mark.slow
 def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
     path = write_config(tmp_path)
     assert experiments("run", path, "--results", tmp_path, "--seeds", "0", "--epochs", "1", "--method", "adam"
