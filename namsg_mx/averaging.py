@@ -1,7 +1,7 @@
 """An exponential moving average of a network's parameters, for evaluation only."""
 
 import contextlib
-from typing import Iterable, Iterator
+from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Union
 
 import numpy as np
 from mxnet.autograd import backward, record
@@ -11,6 +11,9 @@ from mxnet.ndarray import load as load_arrays
 from mxnet.ndarray import save as save_arrays
 
 from namsg_mx.optimizers.arguments import DECAY_RATE, check_number
+
+if TYPE_CHECKING:   # not in a server of a kvstore, which imports this while MXNet is being imported
+    from mxnet.gluon import Block, Parameter
 
 ARRAYS_AT_ONCE = 60   # in multi_sgd_update, which crashes without a check if there are more
 PRECISIONS = (np.float32, np.float64)   # of averages
@@ -57,7 +60,7 @@ class ParameterAverage:
     [[5.]]
     """
 
-    def __init__(self, params, decay: float = 0.999):
+    def __init__(self, params: "Union[Mapping[str, Parameter], Iterable[Parameter]]", decay: float = 0.999):
         self.decay = check_number("decay", decay, DECAY_RATE)
         self._params = list(params.values() if hasattr(params, "values") else params)
         self._average = [_at_least_single(arrays[0]).copy() for arrays in _replicas(self._params)]
@@ -135,7 +138,7 @@ class ParameterAverage:
             array.copyto(average)
 
 
-def update_batch_norm(net, batches: Iterable) -> None:
+def update_batch_norm(net: "Block", batches: Iterable) -> None:
     """Update BatchNorm's running mean and variance as training on these batches does; the rest of the net stays.
 
     For parameters that were not trained as they are: an average's, or those of stochastic weight averaging (Izmailov

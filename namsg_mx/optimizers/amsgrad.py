@@ -1,7 +1,10 @@
 """AMSGRAD (4): NAMSG without observation distance."""
 
+from typing import Optional
+
 from mxnet.optimizer import register
 
+from namsg_mx.optimizers.arguments import Setting
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -41,7 +44,8 @@ class AMSGrad(NAMSG):
 
     DEFAULT_LEARNING_RATE = 0.001
 
-    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.999, epsilon=1e-8, **kwargs):
+    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.999,
+                 epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu", "switch_to_sgd"):
             if name in kwargs:
                 raise ValueError(f"{name}={kwargs[name]!r}: AMSGrad has none; use NAMSG")

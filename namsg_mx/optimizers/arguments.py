@@ -4,9 +4,11 @@ import math
 import numbers
 import pickle
 from inspect import signature
-from typing import Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Union
 
 import numpy as np
+
+Setting = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
 
 
 class Interval(NamedTuple):

@@ -1,7 +1,7 @@
 """What the optimizers share: their common arguments, and an update from MXNet's call to the kernel. No equation."""
 
 import math
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mxnet.lr_scheduler import LRScheduler
@@ -14,6 +14,7 @@ from namsg_mx.optimizers.arguments import (
     DECAY_RATE,
     FINITE,
     NONNEGATIVE,
+    Setting,
     check_bounds,
     check_choice,
     check_clip,
@@ -135,9 +136,12 @@ class ElementwiseOptimizer(Optimizer):
     DEFAULT_LEARNING_RATE = 0.001
     _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
 
-    def __init__(self, learning_rate, beta1, *, bounds=None, decoupled_wd=False, lazy_update=False,
-                 nonfinite="propagate", kernel="auto", lr_scheduler=None, wd=0.0, clip_gradient=None, rescale_grad=1.0,
-                 begin_num_update=0, multi_precision=False, **kwargs):
+    def __init__(self, learning_rate: Optional[Setting], beta1: Setting, *,
+                 bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
+                 nonfinite: str = "propagate", kernel: str = "auto",
+                 lr_scheduler: Optional[Callable[[int], float]] = None, wd: float = 0.0,
+                 clip_gradient: Optional[float] = None, rescale_grad: float = 1.0, begin_num_update: int = 0,
+                 multi_precision: bool = False, **kwargs):
         check_names(type(self), kwargs)
         # MXNet's schedulers count updates from 1, and ours from 0: neither may take the place of the other.
         if isinstance(learning_rate, LRScheduler):
@@ -172,11 +176,11 @@ class ElementwiseOptimizer(Optimizer):
         self._nonfinite_before_loading = 0
         self._loaded_update_counts = {}    # by parameter index
 
-    def set_learning_rate(self, lr):
+    def set_learning_rate(self, lr: float) -> None:
         """Set the step size, a number in [0, inf). Raises UserWarning if it has a schedule or lr_scheduler."""
         super().set_learning_rate(check_number("learning_rate", lr, NONNEGATIVE))
 
-    def last_update(self):
+    def last_update(self) -> Optional[LastUpdate]:
         """`LastUpdate` of the latest update. None before the first, and on workers whose servers update.
 
         Waits for the updates under way, to count their non-finite gradients.
@@ -267,7 +271,7 @@ class ElementwiseOptimizer(Optimizer):
             self.bounds = bounds
         in_precision(master, np.float16).copyto(weight)
 
-    def settings(self, k):
+    def settings(self, k: int) -> Settings:
         """`Settings` of update k = 0, 1, ...; ValueError if a schedule's value is out of range.
 
         Any k will do with our schedules. MXNet's own, as ``lr_scheduler``, cannot go back: with them, ask for the
@@ -289,7 +293,7 @@ class ElementwiseOptimizer(Optimizer):
                                check_bounds(self.bounds), self.nonfinite == "skip", divisor_limits)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """Step size of the latest update, before ``lr_mult``; until there is one, of the first."""
         return self._learning_rate_of(self.num_update)
 

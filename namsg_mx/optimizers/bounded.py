@@ -1,8 +1,10 @@
 """NAMSB (the supplement's Algorithm A1) and AMSBound: adaptive steps that turn into SGD's."""
 
+from typing import Optional
+
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import POSITIVE, check_number, check_setting, value_at
+from namsg_mx.optimizers.arguments import POSITIVE, Setting, check_number, check_setting, value_at
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -57,8 +59,9 @@ class NAMSB(NAMSG):
 
     DEFAULT_LEARNING_RATE = 0.001
 
-    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None,
-                 sgd_learning_rate=0.1, gamma=0.001, **kwargs):
+    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
+                 epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,
+                 sgd_learning_rate: Setting = 0.1, gamma: float = 0.001, **kwargs):
         super().__init__(learning_rate, beta1, beta2, epsilon, eta, mu, **kwargs)
         self.sgd_learning_rate = check_setting("sgd_learning_rate", sgd_learning_rate, POSITIVE)
         self.gamma = check_number("gamma", gamma, POSITIVE)
@@ -95,7 +98,8 @@ class AMSBound(NAMSB):
     [0.9515 1.0005]
     """
 
-    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, **kwargs):
+    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
+                 epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu"):
             if name in kwargs:
                 raise ValueError(f"{name}={kwargs[name]!r}: AMSBound has none; use NAMSB")

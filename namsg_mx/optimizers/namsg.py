@@ -3,12 +3,21 @@
 import math
 import sys
 from numbers import Integral
+from typing import Optional
 
 from mxnet.kvstore.kvstore import KVStore
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, check_number, check_setting, value_at
+from namsg_mx.optimizers.arguments import (
+    DECAY_RATE,
+    EPSILON,
+    NONNEGATIVE,
+    Setting,
+    check_number,
+    check_setting,
+    value_at,
+)
 from namsg_mx.optimizers.arrays import filled
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
@@ -77,8 +86,9 @@ class NAMSG(ElementwiseOptimizer):
     STATE = ("m", "v", "v_hat")
     DEFAULT_LEARNING_RATE = 0.002
 
-    def __init__(self, learning_rate=None, beta1=0.9, beta2=0.99, epsilon=1e-8, eta=None, mu=None, switch_to_sgd=None,
-                 **kwargs):
+    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
+                 epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,
+                 switch_to_sgd: Optional[int] = None, **kwargs):
         super().__init__(learning_rate, beta1, **kwargs)
         if eta is not None and mu is not None:
             raise ValueError(f"eta={eta!r} and mu={mu!r}: give at most one of the two")
@@ -145,7 +155,7 @@ class NAMSG(ElementwiseOptimizer):
     def _kernel_of(self, k):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)
 
-    def settings(self, k):
+    def settings(self, k: int) -> Settings:
         alpha, beta1 = self._learning_rate_of(k + 1), value_at("beta1", self.beta1, k, DECAY_RATE)
         eta, mu_beta1 = self._observation(k, beta1)
         return Settings(alpha, beta1, eta, self._sgd_learning_rate(k, alpha), mu_beta1)

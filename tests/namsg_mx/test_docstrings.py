@@ -32,3 +32,11 @@ def test_the_example_runs(public):
     report = []
     failed, _ = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=report.append)
     assert failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("name", namsg_mx.__all__)
+def test_public_signatures_have_type_hints(name):
+    public = getattr(namsg_mx, name)
+    missing = [parameter.name for parameter in inspect.signature(public).parameters.values()
+               if parameter.annotation is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD]
+    assert missing == []
