@@ -53,7 +53,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist load -m slow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist load -m slow --ignore tests/experiments/running/test_slurm.py
 
 test-slurm: $(INSTALLED)
 	.venv/bin/python -m pip install --quiet dask-jobqueue
