@@ -178,3 +178,13 @@ def test_the_gpus_numbers_are_those_of_its_benchmark():
     assert all(each["holds"] for each in report["verdicts"])
     table = (CHECKOUT / "results" / "benchmarks" / "gpu_step.md").read_text(encoding="utf-8")
     assert re.findall("^- (.*)$", table, re.MULTILINE) == [benchmarks.describe(each) for each in report["verdicts"]]
+
+
+def test_differences_of_the_cnn_are_those_of_the_claims():
+    recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")["finding"]
+    differences = {name: sorted(round(float(number)) for number in re.findall(r": \+(\d+\.\d)%", recorded[name]))
+                   for name in ("mnist_cnn-amsgrad-close", "mnist_cnn-initial")}
+    above, = differences["mnist_cnn-amsgrad-close"]
+    assert f"{above} % above it" in TOLD["AMSGRAD is close to NAMSG on the CNN"][1]
+    behind = differences["mnist_cnn-initial"]
+    assert f"{behind[0]} to {behind[-1]} % behind" in TOLD["ADAM and NADAM lead SGD in the CNN's first epochs"][1]
