@@ -81,14 +81,13 @@ def _parser() -> argparse.ArgumentParser:
                              help="instead of the configuration's seeds: 3, 0-9 or 0,2,5-7")
         add_results(command)
 
-    def add_reading(command):
-        add_selection(command)
-        command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
-
-    def add_grids(command):
+    def add_drawing(command):
         command.add_argument("--config", nargs="+", metavar="CONFIG",
                              help="for sensitivity and A1: whose grid searches (default: all that select values; "
                                   "for A1, the paper's)")
+        add_tuned(command)
+        add_selection(command)
+        command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
 
     def add_training(training):
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
@@ -136,16 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
                          help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), or a YAML file")
-    add_grids(drawing)
-    add_tuned(drawing)
-    add_reading(drawing)
+    add_drawing(drawing)
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
                             help="A1, A2, A3, or a YAML file for an experiment's results and epochs to a train loss")
-    add_grids(tabulating)
-    add_tuned(tabulating)
-    add_reading(tabulating)
+    add_drawing(tabulating)
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
     judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")

@@ -17,9 +17,11 @@ from tiny_experiment import CONFIG, numbers, write_config
 CHECKOUT = Path(__file__).parents[3]
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 SILENT_SECONDS = 3
+CAN_MOUNT = ["unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh") is None or os.geteuid() != 0,
-    reason="needs sshd and ssh, and root, by which a host has its own view of the file system")]
+    SSHD is None or not shutil.which("ssh") or os.geteuid() != 0 or not shutil.which("unshare")
+    or subprocess.run(CAN_MOUNT, stderr=subprocess.DEVNULL, check=False).returncode != 0,
+    reason="needs sshd and ssh, and root that may mount, by which a host has its own view of the file system")]
 
 SSHD_CONFIG = """
 ListenAddress {host}:{port}
