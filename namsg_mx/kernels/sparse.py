@@ -1,6 +1,6 @@
 """row_sparse gradients and weights, as all kernels take them."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from mxnet.base import MXNetError
@@ -9,11 +9,15 @@ from mxnet.ndarray import from_dlpack, to_dlpack_for_write
 from mxnet.ndarray.sparse import RowSparseNDArray, row_sparse_array
 
 
-@contextmanager
 def dense_views(weights):
-    """The weights, with dense views instead of row_sparse ones.
+    """Context of the weights, with dense views instead of row_sparse ones."""
+    is_any_sparse = any(isinstance(weight, RowSparseNDArray) for weight in weights)
+    return _dense_views(weights) if is_any_sparse else nullcontext(weights)
 
-    MXNet's engine does not know that weight and view share memory. So this waits for pending work: on the weight
+
+@contextmanager
+def _dense_views(weights):
+    """MXNet's engine does not know that weight and view share memory. So this waits for pending work: on the weight
     before, and on the view afterwards.
     """
     views = [_dense_view(weight) if isinstance(weight, RowSparseNDArray) else weight for weight in weights]

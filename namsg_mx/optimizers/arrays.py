@@ -53,13 +53,13 @@ class Call:
         """Whether the bindings serve these arguments. Only the gradients may be other arrays: they are then bound."""
         if self.indices != list(indices) or not _are_same(self.kept, _kept(weights, states)):
             return False
-        if not _are_same(self.grads, grads):
-            if not all(isinstance(grad, NDArray) for grad in grads):   # an error
-                return False
-            if len(self.bindings) > 1 or not self.bindings[0].arrays.rebind(grads):
-                return False
+        if _are_identical(self.grads, grads):
+            return True
+        if len(self.bindings) == 1 and len(grads) == len(self.grads) and all(isinstance(grad, NDArray) for grad in grads) \
+                and self.bindings[0].arrays.rebind(grads):
             self.grads = list(grads)
-        return True
+            return True
+        return _are_same(self.grads, grads)
 
 
 class Calls:
@@ -79,7 +79,7 @@ class Calls:
         lazy_update, num_update = optimizer.lazy_update, optimizer.num_update
         call = self.latest.pop(key, None)
         if call is None or not call.takes(indices, weights, grads, states) or call.lazy_update != lazy_update:
-            check_update(optimizer, weights, grads, states)
+            check_update(optimizer, indices, weights, grads, states)
             bindings = self._bind(kernel, indices, weights, grads, states, lazy_update)
             call = Call(indices, weights, grads, states, lazy_update, bindings)
         call.num_update = num_update
@@ -116,12 +116,21 @@ def _kept(weights, states):
     return kept
 
 
+def _are_identical(objects, others):
+    return len(objects) == len(others) and all(map(is_, objects, others))
+
+
 def _are_same(objects, others):
-    return len(objects) == len(others) and (all(map(is_, objects, others)) or all(map(is_same_array, objects, others)))
+    """Whether these are the same arrays, by whatever handles."""
+    return _are_identical(objects, others) or (len(objects) == len(others) and all(map(is_same_array, objects, others)))
 
 
-def check_update(optimizer, weights, grads, states):
+def check_update(optimizer, indices, weights, grads, states):
     """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
+    lengths = [len(each) for each in (indices, weights, grads, states)]
+    if len(set(lengths)) > 1:
+        raise ValueError("{}: an update takes as many indices as weights, gradients and states, not {}, {}, {} and {}"
+                         .format(type(optimizer).__name__, *lengths))
     for weight, grad, state in zip(weights, grads, states):
         check_arrays(optimizer, weight, grad, state)
         adapt_precision(state, len(optimizer.STATE), weight)

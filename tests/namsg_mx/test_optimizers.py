@@ -698,3 +698,20 @@ def test_shapes_that_differ_are_refused_and_never_broadcast():
     state = optimizer.create_state(0, weight)
     with pytest.raises(ValueError, match=r"one shape, not \(3, 1\), \(1, 3\)"):
         optimizer.update(0, weight, array(np.ones((1, 3))), state)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("earlier_updates", [0, 1])
+def test_an_update_with_an_array_too_few_is_refused_and_moves_nothing(kernel, earlier_updates):
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    weights, gradients = [array([1.0]), array([1.0])], [array([1.0]), array([1.0])]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+    for _ in range(earlier_updates):
+        optimizer.update([0, 1], weights, gradients, states)
+    before = [weight.asnumpy() for weight in weights]
+    for arguments in ((weights, gradients[:1], states), (weights, [array([1.0])], states),
+                      (weights[:1], gradients, states), (weights, gradients, states[:1])):
+        with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 2, "):
+            optimizer.update([0, 1], *arguments)
+    assert_equal_bits([weight.asnumpy() for weight in weights], before)
+    assert optimizer.num_update == earlier_updates
