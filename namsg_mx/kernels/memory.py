@@ -41,9 +41,10 @@ def chunk(array):
 
 def form(array):
     """An array's chunk, its first byte in the chunk, MXNet's number of its dtype, and its shape."""
-    memory, dimensions, *lengths, offset, dtype = NDARRAY.unpack(ctypes.string_at(array.handle, NDARRAY.size))
+    read = NDARRAY.unpack(ctypes.string_at(array.handle, NDARRAY.size))
+    memory, dimensions, offset, dtype = read[0], read[1], read[-2], read[-1]
     is_inside = 0 <= dimensions <= DIMENSIONS_INSIDE
-    return memory, offset, dtype, tuple(lengths[:dimensions]) if is_inside else array.shape
+    return memory, offset, dtype, read[2:2 + dimensions] if is_inside else array.shape
 
 
 def is_same_array(one, other):
@@ -55,7 +56,8 @@ def is_same_array(one, other):
         return True
     if not isinstance(one, NDArray) or not isinstance(other, NDArray) or unknown_mxnet() is not None:
         return False
-    return chunk(one) is not None and form(one) == form(other)
+    its_form = form(one)
+    return its_form[0] != 0 and its_form == form(other)   # 0: an empty array
 
 
 class SharedMemoryError(MXNetError):
