@@ -55,8 +55,8 @@ class Call:
             return False
         if _are_identical(self.grads, grads):
             return True
-        if len(self.bindings) == 1 and len(grads) == len(self.grads) and all(isinstance(grad, NDArray) for grad in grads) \
-                and self.bindings[0].arrays.rebind(grads):
+        are_arrays = len(grads) == len(self.grads) and all(isinstance(grad, NDArray) for grad in grads)
+        if are_arrays and len(self.bindings) == 1 and self.bindings[0].arrays.rebind(grads):
             self.grads = list(grads)
             return True
         return _are_same(self.grads, grads)
