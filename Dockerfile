@@ -1,7 +1,8 @@
 # docker build --tag namsg-mx . && docker run --rm --volume "$PWD/build:/namsg-mx/build" namsg-mx
-# Not built yet: no Docker daemon was at hand where this was written. Its steps are those of README on Debian.
-FROM python:3.11-slim-bookworm
-RUN apt-get update && apt-get install --yes --no-install-recommends git make g++ libgomp1 libquadmath0 \
+# podman takes the same commands. git is there for the records, which name the commit.
+FROM debian:12
+RUN apt-get update && apt-get install --yes --no-install-recommends \
+        ca-certificates g++ git libgomp1 libquadmath0 make python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /namsg-mx
 COPY . .

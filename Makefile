@@ -3,6 +3,7 @@
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make test-slow                  those that take long: kills, full disks, clusters, benchmarks, examples
 #   make test-slurm                those of docs/scaling.md's programs for SLURM; as root, with Debian's slurmctld, slurmd, munge
+#   make test-container             the Dockerfile's image: the demo, and the pods of docs/kubernetes.yaml; by podman or docker
 #   make data                       MNIST and CIFAR-10, from the first place that has them: into NAMSG_DATA, or MXNet's folder
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in build/reproduce/
 #   make docs                       the pages of docs/ and an API reference as HTML, in build/docs
@@ -26,7 +27,7 @@ GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
-.PHONY: data demo docs test test-slow test-slurm test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
+.PHONY: data demo docs test test-slow test-slurm test-container test-gpu lint sanitize benchmark reproduce-mnist-logistic test-pythons
 
 # uv: the one that is here, or PyPI's. All of it stays in .venv-uv.
 $(UV_PYTHON): export UV_PYTHON_INSTALL_DIR = $(CURDIR)/.venv-uv/pythons
@@ -58,6 +59,10 @@ test-slow: $(INSTALLED)
 test-slurm: $(INSTALLED)
 	.venv/bin/python -m pip install --quiet dask-jobqueue
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/experiments/running/test_slurm.py
+
+test-container: $(INSTALLED)
+	$$(command -v podman || command -v docker) build --tag namsg-mx .
+	.venv/bin/python -m pytest tests/experiments/running/test_container.py
 
 data: $(INSTALLED)
 	$(RUN) data
