@@ -1,6 +1,7 @@
 """Benchmarks end in reports that the claims and the page read. Their times are not judged here."""
 
 import html
+import importlib.util
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import slurm
 
 from experiments.claims import judging
 from experiments.claims.decisions import FAILS, HOLDS
@@ -48,6 +50,20 @@ def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, o
         verdict, = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), ["cost"])
         share = measured["contenders"]["MXNet adam"]["share"][1]
         assert (verdict.judgement.verdict, verdict.judgement.n) == (HOLDS if share <= 1 else FAILS, 2)
+
+
+@pytest.mark.slow
+def test_the_sweeps_engines_make_every_run_once(tmp_path):
+    """It exits if one does not, or if two make other records; on SLURM where that is."""
+    benchmark = run("benchmarks/sweep.py", "--runs", "6", "--records", "20", "--results", tmp_path)
+    assert benchmark.returncode == 0, benchmark.stderr
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert [one["runs"] for one in found["sweeps"]] == [6] * (3 if can_dask_on_slurm() else 1)
+    assert [one["command"] for one in found["reading"]] == ["run", "status", "table", "figure", "report"]
+
+
+def can_dask_on_slurm():
+    return slurm.is_here() and importlib.util.find_spec("dask_jobqueue") is not None
 
 
 def test_the_gpu_benchmark_says_what_it_needs():

@@ -82,7 +82,7 @@ def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunO
     distributed = workers and {"kvstore": options.kvstore, "workers": workers.count,
                                "updates_on": "servers" if workers.updates_on_servers else "workers"}
     return RunOptions(Path(options.results), options.epochs or epochs, options.data, options.device, options.threads,
-                   options.tensorboard, distributed)
+                      options.tensorboard, distributed)
 
 
 def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOptions, options: argparse.Namespace,

@@ -1,5 +1,6 @@
 """Many runs in real processes: kills, interrupts, two runners at once, failures that are not the others'."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, record, small_disk, write_config
 
 from experiments.running.attempt import ENDED, FAILED, conclude, try_run
+from experiments.running.pool import train_in_pool
 from experiments.training import loop
 from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
@@ -20,6 +22,22 @@ from experiments.vocabulary.records import RunRecord
 # Long enough to be killed in any part of it.
 SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
 SLOW = SLOW.replace("epochs: 3", "epochs: 30")
+
+
+CNN = """
+title: A tiny CNN
+data: {name: rendered_digits, train: 64, test: 32, seed: 0}
+model: {name: mnist_cnn}
+batch_size: 16
+weight_decay: 0.001
+epochs: 2
+seeds: 0-2
+methods:
+  namsg:
+    optimizer: namsg
+    parameters: {learning_rate: 0.001, beta1: 0.9, beta2: 0.99, epsilon: 1.0e-8, eta: 0.9}
+    source: a test
+"""
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +254,44 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         assert experiments("run", path, "--results", disk, *one).returncode == 0
         assert experiments("run", path, "--results", tmp_path / "whole", *one).returncode == 0
         assert numbers(disk) == numbers(tmp_path / "whole")
+
+
+class Watch:
+    """What a pool tells its progress: the process that made each epoch. ``at_epoch`` is called after each."""
+
+    def __init__(self, at_epoch=lambda run: None):
+        self.processes, self._at_epoch = {}, at_epoch
+
+    def epoch(self, run, _):
+        process, = multiprocessing.active_children()
+        self.processes.setdefault(run.seed, set()).add(process.pid)
+        self._at_epoch(run)
+
+    def ended(self, *_):
+        pass
+
+
+def test_a_process_makes_one_run_after_the_other_and_each_as_if_it_were_alone(tmp_path):
+    path = write_config(tmp_path, CNN)
+    watch, runs = Watch(), config.load(path).runs()
+    outcomes = train_in_pool(runs, RunOptions(tmp_path / "one", 2, None, "cpu", 1, None, None), 1, watch)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+    first, *others = watch.processes.values()
+    assert len(first) == 1 and all(other == first for other in others)
+    for run in runs:
+        alone = experiments("run", path, "--seeds", run.seed, "--results", tmp_path / "alone")
+        assert alone.returncode == 0, alone.stderr
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "alone")
+
+
+def test_a_process_that_is_killed_fails_its_run_alone_and_another_makes_the_rest(tmp_path):
+    def kill(run):
+        if run.seed == 1:
+            multiprocessing.active_children()[0].kill()
+
+    path = write_config(tmp_path, SLOW.replace("seeds: 0-0", "seeds: 0-2"))
+    watch, runs = Watch(kill), config.load(path).runs(["adam"])
+    outcomes = train_in_pool(runs, RunOptions(tmp_path, 30, None, "cpu", 1, None, None), 1, watch)
+    assert [(outcome.status, outcome.reason) for outcome in outcomes] == [
+        ("done", ""), ("failed", "its process was killed by signal 9"), ("done", "")]
+    assert watch.processes[0] == watch.processes[1] != watch.processes[2]
