@@ -134,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
 
     drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
-                         help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), or a YAML file")
+                         help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), distance (α and η), or a "
+                              "YAML file")
     add_drawing(drawing)
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")

@@ -20,6 +20,7 @@ from experiments.vocabulary.folders import CONFIGS, FIGURES, TABLES
 from experiments.vocabulary.seeds import seed_range
 
 COMPUTED = ("1", "theory")   # figures that need no runs
+DISTANCE = f"{paper.LOGISTIC}_distance"   # whose grid is over step size and observation distance
 
 
 def show_list(options: argparse.Namespace) -> int:
@@ -61,12 +62,17 @@ def figure(options: argparse.Namespace) -> int:
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
+    elif options.figure == "distance":
+        from experiments.display import heat_map
+
+        grid = _collect_grid(config.load(CONFIGS / f"{DISTANCE}.yaml"), options)
+        paths = heat_map.draw(grid, "distance", folder)
     elif _is_config(options.figure):
         experiment = load_experiment(options.figure, options)
         paths = figures.draw([figures.Row(_collect(experiment, options))], _name(experiment, options), folder)
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
-                         f"1, {', '.join(figures.PAPER)}, sensitivity, theory")
+                         f"1, {', '.join(figures.PAPER)}, sensitivity, distance, theory")
     print_paths(paths)
     return 0
 

@@ -1,0 +1,52 @@
+"""Draws a grid search over step size and observation distance as a heat map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from experiments.analysis import selection
+from experiments.analysis.measures import MEASURES
+from experiments.analysis.results import Grid
+from experiments.display.figures import STYLE, save
+from experiments.vocabulary.errors import RecordError
+
+RANGE = (0.001, 0.1)   # of the colours: what is within the first is the same as the lowest, to the eye
+
+
+def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
+    """Draw mean train loss at the last epoch of a grid search over alpha and eta, and write it as `figures.save` does.
+
+    A cell has the mean over seeds. Its colour says how far it lies above the lowest cell, which is bold. Cells
+    where a run diverged say so. RecordError if a run diverged in every cell.
+    """
+    points = selection.averages(grid)
+    mean = points.pivot(index="eta", columns="learning_rate", values="mean").sort_index(ascending=False)
+    if not np.isfinite(mean.to_numpy()).any():
+        raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
+    excess = mean / mean.min(axis=None) - 1
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(7.5, 5.2), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(excess.where(np.isfinite(excess)).clip(*RANGE), norm=LogNorm(*RANGE), cmap="cividis_r",
+                            aspect="auto")
+        for (row, column), value in np.ndenumerate(mean):
+            is_dark = excess.iat[row, column] > (RANGE[0] * RANGE[1]) ** 0.5
+            axes.text(column, row, f"{value:.4f}" if np.isfinite(value) else "diverged", ha="center", va="center",
+                      color="white" if is_dark and np.isfinite(value) else "black", fontsize=9,
+                      fontweight="bold" if value == mean.min(axis=None) else "normal")
+        axes.set_xticks(range(len(mean.columns)), [f"{alpha:g}" for alpha in mean.columns])
+        axes.set_yticks(range(len(mean.index)), [f"{eta:g}" for eta in mean.index])
+        axes.set(xlabel="step size α", ylabel="observation distance η (0: AMSGRAD's step)")
+        n = sorted({points["n"].min(), points["n"].max()})
+        axes.set_title(f"{grid.experiment.title}:\n{MEASURES['train_loss'].label} at epoch "
+                       f"{grid.experiment.tuning.epochs} (n = {' to '.join(map(str, n))} a point)", fontsize=10,
+                       parse_math=False)
+        bar = figure.colorbar(image, format=PercentFormatter(1, decimals=1), extend="max")
+        bar.set_label("above the lowest (in bold)")
+        return save(figure, name, folder)
