@@ -57,8 +57,8 @@ def figure(options: argparse.Namespace) -> int:
         print_paths(draw(folder))
         return 0
     if options.figure in figures.PAPER:
-        rows = [figures.Row(_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods), part)
-                for experiment, methods, part in figures.PAPER[options.figure]]
+        rows = [figures.Row(_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods), part, said)
+                for (experiment, methods, part), said in zip(figures.PAPER[options.figure], _verdicts(options))]
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
@@ -75,6 +75,21 @@ def figure(options: argparse.Namespace) -> int:
                          f"1, {', '.join(figures.PAPER)}, sensitivity, distance, theory")
     print_paths(paths)
     return 0
+
+
+def _verdicts(options: argparse.Namespace) -> list[str]:
+    """For each row of a figure of the paper, how many of its sentences on that have which verdict."""
+    from experiments.claims import answer, judging, sentences
+    from experiments.claims.evidence import Evidence
+    from experiments.display.report import CURVES
+
+    evidence, said = Evidence(Path(options.results), CONFIGS), []
+    for part in (part for part, (_, figure, _) in CURVES.items() if figure == options.figure):
+        judged = judging.judge(evidence, [claim.name for claim in sentences.CLAIMS if claim.part == part])
+        counts = answer.count([judgement for _, judgement in judged])
+        said.append(f"The paper's {len(judged)} sentences: "
+                    + ", ".join(f"{verdict} {count}" for verdict, count in counts))
+    return said
 
 
 def table(options: argparse.Namespace) -> int:

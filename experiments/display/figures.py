@@ -40,10 +40,14 @@ STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.a
 
 
 class Row(NamedTuple):
-    """A row of a figure; ``part`` says which part of the experiment it shows, '' for all of it."""
+    """A row of a figure.
+
+    ``part`` says which part of the experiment it shows, '' for all of it. ``said`` stands above it, on the right.
+    """
 
     results: Results
     part: str = ""
+    said: str = ""
 
 
 def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
@@ -101,6 +105,7 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     short = (results.runs["status"] == "short").any()
     part.suptitle(results.experiment.title + (f": {row.part}" if row.part else "") + (" (unfinished)" if short else ""),
                   x=0.01, ha="left", fontweight="bold", parse_math=False)
+    part.text(0.99, 0.98, row.said, ha="right", va="top", fontsize=9)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
     if BASE in results.epochs["method"].values and len(results.methods) > 1:
         panels.insert(1, ("ratio", f"{MEASURES['train_loss'].label} / {LABELS[BASE]}'s", "log"))

@@ -8,6 +8,9 @@ from matplotlib.figure import Figure
 from tiny_experiment import record, small_disk, write_config
 
 from experiments.analysis.results import collect
+from experiments.claims import judging
+from experiments.claims.decisions import VERDICTS
+from experiments.claims.evidence import Evidence
 from experiments.commands import cli
 from experiments.display import figures
 from experiments.vocabulary import config
@@ -89,6 +92,17 @@ def test_the_ratio_is_of_runs_with_the_same_seed(monkeypatch, results, drawn):
     assert list(ratios["NAMSG"].get_ydata()) == pytest.approx([1] * 30)
     assert list(ratios["ADAM"].get_ydata()) == pytest.approx([0.4 / 0.3] * 30)
     assert list(ratios["SGD"].get_ydata()) == pytest.approx([3, 0.8 / 0.3, 0.7 / 0.3])
+
+
+def test_each_row_says_how_many_sentences_have_which_verdict(monkeypatch, results, drawn):
+    """As the claims of its part do."""
+    assert make(monkeypatch, results, "figure", "3") == 0
+    said = [[text.get_text() for text in row.texts if "sentences" in text.get_text()] for row in drawn[0].subfigs[:-1]]
+    evidence = Evidence(results, CHECKOUT / "configs")
+    for (line,), part in zip(said, ("cifar10_resnet20", "strategies")):
+        verdicts = [verdict.judgement.verdict for verdict in judging.judge(evidence) if verdict.claim.part == part]
+        counts = ", ".join(f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts)
+        assert line == f"The paper's {len(verdicts)} sentences: {counts}"
 
 
 @pytest.mark.parametrize(("name", "words"), [
