@@ -1,5 +1,6 @@
 """Schedules against closed forms: both ends, each boundary; pure and picklable."""
 
+import dataclasses
 import pickle
 
 import pytest
@@ -36,8 +37,8 @@ def test_values(schedule, values):
 @pytest.mark.parametrize("build", [
     lambda: ObservationDistance(0), lambda: ObservationDistance(5, start=-0.1),
     lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
-    lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5),
-    lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=5), lambda: StepDecay(1.0, at=(5,), factor=-0.1),
+    lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5), lambda: ExponentialDecay(0.9, -0.5),
+    lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=(1, 1, 2)), lambda: StepDecay(1.0, at=5), lambda: StepDecay(1.0, at=(5,), factor=-0.1),
     lambda: WarmUp(1.0, updates=0), lambda: WarmUp("a", 5), lambda: WarmUp(-1.0, 5), lambda: WarmUp(StepDecay, 5),
     lambda: WarmUp(1.0, 5, start=None), lambda: ObservationDistance("a"), lambda: ObservationDistance(5, start="a"),
     lambda: ObservationDistance(True), lambda: InverseSquareRoot("a"), lambda: InverseSquareRoot(-1.0),
@@ -47,3 +48,21 @@ def test_values(schedule, values):
 def test_arguments_out_of_range(build):
     with pytest.raises(ValueError, match=r"^(updates|start|end|factor|at|target|initial)=.*: must be"):
         build()
+
+
+@pytest.mark.parametrize(("schedule", "values"), [
+    (ObservationDistance(1), {0: 0.9, 1: 3.0, 2: 3.0}), (WarmUp(1.0, updates=1), {0: 0.0, 1: 1.0}),
+    (StepDecay(1.0, at=(0,), factor=0.5), {0: 0.5, 9: 0.5}), (ExponentialDecay(0.9, 1.0), {0: 0.9, 9: 0.9})])
+def test_the_ends_of_the_ranges_are_in_them(schedule, values):
+    assert {k: schedule(k) for k in values} == pytest.approx(values)
+
+
+def test_a_decay_never_reaches_0():
+    """At a beta1 of 0 mu would be infinite."""
+    assert 0 < ExponentialDecay(0.9, 0.5)(10**6) < 1e-299
+
+
+@pytest.mark.parametrize("schedule", [case[0] for case in CASES], ids=repr)
+def test_schedules_do_not_change(schedule):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(schedule, next(iter(vars(schedule))), 1.0)
