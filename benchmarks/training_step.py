@@ -9,13 +9,12 @@ training_step.json and .md.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
 from pathlib import Path
 
-from turns import Worker, machine, summary, take_turns, torch_version
+from turns import Worker, machine, summary, take_turns, torch_version, write_report
 
 NETWORKS = ("ResNet-20", "CNN")
 OURS = "ours, namsg"
@@ -87,10 +86,7 @@ def main():
         report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
     if options.data:
         report["epochs"] = measure_epochs(os.path.abspath(options.data), options.threads, options.epochs)
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "training_step.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.results / "training_step.md").write_text(markdown(report))
-    print(markdown(report))
+    write_report(report, markdown(report), options.results / "training_step")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,14 @@ def machine():
     return {"processor": processor, "cores": os.cpu_count(), "python": sys.version.split()[0]}
 
 
+def write_report(report, markdown, path):
+    """Write the report as JSON and its Markdown beside it, and print the latter; ``path`` has no ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown)
+    print(markdown)
+
+
 def torch_version(python):
     """The version of PyTorch that this interpreter has; None without an interpreter."""
     return python and subprocess.run([python, "-c", "import torch; print(torch.__version__)"], check=True, text=True,

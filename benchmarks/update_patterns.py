@@ -8,12 +8,11 @@ Writes update_patterns.json and .md into the results folder. On a machine that d
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from optimizer_step import OURS, shapes_of
-from turns import Worker, machine, summary, take_turns
+from turns import Worker, machine, summary, take_turns, write_report
 
 PATTERNS = ("new gradients, one array a call", "two contexts", "two contexts, update on the kvstore",
             "row_sparse gradient, standard", "row_sparse gradient, lazy")
@@ -56,11 +55,7 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     report = measure_all(options)
-    options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / "update_patterns.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(report))
-    print(markdown(report))
+    write_report(report, markdown(report), options.results / "update_patterns")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,14 @@ IMAGE = "namsg-mx"   # `make test-container` builds it
 MANIFEST = Path(__file__).parents[3] / "docs" / "kubernetes.yaml"
 NETWORK, ADDRESS = "namsg-test", "10.89.77.{}"
 ENGINE = next(filter(shutil.which, ("podman", "docker")), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    ENGINE is None or subprocess.run([ENGINE, "image", "inspect", IMAGE], capture_output=True, check=False).returncode,
-    reason=f"needs podman or docker, and the image {IMAGE}, which `make test-container` makes")]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image():
+    found = ENGINE and subprocess.run([ENGINE, "image", "inspect", IMAGE], capture_output=True, check=False)
+    if not found or found.returncode:
+        pytest.skip(f"needs podman or docker, and the image {IMAGE}, which `make test-container` makes")
 
 
 def call(*arguments):
