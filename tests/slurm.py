@@ -23,7 +23,7 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
@@ -74,7 +74,17 @@ def cluster(folder, nodes=2, cpus=4):
             if shown.split() == ["idle", str(nodes)]:
                 break
             time.sleep(0.2)
-        yield environment
+        try:
+            yield environment
+        finally:   # jobs outlive the daemons
+            _cancel_all(environment)
+
+
+def _cancel_all(environment):
+    """Cancel all jobs, and wait until none is left."""
+    subprocess.run(["scancel", "--user", str(os.geteuid())], env=environment, check=True)
+    while subprocess.run(["squeue", "--noheader"], env=environment, check=True, stdout=subprocess.PIPE).stdout:
+        time.sleep(0.2)
 
 
 def _end(process):

@@ -27,7 +27,13 @@ ODD = ["/a b", "a;touch X", "$HOME", "'", '"', "*", "", "\\", "a\nb", "ü"]
 
 def launch(folder, script, *arguments, options=("-n", "2", "-s", "1")):
     return subprocess.Popen([sys.executable, "-m", "experiments.launch", *options, sys.executable, "-c", script,
-                             str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                             str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=_heed_hangups)
+
+
+def _heed_hangups():
+    """Also where these tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def noted(folder):

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parents[3]
 PAGE = (CHECKOUT / "docs" / "scaling.md").read_text(encoding="utf-8")
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not slurm.is_here(), reason="needs root, and Debian's slurmctld, slurmd and munge")]
-EPOCHS = 30
+EPOCHS, LONGER = 30, 300
 LONG = CONFIG.replace("seeds: 0-1", "seeds: 0-0").replace("train: 300", "train: 2000").replace(
     "epochs: 3", f"epochs: {EPOCHS}")
 
@@ -54,10 +54,13 @@ def begin_now(environment, job, *more):
     call(environment, "scontrol", "update", f"jobid={job}", "starttime=now", *more)
 
 
-def submit(environment, folder, results, seconds=None):
-    """The page's script for this configuration; ``seconds``: it is signalled so long before a limit of a minute."""
+def submit(environment, folder, results, seconds=None, count=EPOCHS):
+    """The page's script for this configuration; ``seconds``: it is signalled so long before a limit of a minute.
+    ``count``: of epochs.
+    """
     script = program("bash", "#SBATCH").replace(".venv/bin/python", sys.executable).replace(
-        "configs/mnist_logistic.yaml", f"{write_config(folder, LONG)} --method namsg --results {results}")
+        "configs/mnist_logistic.yaml",
+        f"{write_config(folder, LONG)} --method namsg --epochs {count} --results {results}")
     if seconds is not None:
         script = script.replace("--time=04:00:00 --signal=B:USR1@120", f"--time=1 --signal=B:USR1@{seconds}")
     path = folder / "job.sh"
@@ -88,12 +91,13 @@ def test_a_job_is_cancelled_and_requeued_and_the_run_goes_on_to_the_same_rows(en
 
 def test_a_job_near_its_time_limit_puts_itself_into_the_queue_again(environment, tmp_path):
     results = tmp_path / "results"
-    job = submit(environment, tmp_path, results, seconds=50)
+    job = submit(environment, tmp_path, results, seconds=50, count=LONGER)   # it has not ended when it is signalled
     while "Restarts=0" in call(environment, "scontrol", "--oneliner", "show", "job", job):
+        assert state(environment, job) != "COMPLETED"
         time.sleep(0.5)
     begin_now(environment, job, "timelimit=10")
     wait_for(environment, job, "COMPLETED")
-    assert len(epochs(results)) == EPOCHS
+    assert len(epochs(results)) == LONGER
 
 
 def test_many_runs_by_dask(environment, tmp_path):
