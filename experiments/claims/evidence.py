@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Sequence
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from experiments.analysis import results, selection
+from experiments.analysis import results, rounding, selection
 from experiments.analysis.results import Grid, Results
+from experiments.analysis.rounding import MadeTwice
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
@@ -52,6 +53,7 @@ class Evidence:
         self.runs = lru_cache(maxsize=None)(self._runs)
         self.curves = lru_cache(maxsize=None)(self._curves)
         self.grid = lru_cache(maxsize=None)(self._grid)
+        self.made_twice = lru_cache(maxsize=None)(self._made_twice)
 
     def _experiment(self, name: str) -> Experiment:
         """The configuration with this name."""
@@ -76,6 +78,10 @@ class Evidence:
         """What is recorded of an experiment's grid search, with its own seeds or with these."""
         experiment = self.experiment(name)
         return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
+
+    def _made_twice(self, name: str) -> MadeTwice:
+        """The runs of an experiment that were made twice, which show what rounding alone moves."""
+        return rounding.made_twice(self.experiment(name), self.folder)
 
     def table(self, file: CsvFile) -> pd.DataFrame:
         """The file's rows; none without the file. RecordError if it lacks one of its columns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, log_share, share_of_epochs
 from experiments.analysis.intervals import ConfidenceInterval, interval
 from experiments.analysis.measures import MEASURES, by_seed
+from experiments.analysis.rounding import MadeTwice, change, change_of_epochs, size
 from experiments.analysis.selection import averages
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW, Decision, above, all_of, below, some_of, within
 from experiments.claims.evidence import Evidence
@@ -103,6 +104,8 @@ class Comparison:
         numbers = pd.DataFrame(rows)
         verdict, p = (all_of if self.others else some_of)(decisions)
         finding = _sentences(rows, MEASURES[self.measure].by_ratio)
+        if verdict == TOO_FEW:
+            finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs)
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
     def _pairs(self) -> list[tuple[str, str]]:
@@ -157,7 +160,10 @@ class Level:
                "diverged": evidence.diverged(self.experiment, False, self.method)}
         seeds = len(evidence.experiment(self.experiment).seeds)
         verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
-        return Judgement(verdict, _sentences([row], False), found.n, pd.DataFrame([row]), p)
+        finding = _sentences([row], False)
+        if verdict == TOO_FEW:
+            finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs)
+        return Judgement(verdict, finding, found.n, pd.DataFrame([row]), p)
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,9 @@ class EpochsToLoss:
             if row["n"] else f"{row['against']}{_diverged(row)}" for row in rows if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
         verdict, p = all_of(decisions)
+        if verdict == TOO_FEW:
+            twice = evidence.made_twice(self.experiment)
+            finding += _moved({method: change_of_epochs(twice, method, self.epoch) for method in twice.methods}, True)
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
 
@@ -261,6 +270,8 @@ class GridCells:
         published = sum(loss < others_printed[at] for at, loss in printed.items())
         finding = (f"lower in {sum(row['lower'] for row in rows)} of the {len(rows)} cells run here, {len(decided)} of "
                    f"them with {len(seeds)} seeds; in {published} of {len(printed)} of the paper's table")
+        if verdict == TOO_FEW:
+            finding += _rounding_of_cells(evidence)
         return Judgement(verdict, finding, min((row["n"] for row in rows), default=0), pd.DataFrame(rows))
 
 
@@ -309,6 +320,8 @@ class PublishedCells:
                    + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
                    + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
                      f"with {len(seeds)} seeds{_diverged({'diverged': diverged})}") if rows else ""
+        if verdict == TOO_FEW:
+            finding += _rounding_of_cells(evidence)
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
 
 
@@ -447,6 +460,24 @@ def _sentences(rows: Sequence[dict], relative: bool) -> str:
         return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
                 f"n = {row['n']}{_diverged(row)}")
     return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
+
+
+def _rounding(twice: MadeTwice, measure: str, epochs: tuple[int, int]) -> str:
+    """How much rounding alone moves a measure; empty if no run of the experiment was made twice."""
+    return _moved({method: change(twice, method, measure, epochs) for method in twice.methods},
+                  MEASURES[measure].by_ratio)
+
+
+def _rounding_of_cells(evidence: Evidence) -> str:
+    """How much rounding alone moves a cell of Table A2."""
+    last = evidence.experiment(paper.CIFAR).tuning.epochs
+    return _rounding(evidence.made_twice(paper.CIFAR), "train_loss", (last, last))
+
+
+def _moved(changes: Mapping[str, pd.Series], relative: bool) -> str:
+    by_method = ", ".join(f"{LABELS[method]} by " + (f"{math.expm1(size(of)):.1%}" if relative else f"{size(of):.4f}")
+                          + f" (n = {len(of)})" for method, of in changes.items())
+    return f"; rounding alone moves {by_method}" if by_method else ""
 
 
 def _diverged(row: dict) -> str:

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_drawing(command):
         command.add_argument("--config", nargs="+", metavar="CONFIG",
                              help="for sensitivity and A1: whose grid searches (default: all that select values; "
-                                  "for A1, the paper's)")
+                                  "for A1, the paper's); for rounding: whose runs (default: all in configs/)")
         add_tuned(command)
         add_selection(command)
         command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
@@ -140,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
-                            help="A1, A2, A3, or a YAML file for an experiment's results and epochs to a train loss")
+                            help="A1, A2, A3, rounding (what it alone moves), or a YAML file for an experiment's "
+                                 "results and epochs to a train loss")
     add_drawing(tabulating)
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")

@@ -15,8 +15,8 @@ from experiments.commands.inputs import all_configs, load_experiment, print_path
 from experiments.commands.status import describe
 from experiments.vocabulary import config, paper
 from experiments.vocabulary.config import Experiment
-from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.folders import CONFIGS, FIGURES, TABLES
+from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.folders import CONFIGS, FIGURES, ROUNDING, TABLES
 from experiments.vocabulary.seeds import seed_range
 
 COMPUTED = ("1", "theory")   # figures that need no runs
@@ -106,13 +106,15 @@ def table(options: argparse.Namespace) -> int:
     elif options.table == "A3":
         experiment = config.load(CONFIGS / f"{paper.CIFAR}.yaml")
         made = {"tableA3": tables.table_a3(_collect(experiment, options, _recorded(experiment, options)))}
+    elif options.table == "rounding":
+        made = {"rounding": tables.of_rounding(_made_twice(options))}
     elif _is_config(options.table):
         experiment = load_experiment(options.table, options)
         results = _collect(experiment, options, _recorded(experiment, options))
         name = _name(results.experiment, options)
         made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
     else:
-        raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3")
+        raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3, rounding")
     for name, content in made.items():
         paths = tables.write(content, name, Path(options.results, TABLES))
         print(paths[0].read_text(encoding="utf-8"))
@@ -152,10 +154,10 @@ def _check_options(what: str, options: argparse.Namespace) -> None:
     """UsageError for an option that this figure or table would ignore."""
     if options.tuned and not _is_config(what):
         raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
-    if options.config and what not in ("A1", "sensitivity"):
-        raise UsageError(f"--config: only with A1 (the table) and sensitivity, not with {what}")
-    if what in COMPUTED and (options.method or options.seeds or options.partial):
-        raise UsageError(f"--method, --seeds, --partial: not with {what}, which is computed")
+    if options.config and what not in ("A1", "rounding", "sensitivity"):
+        raise UsageError(f"--config: only with A1 and rounding (tables), and sensitivity, not with {what}")
+    if what in (*COMPUTED, "rounding") and (options.method or options.seeds or options.partial):
+        raise UsageError(f"--method, --seeds, --partial: not with {what}, which has no choice of runs")
 
 
 def _name(experiment: Experiment, options: argparse.Namespace) -> str:
@@ -205,6 +207,19 @@ def _collect_a1(options: argparse.Namespace):
     chosen = options.config or [path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
     return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
                          options.partial)
+
+
+def _made_twice(options: argparse.Namespace):
+    """The experiments with runs that were made twice, and these runs."""
+    from experiments.analysis.rounding import made_twice
+
+    folder = Path(options.results)
+    experiments = [experiment for experiment in map(config.load, options.config or all_configs())
+                   if (folder / ROUNDING / experiment.name).exists()]
+    made = [(experiment, runs) for experiment in experiments if (runs := made_twice(experiment, folder)).methods]
+    if not made:
+        raise RecordError(f"{folder / ROUNDING}: no run there that {folder} has, too")
+    return made
 
 
 def _is_config(text: str) -> bool:

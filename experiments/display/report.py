@@ -192,6 +192,9 @@ def _tables(evidence: Evidence) -> list[Block]:
     if not grid.runs.empty:
         blocks.append(_block(tables.table_a2(grid), f"python -m experiments table A2 --method "
                                                     f"{' '.join(grid.runs['method'].unique())} --partial"))
+    twice = [(evidence.experiment(name), evidence.made_twice(name)) for name in EXPERIMENTS]
+    if any(runs.methods for _, runs in twice):
+        blocks.append(_block(tables.of_rounding(twice), "python -m experiments table rounding"))
     return blocks
 
 

@@ -8,13 +8,16 @@ from typing import NamedTuple, Sequence
 
 import pandas as pd
 
-from experiments.analysis import selection
+from experiments.analysis import rounding, selection
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, share_of_epochs
+from experiments.analysis.intervals import interval
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Grid, Results, describe_n
+from experiments.analysis.rounding import MadeTwice
 from experiments.claims.judging import Verdict, by_holm, is_decided, together
 from experiments.claims.sentences import PARTS
 from experiments.vocabulary import paper
+from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS, initial
 from experiments.vocabulary.records import write_atomically
@@ -134,6 +137,50 @@ def _share(row: pd.Series) -> str:
         return ""
     ends = f" ({row['low']:.2f} to {row['high']:.2f})" if row["n"] > 1 else ""
     return f"{row['share']:.2f}{ends}: {row['epochs']:.1f} of {row['reference_epochs']:.1f}"
+
+
+# What rounding alone moves
+
+def of_rounding(made: Sequence[tuple[Experiment, MadeTwice]]) -> Table:
+    """One row per experiment and method with runs that were made twice.
+
+    Numbers: experiment, method, n, and of the relative change of the train loss the root mean square over the runs in
+    the first and the last epoch (``train_loss_first``, ``train_loss_last``), its geometric mean in the last with its
+    95 % t interval (``train_loss_mean``, ``low``, ``high``), and the largest of any epoch; of the relative change of
+    the test loss the largest; of the change of test accuracy the root mean square in the last epoch, and the largest.
+    """
+    numbers = pd.DataFrame([_rounding(experiment, runs, method) for experiment, runs in made
+                            for method in runs.methods])
+    cells = [{
+        "experiment": row["experiment"], "method": LABELS[row["method"]], "n": f"{row['n']}",
+        "train loss, first epoch": _number(row["train_loss_first"], ".2g"),
+        "last epoch": _number(row["train_loss_last"], ".2g"),
+        "last epoch, mean": _number(row["train_loss_mean"], "+.2g") + (
+            f" ({row['low']:+.2g} to {row['high']:+.2g})" if row["n"] > 1 else ""),
+        "any epoch, largest": _number(row["train_loss_largest"], ".2g"),
+        "test loss, any epoch, largest": _number(row["test_loss_largest"], ".2g"),
+        "test accuracy, last epoch": _number(row["test_accuracy_last"], ".4f"),
+        "test accuracy, any epoch, largest": _number(row["test_accuracy_largest"], ".4f"),
+    } for _, row in numbers.iterrows()]
+    return Table("What rounding alone moves: runs made twice, with equal settings and seeds, by code or machines that "
+                 "round differently. Losses: relative changes; root mean square over the runs, unless named mean or "
+                 "largest", numbers, pd.DataFrame(cells))
+
+
+def _rounding(experiment: Experiment, runs: MadeTwice, method: str) -> dict:
+    last = experiment.epochs
+    by_epoch = {measure: [rounding.change(runs, method, measure, (epoch, epoch)) for epoch in range(1, last + 1)]
+                for measure in ("train_loss", "test_loss", "test_accuracy")}
+    largest = {measure: max(changes.abs().max() for changes in of) for measure, of in by_epoch.items()}
+    mean = interval(by_epoch["train_loss"][-1])
+    return {"experiment": experiment.name, "method": method, "n": mean.n,
+            "train_loss_first": math.expm1(rounding.size(by_epoch["train_loss"][0])),
+            "train_loss_last": math.expm1(rounding.size(by_epoch["train_loss"][-1])),
+            **dict(zip(("train_loss_mean", "low", "high"), map(math.expm1, mean[1:]))),
+            "train_loss_largest": math.expm1(largest["train_loss"]),
+            "test_loss_largest": math.expm1(largest["test_loss"]),
+            "test_accuracy_last": rounding.size(by_epoch["test_accuracy"][-1]),
+            "test_accuracy_largest": largest["test_accuracy"]}
 
 
 # The supplement's tables

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 CONFIGS = Path("configs")   # in the checkout, where commands are given
-FIGURES, TABLES, BENCHMARKS = "figures", "tables", "benchmarks"   # in a results folder
+FIGURES, TABLES, BENCHMARKS, ROUNDING = "figures", "tables", "benchmarks", "rounding"   # in a results folder

@@ -12,7 +12,7 @@ from experiments.commands.cli import main
 RESULTS = Path(__file__).parents[2] / "results"
 COMMANDS = ["table A1 --partial", "table A2 --partial", "table A3 --partial", "table configs/mnist_logistic.yaml",
             "table configs/mnist_cnn.yaml", "table configs/mnist_cnn.yaml --tuned",
-            "table configs/cifar10_resnet20.yaml --partial", "figure 2"]
+            "table configs/cifar10_resnet20.yaml --partial", "table rounding", "figure 2"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,6 +11,7 @@ from tiny_experiment import record
 
 from experiments.analysis.intervals import interval
 from experiments.analysis.results import Grid
+from experiments.analysis.rounding import MadeTwice
 from experiments.claims import judging, sentences
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_REGRET, Evidence
@@ -33,11 +34,11 @@ LOGISTIC = "mnist_logistic"   # has 10 seeds
 
 
 class MadeUp(Evidence):
-    """Curves (``tuned``: those of our search's values), grids (rows of method, point, seed, status and loss) and
-    divergences that a test gives.
+    """Curves (``tuned``: those of our search's values), grids (rows of method, point, seed, status and loss),
+    divergences and runs made ``twice`` that a test gives.
     """
 
-    def __init__(self, curves=(), grid=(), diverged=(), tuned=()):
+    def __init__(self, curves=(), grid=(), diverged=(), tuned=(), twice=((), ())):
         super().__init__(CHECKOUT / "tests", CHECKOUT / "configs")   # a folder without records
         columns = ["method", "seed", "epoch", "train_loss", "test_loss", "test_accuracy", "overfitting"]
         runs = pd.DataFrame(list(grid), columns=["method", *POINT, "seed", "status", "train_loss"])
@@ -47,6 +48,7 @@ class MadeUp(Evidence):
             self.experiment(experiment), [0, 1], POINT,
             runs[runs["seed"].isin(seeds or self.experiment(experiment).tuning.seeds)])
         self.diverged = lambda experiment, tuned, method: diverged.count(method)
+        self.made_twice = lambda experiment: MadeTwice(*(pd.DataFrame(list(rows), columns=columns) for rows in twice))
 
 
 def runs(method, losses, accuracies=None):
@@ -61,6 +63,30 @@ def compared(relation="below", limit=0.0, measure="train_loss"):
 
 POINT = ["learning_rate", "beta1", "beta2"]
 NOISE = [0.01, -0.01, 0.02, -0.02, 0.0] * 2
+
+
+def test_where_nothing_is_decided_the_finding_says_what_rounding_moves():
+    adam, twice = runs("adam", [[1, 0.5]] * 10), (runs("namsg", [[1, 0.5], [1, 0.5]], [[0.8, 0.9], [0.8, 0.9]]),
+                                                  runs("namsg", [[1, 0.6], [1, 0.5]], [[0.8, 0.9], [0.8, 0.93]]))
+    few, all_seeds = (MadeUp(adam + runs("namsg", [[1, 0.4 + noise] for noise in NOISE[:n]]), twice=twice)
+                      for n in (2, 10))
+    loss = f"; rounding alone moves NAMSG by {np.expm1(np.log(1.2) / 2**0.5):.1%} (n = 2)"
+    assert compared().judge(few).finding.endswith(loss)
+    assert compared(measure="test_accuracy").judge(few).finding.endswith(
+        f"; rounding alone moves NAMSG by {0.03 / 2**0.5:.4f} (n = 2)")
+    assert Level(LOGISTIC, "namsg", "train_loss", (2, 2), "below", 0.2).judge(few).finding.endswith(loss)
+    # to 0.6, the first run takes 1.8 epochs and the second one 2
+    assert EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2).judge(few).finding.endswith(
+        f"; rounding alone moves NAMSG by {np.expm1(np.log(2 / 1.8) / 2**0.5):.1%} (n = 2)")
+    assert "rounding" not in compared().judge(all_seeds).finding
+
+
+@pytest.mark.parametrize("rule", [GridCells("namsg", "adam", 6), PublishedCells("namsg", 0.05)])
+def test_of_cells_it_is_what_moves_their_last_epoch(rule):
+    twice = [runs("namsg", [[1] * 29 + [loss, 1]]) for loss in (0.5, 0.6)]
+    few = rule.judge(MadeUp(grid=grid_cells(3, 4), twice=twice))
+    assert few.verdict == TOO_FEW
+    assert few.finding.endswith("; rounding alone moves NAMSG by 20.0% (n = 1)")
 
 
 def test_losses_are_compared_by_their_ratio_in_pairs():

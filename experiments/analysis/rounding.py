@@ -1,0 +1,59 @@
+"""What rounding alone moves: runs made twice, with equal settings and seeds, where code or machine round differently.
+
+Their first records are in the folder `rounding` of a results folder, under the names that their second ones have.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis import results
+from experiments.analysis.epochs_to_loss import epochs_to_common_loss
+from experiments.analysis.measures import MEASURES, by_seed
+from experiments.vocabulary.config import Experiment
+from experiments.vocabulary.folders import ROUNDING
+
+
+class MadeTwice(NamedTuple):
+    """The rows of `Results.epochs` of the complete runs that were made twice: of the first time, and of the second."""
+
+    first: pd.DataFrame
+    again: pd.DataFrame
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.first["method"].unique())
+
+
+def made_twice(experiment: Experiment, folder: Path) -> MadeTwice:
+    """The runs of an experiment that a results folder has twice; both tables are empty without any."""
+    methods = list(experiment.methods)
+    first, again = (results.read(experiment, records, methods)[0].complete for records in (folder / ROUNDING, folder))
+    common = first[["method", "seed"]].merge(again[["method", "seed"]]).drop_duplicates()
+    return MadeTwice(*(rows.merge(common, on=["method", "seed"]) for rows in (first, again)))
+
+
+def change(runs: MadeTwice, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:
+    """By seed, the second run's value less the first one's; for a loss, the logarithm of their ratio.
+
+    A run's value is that of `by_seed`.
+    """
+    first, again = (by_seed(rows[rows["method"] == method], measure, epochs) for rows in runs)
+    return np.log(again / first) if MEASURES[measure].by_ratio else again - first
+
+
+def change_of_epochs(runs: MadeTwice, method: str, last: int) -> pd.Series:
+    """By seed, the logarithm of the ratio of the epochs that the two runs need to a common train loss."""
+    both = pd.concat([rows[rows["method"] == method].assign(method=name) for name, rows in runs._asdict().items()])
+    pairs = epochs_to_common_loss(both, "again", "first", last)
+    return np.log(pairs["epochs"] / pairs["other_epochs"])
+
+
+def size(changes: pd.Series) -> float:
+    """The root mean square of some changes."""
+    return math.sqrt((changes ** 2).mean())
