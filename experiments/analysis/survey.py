@@ -28,8 +28,9 @@ class RunStatus(NamedTuple):
 def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     """The status of an experiment's default methods and of others that have records, as a dict for JSON.
 
-    ``seconds_left``: the time for the rest in one process; None if no epoch is recorded to estimate it from. ``grid``:
-    the same for the default methods' grid search, all methods counted together; None without a grid search.
+    ``seconds_per_run``: by method, the mean time of its complete runs; None without any. ``seconds_left``: the time
+    for the rest in one process; None if no epoch is recorded to estimate it from. ``grid``: states and time left of the
+    default methods' grid search, all methods counted together; None without a grid search.
     """
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
@@ -40,6 +41,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     return {
         "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
+        "seconds_per_run": {method: _seconds_per_run(statuses, method) for method in methods},
         "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),
         "grid": _survey_grid(experiment, results) if experiment.tuning else None,
     }
@@ -73,6 +75,11 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
     if state == "short":
         state = "running" if record.is_running() else "failed" if reason else "unfinished" if rows else "missing"
     return RunStatus(run, state, reason, len(rows), seconds)
+
+
+def _seconds_per_run(statuses: Sequence[RunStatus], method: str) -> float | None:
+    complete = [sum(s.seconds) for s in statuses if s.run.method == method and s.state == "done"]
+    return mean(complete) if complete else None
 
 
 def _seconds_left(statuses: Sequence[RunStatus], epochs: int) -> float | None:

@@ -11,9 +11,11 @@ from experiments.running.progress import duration
 def describe(status: dict[str, Any]) -> str:
     """The survey as lines to read."""
     lines = [f"{status['experiment']}, {status['epochs']} epochs, in {status['results']}",
-             "  {:24}".format("method") + "".join(f"{state:>11}" for state in STATES)]
+             "  {:24}".format("method") + "".join(f"{state:>11}" for state in STATES) + f"{'time of one':>13}"]
     for method, counts in status["methods"].items():
-        lines.append(f"  {method:24}" + "".join(f"{counts[state] or '-':>11}" for state in STATES))
+        seconds = status["seconds_per_run"][method]
+        lines.append(f"  {method:24}" + "".join(f"{counts[state] or '-':>11}" for state in STATES)
+                     + f"{'-' if seconds is None else duration(seconds):>13}")
     failed = {**status["failed"], **(status["grid"] or {"failed": {}})["failed"]}
     lines += [f"  failed: {folder}: {reason}" for folder, reason in failed.items()]
     lines.append(f"  time left: {_time_left(status['seconds_left'])}")

@@ -53,6 +53,14 @@ def for_reading_alone(folder):
             subprocess.run(["umount", str(place)], check=True)
 
 
+def test_status_tells_how_long_a_complete_run_took(tmp_path):
+    path, _ = made(tmp_path / "results")   # two seconds an epoch
+    status, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
+    assert status["seconds_per_run"] == {"adam": 6.0, "namsg": None}
+    adam, namsg = experiments("status", path, "--results", tmp_path / "results").stdout.splitlines()[2:4]
+    assert (adam.split()[-2:], namsg.split()[-2:]) == (["6", "s"], ["1", "-"])   # one run of namsg is missing
+
+
 def test_status_reads_where_nothing_can_be_written(tmp_path):
     """And sees there, too, whether a run is under way."""
     path, running = made(tmp_path / "results")
