@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from tiny_experiment import small_disk, write_config
 
-from experiments.analysis.results import Results
+from experiments.analysis.results import Grid, Results
 from experiments.display import tables
 from experiments.vocabulary import config, paper
+from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import EPOCH_COLUMNS
 
 
@@ -99,6 +100,11 @@ def test_an_experiments_tables_compare_what_there_is(tmp_path):
         assert list(tables.of_experiment(alone)) == [""]
 
 
+def test_of_a_single_epoch_there_is_nothing_earlier_to_compare(tmp_path):
+    table = tables.epochs_to_loss(results_of(tmp_path, {("adam", 0): [0.9], ("namsg", 0): [0.8]}))
+    assert list(table.cells.columns) == ["method", "n", "by epoch 1"]
+
+
 def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
     results = results_of(tmp_path, {("adam", 0): [1.0, 0.6, 0.5, 0.1], ("namsg", 0): [0.7, 0.5, 0.4, 0.1]})
     results.epochs.loc[results.epochs["epoch"] == 4, "learning_rate"] = 0.01
@@ -128,6 +134,30 @@ def test_table_a3_by_hand(tmp_path):
         "method": "ADAM", "n": "3 of 2", "mean of last 5 epochs, paper": "0.9052 ± 0.0026",
         "mean of last 5 epochs, ours": "0.7333 ± 0.1528", "best of each run, paper": "0.9073 ± 0.0033",
         "best of each run, ours": "0.8333 ± 0.1155"}]
+
+
+def test_table_a3_has_each_methods_own_runs(tmp_path):
+    accuracies = {("adam", 0): [0.6] * 6, ("namsg", 0): [0.8] * 6}
+    numbers = tables.table_a3(results_of(tmp_path, {run: [0.5] * 6 for run in accuracies}, accuracies)).numbers
+    assert list(numbers["n"]) == [1, 1]
+    assert list(numbers["last_mean"]) == pytest.approx([0.6, 0.8])
+    assert list(numbers["best_mean"]) == pytest.approx([0.6, 0.8])
+
+
+def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
+    """The tiny experiment's values are learning_rate 0.005 for both methods; its grids have 0.001, too."""
+    experiment = config.load(write_config(tmp_path))
+    losses = {("adam", 0.001): (0.2, 0.3), ("adam", 0.005): (0.4, 0.5), ("namsg", 0.001): (0.6, 0.6),
+              ("namsg", 0.005): (0.1, 0.2)}
+    runs = pd.DataFrame([(method, alpha, 0.9, 0.99, seed, "done", loss) for (method, alpha), both in losses.items()
+                         for seed, loss in enumerate(both)],
+                        columns=["method", *HYPERPARAMETERS, "seed", "status", "train_loss"])
+    adam, namsg = tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)]).numbers.to_dict("records")
+    for row, method, ours, loss_at_ours, loss_at_papers in ((adam, "adam", 0.001, 0.25, 0.45),
+                                                            (namsg, "namsg", 0.005, 0.15, 0.15)):
+        assert (row["method"], row["learning_rate_paper"], row["learning_rate_ours"]) == (method, 0.005, ours)
+        assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((loss_at_ours, loss_at_papers))
+        assert (row["n"], row["points"], row["points_of_grid"]) == (2, 2, 2)
 
 
 def test_table_a3_of_one_run_has_no_deviation(tmp_path):
