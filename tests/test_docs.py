@@ -43,7 +43,8 @@ def test_the_example_of_a_configuration_runs_by_the_commands_below_it(tmp_path):
     (tmp_path / "mine.yaml").write_text(example)
     commands = [line for block in blocks("reproduction.md") for line in block.splitlines() if "mine.yaml" in line]
     assert len(commands) == 6
-    places = {"mine.yaml": str(tmp_path / "mine.yaml"), "build/mine": str(tmp_path / "results")}
+    places = {"mine.yaml": str(tmp_path / "mine.yaml"), "build/mine": str(tmp_path / "results"),
+              "build/mine/rounding": str(tmp_path / "results" / "rounding")}
     for command in commands:
         run([sys.executable, *(places.get(word, word) for word in shlex.split(command)[1:])], cwd=DOCS.parent)
     assert sorted(path.name for path in (tmp_path / "results" / "figures").iterdir()) == ["mine.png", "mine.svg"]

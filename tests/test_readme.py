@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.analysis.measures import by_seed
 from experiments.claims import sentences
 from experiments.claims.answer import SENTENCES
 from experiments.claims.evidence import Evidence
@@ -120,6 +121,8 @@ def test_accuracies_are_those_of_table_a3_and_of_the_records():
     assert TOLD[BEST_ACCURACY][0] == "; ".join(recorded[[f"tableA3-{method}-best" for method in table.index]].unique())
     assert told == {LABELS[method]: f"{best[method]:.4f}" for method in table.index}
     assert numbers.endswith(f"n = {table['n'].min()}")
+    assert {name: int(n) for name, n in re.findall(r"(\w+) 0\.\d{4} \(n = (\d)\)", numbers)} == {
+        LABELS[method]: n for method, n in table["n"].items() if n > table["n"].min()}
     papers = pd.read_csv(CHECKOUT / "results" / "tables" / "tableA3.csv").set_index("method")
     assert dict(re.findall(r"(\w+) (0\.\d{4})", BEST_ACCURACY)) == {
         LABELS[method]: f"{papers.loc[method, 'best_paper_mean']:.4f}" for method in table.index}
@@ -167,6 +170,40 @@ def test_table_a2_is_told_beside_the_papers():
             f"{differences.mean():.1%}".replace("%", " %")) in text
     with_two_seeds = table[table["n"] > 1]
     assert with_two_seeds[["method", "learning_rate", "beta2"]].values.tolist() == [["namsg", 0.001, 0.99]]
+
+
+def test_the_second_seed_of_table_a2_is_so_much_lower():
+    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("cifar10_resnet20")
+    first, second = by_seed(curves[curves["method"] == "namsg"], "train_loss", (30, 30)).loc[[0, 1]]
+    assert f"is {1 - second / first:.1%} lower with that".replace("%", " %") in " ".join(RESULTS.split())
+
+
+def test_what_rounding_moves_is_that_of_its_table():
+    text = " ".join(RESULTS.split()).replace(" %", "%").replace("\N{MINUS SIGN}", "-")
+    rows = pd.read_csv(CHECKOUT / "results" / "tables" / "rounding.csv").set_index("experiment")
+    logistic, cnn, resnet = (rows.loc[[name]] for name in ("mnist_logistic", "mnist_cnn", "cifar10_resnet20"))
+    assert (f"more than {logistic['train_loss_largest'].max():.2g} of itself, and its accuracy not at all "
+            f"(n = {logistic['n'].sum()})").replace("e-08", "e-8") in text
+    assert logistic["test_accuracy_largest"].max() == 0
+    resnet, cnn = resnet.squeeze(), cnn.squeeze()
+    assert (f"by {resnet['train_loss_first']:.3%} in the first epoch, by {resnet['train_loss_largest']:.1%} at most "
+            f"and by {resnet['train_loss_last']:.1%} in the last one") in text
+    assert f"test loss moves by {resnet['test_loss_largest']:.0%} (n = {resnet['n']})" in text
+    recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")["finding"]
+    best, = re.findall(r"rounding alone moves NAMSG by (\S+)", recorded["tableA3-namsg-best"])
+    assert f"its best test accuracy by {best}" in text
+    assert (f"by {cnn['train_loss_first']:.2%} in the first epoch and by {cnn['train_loss_last']:.1%} in the last one "
+            f"(root mean square; n = {cnn['n']}), to either side: its mean by {cnn['train_loss_mean']:.1%} "
+            f"({cnn['low']:.1%} to {cnn['high']:+.1%})").replace("% to", " to") in text
+
+
+def test_swnts_is_namsg_until_its_16th_epoch_on_two_machines():
+    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("cifar10_resnet20")
+    namsg, swnts = (curves[(curves["method"] == method) & (curves["seed"] == 0)].reset_index(drop=True)
+                    for method in ("namsg", "swnts"))
+    measures = ["train_loss", "test_loss", "test_accuracy"]
+    assert (namsg[measures] == swnts[measures]).all(axis=1).idxmin() == 15   # epochs count from 1, rows from 0
+    assert "are equal to the last digit in these 15 epochs" in RESULTS
 
 
 def test_the_gpus_numbers_are_those_of_its_benchmark():

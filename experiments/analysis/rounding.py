@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.analysis import results
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss
 from experiments.analysis.measures import MEASURES, by_seed
-from experiments.vocabulary.config import Experiment
+from experiments.analysis.results import Results, read
 from experiments.vocabulary.folders import ROUNDING
 
 
@@ -30,12 +29,12 @@ class MadeTwice(NamedTuple):
         return list(self.first["method"].unique())
 
 
-def made_twice(experiment: Experiment, folder: Path) -> MadeTwice:
-    """The runs of an experiment that a results folder has twice; both tables are empty without any."""
-    methods = list(experiment.methods)
-    first, again = (results.read(experiment, records, methods)[0].complete for records in (folder / ROUNDING, folder))
-    common = first[["method", "seed"]].merge(again[["method", "seed"]]).drop_duplicates()
-    return MadeTwice(*(rows.merge(common, on=["method", "seed"]) for rows in (first, again)))
+def made_twice(again: Results, folder: Path) -> MadeTwice:
+    """Those of the runs ``again``, read from a results folder, that it has twice; both tables are empty without any."""
+    first, _ = read(again.experiment, folder / ROUNDING, again.methods)
+    both = [first.complete, again.complete]
+    common = pd.merge(*(rows[["method", "seed"]].drop_duplicates() for rows in both))
+    return MadeTwice(*(rows.merge(common, on=["method", "seed"]) for rows in both))
 
 
 def change(runs: MadeTwice, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:

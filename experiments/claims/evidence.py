@@ -81,7 +81,7 @@ class Evidence:
 
     def _made_twice(self, name: str) -> MadeTwice:
         """The runs of an experiment that were made twice, which show what rounding alone moves."""
-        return rounding.made_twice(self.experiment(name), self.folder)
+        return rounding.made_twice(self.runs(name), self.folder)
 
     def table(self, file: CsvFile) -> pd.DataFrame:
         """The file's rows; none without the file. RecordError if it lacks one of its columns."""

@@ -211,12 +211,15 @@ def _collect_a1(options: argparse.Namespace):
 
 def _made_twice(options: argparse.Namespace):
     """The experiments with runs that were made twice, and these runs."""
+    from experiments.analysis.results import read
     from experiments.analysis.rounding import made_twice
 
     folder = Path(options.results)
     experiments = [experiment for experiment in map(config.load, options.config or all_configs())
                    if (folder / ROUNDING / experiment.name).exists()]
-    made = [(experiment, runs) for experiment in experiments if (runs := made_twice(experiment, folder)).methods]
+    made = [(experiment, made_twice(read(experiment, folder, list(experiment.methods))[0], folder))
+            for experiment in experiments]
+    made = [(experiment, runs) for experiment, runs in made if runs.methods]
     if not made:
         raise RecordError(f"{folder / ROUNDING}: no run there that {folder} has, too")
     return made

@@ -9,6 +9,7 @@ import pytest
 from tiny_experiment import experiments, record, write_config
 
 from experiments.analysis import rounding
+from experiments.analysis.results import read
 from experiments.display import tables
 from experiments.vocabulary import config
 
@@ -23,7 +24,7 @@ def made(folder, first, again):
         for run in experiment.runs():
             if (run.method, run.seed) in losses:
                 record(where, run, losses[run.method, run.seed], 3)
-    return experiment, rounding.made_twice(experiment, results)
+    return experiment, rounding.made_twice(read(experiment, results)[0], results)
 
 
 LOSSES = [0.9, 0.5, 0.2]

@@ -192,8 +192,10 @@ WRONG = [
     (("figure", "99"), "figure 99: neither a configuration"),
     (("figure", "1", "--method", "sgd"), "--method, --seeds, --partial: not with 1, which has no choice of runs"),
     (("table", "rounding", "--seeds", "0"), "--method, --seeds, --partial: not with rounding, which has no choice"),
-    (("figure", "3", "--config", "CONFIG"), "and rounding (tables), and sensitivity, not with 3"),
-    (("table", "A2", "--config", "CONFIG"), "and rounding (tables), and sensitivity, not with A2"),
+    (("figure", "3", "--config", "CONFIG"),
+     "--config: only with A1 and rounding (tables), and sensitivity, not with 3"),
+    (("table", "A2", "--config", "CONFIG"),
+     "--config: only with A1 and rounding (tables), and sensitivity, not with A2"),
     (("table", "A3", "--tuned"), "--tuned: only with a configuration (.yaml), not with A3"),
 ]
 
