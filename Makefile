@@ -2,7 +2,7 @@
 #   make demo                       five methods on rendered digits: a figure and a table, without any download
 #   make test                       the tests; NAMSG_DATA=DIR adds those on the real data
 #   make test-slow                  those that take long: kills, full disks, clusters, benchmarks, examples
-#   make test-slurm                those of docs/scaling.md's programs for SLURM; as root, with Debian's slurmctld, slurmd, munge
+#   make test-slurm                 those of docs/scaling.md's programs for SLURM; as root, with Debian's slurmctld, slurmd, munge
 #   make test-container             the Dockerfile's image: the demo, and the pods of docs/kubernetes.yaml; by podman or docker
 #   make data                       MNIST and CIFAR-10, from the first place that has them: into NAMSG_DATA, or MXNet's folder
 #   make reproduce-mnist-logistic   the paper's first experiment: records, figure and table in build/reproduce/
@@ -22,6 +22,8 @@ UV_PYTHON = .venv-uv/python/bin/python3.11
 PYTHON ?= $(or $(call first_python,python3.11 python3.10 python3.9 python3.12 python3.8,13),$(UV_PYTHON))
 INSTALLED = .venv/installed
 RUN = .venv/bin/python -m experiments
+SLURM_TESTS = tests/experiments/running/test_slurm.py
+CONTAINER_TESTS = tests/experiments/running/test_container.py
 
 GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12),$(UV_PYTHON))
 GPU_PYTHON ?= .venv-gpu/bin/python
@@ -54,15 +56,16 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist load -m slow --ignore tests/experiments/running/test_slurm.py
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist load -m slow \
+		$(addprefix --ignore=,$(SLURM_TESTS) $(CONTAINER_TESTS))
 
 test-slurm: $(INSTALLED)
 	.venv/bin/python -m pip install --quiet dask-jobqueue
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/experiments/running/test_slurm.py
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(SLURM_TESTS)
 
 test-container: $(INSTALLED)
 	$$(command -v podman || command -v docker) build --tag namsg-mx .
-	.venv/bin/python -m pytest tests/experiments/running/test_container.py
+	.venv/bin/python -m pytest $(CONTAINER_TESTS)
 
 data: $(INSTALLED)
 	$(RUN) data
