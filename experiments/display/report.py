@@ -126,7 +126,8 @@ def _parts(told: Sequence[Told], figures: Sequence[Figure]) -> list[Part]:
 def _pictures(folder: Path) -> list[Figure]:
     figures = []
     for name, part, title in (("figure1", theory.GAIN, "Figure 1: max gain expectation Ψ"),
-                              ("theory", theory.REGRET, "Sections 3 and 4 beside the real optimizer")):
+                              ("theory", theory.REGRET, "Sections 3 and 4 beside the real optimizer"),
+                              ("distance", sentences.LOGISTIC, "Grid search over step size and observation distance")):
         picture = folder / "figures" / f"{name}.svg"
         if picture.exists():
             encoded = base64.b64encode(picture.read_bytes()).decode()

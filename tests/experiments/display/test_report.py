@@ -42,7 +42,8 @@ def page(tmp_path_factory):
     for run, point in experiment.grid(["adam"]):
         record(results, run, [1 + point["learning_rate"]] * 10, 10)
     (results / "figures").mkdir()
-    (results / "figures" / "figure1.svg").write_text(PICTURE, encoding="utf-8")
+    for picture in ("figure1", "distance"):
+        (results / "figures" / f"{picture}.svg").write_text(PICTURE, encoding="utf-8")
     result = experiments("report", "--results", results, cwd=CHECKOUT)
     assert result.returncode == 0, result.stderr
     return results / "report.html"
@@ -53,7 +54,7 @@ def test_it_holds_what_is_recorded(page):
     for wanted in ("commit 0123456789, a processor", "NAMSG (n = 3 of 10)", "SGD (n = 2 of 10, 1 short)",
                    "python -m experiments table configs/mnist_logistic.yaml --method sgd adam nadam amsgrad namsg",
                    "Sensitivity to α: Logistic regression on MNIST (20 of 96 runs of the default methods)",
-                   "Nothing recorded yet"):
+                   "python -m experiments figure distance", "Nothing recorded yet"):
         assert wanted in text
     assert not re.search(r"<td>(nan|inf|-inf|None)</td>", text)
     assert "Table A1" not in re.findall(r"<h3>(.*?)</h3>", text)   # as the grid search is not complete
