@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import os
+import re
 import shlex
 import signal
 import socket
@@ -25,6 +27,7 @@ from typing import Iterator, Mapping, Sequence
 GRACE_SECONDS = 3    # after one process has failed, for the others to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
 PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # variables sent by ssh
+HOST = re.compile(r"[^\s:]+(:[0-9]+)?", re.ASCII)
 NO_FOLDER = 72       # exit status of a host without this folder; EX_OSFILE in sysexits.h
 # Runs the command on another machine until standard input ends, as it does with the launcher or the connection.
 REMOTE = """cd {folder} 2>/dev/null || exit {no_folder}
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except _Ended as ended:
         return 128 + ended.args[0]
-    except OSError as error:   # no such command
+    except OSError as error:   # no such command, or no way to the hosts
         print(f"launch: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
 
@@ -68,7 +71,7 @@ def _raise(number: int, _) -> None:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    address = "127.0.0.1" if options.launcher == "local" else _own_address()
+    address = "127.0.0.1" if options.launcher == "local" else _own_address([host for host, _ in options.hosts])
     shared = {"DMLC_PS_ROOT_URI": address, "DMLC_PS_ROOT_PORT": str(_free_port(address)),
               "DMLC_NUM_WORKER": str(options.num_workers), "DMLC_NUM_SERVER": str(options.num_servers)}
     with _processes() as processes:
@@ -181,11 +184,17 @@ def _listens(address: str, port: int) -> bool:
         return caller.connect_ex((address, port)) == 0
 
 
-def _own_address() -> str:
-    """The address by which other machines reach this one; found without sending anything."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
-        caller.connect(("10.255.255.255", 1))
-        return caller.getsockname()[0]
+def _own_address(hosts: Sequence[str]) -> str:
+    """The address by which other machines reach this one; found without sending anything.
+
+    It is that of the default route, or, in a network without one, of the route to a host. OSError without either.
+    """
+    # Not the hosts first: this machine's own name often means 127.0.1.1, which no other reaches.
+    for destination in ("10.255.255.255", *hosts):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller, contextlib.suppress(OSError):
+            caller.connect((destination, 1))
+            return caller.getsockname()[0]
+    raise OSError(errno.ENETUNREACH, "no route leads to it from here", hosts[0])
 
 
 class _LauncherParser(argparse.ArgumentParser):
@@ -200,7 +209,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--launcher", choices=("local", "ssh"), default="local",
                         help="where servers and workers run (default: local)")
     parser.add_argument("-H", "--hostfile", type=_hosts, dest="hosts", metavar="FILE",
-                        help="with ssh: the other machines, one a line: HOST or HOST:PORT (ssh's port)")
+                        help="with ssh: the other machines, one a line: HOST or HOST:PORT (ssh's port), # a comment")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each process runs")
     options = parser.parse_args(arguments)
     options.command = options.command[options.command[:1] == ["--"]:]
@@ -219,11 +228,15 @@ def _positive(text: str) -> int:
 
 
 def _hosts(path: str) -> list[tuple[str, str]]:
-    """The hosts of a host file, with ssh's ports."""
+    """The hosts of a host file, with ssh's ports. Empty lines and comments ('# ...') are left out."""
     try:
-        lines = Path(path).read_text().split()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from error
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {getattr(error, 'strerror', 'is not a text')}") from error
+    lines = [stripped for line in lines if (stripped := line.partition("#")[0].strip())]
+    for line in lines:
+        if not HOST.fullmatch(line):
+            raise argparse.ArgumentTypeError(f"{path}: {line!r} is neither HOST nor HOST:PORT")
     hosts = [(name, port or "22") for name, _, port in (line.partition(":") for line in lines)]
     if not hosts:
         raise argparse.ArgumentTypeError(f"{path}: names no host")

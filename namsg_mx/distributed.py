@@ -125,13 +125,14 @@ class DistributedTrainer(gluon.Trainer):
     ------
     RuntimeError
         By each `step` on each worker, if a server does not apply the optimizer; it says which of the two it does, and
-        likely causes. (With a step size of 0 in the first update, only the second is noticed.) By any `step` while the
+        likely causes. (With a step size of 0 in the first update, only the second is noticed.) By the first `step`
+        without a launcher. By any `step` while the
         servers hold the optimizer of another Trainer of this process. By `set_learning_rate`, once the servers have the
         optimizer.
 
     Example
     -------
-    For a process that a launcher has started: without one, ``kvstore='dist_sync'`` waits forever.
+    For a process that a launcher has started:
 
     >>> net = gluon.nn.Dense(1, in_units=1, use_bias=False)
     >>> net.initialize(mx.init.One())
@@ -209,5 +210,9 @@ def count_servers() -> int:
     """The number of servers. A `DistributedTrainer` takes as many keys in addition to its parameters'.
 
     MXNet puts a small array on server (9973 * key) % servers: as many successive keys as servers reach each server.
+    RuntimeError in a process that no launcher has started.
     """
+    if "DMLC_NUM_SERVER" not in os.environ:
+        raise RuntimeError("a distributed kvstore needs a launcher, which starts scheduler, servers and workers, and "
+                           "sets DMLC_NUM_SERVER: python -m experiments.launch, or MXNet's tools/launch.py")
     return int(os.environ["DMLC_NUM_SERVER"])

@@ -65,10 +65,11 @@ def test_readme_is_short():
 def test_verdicts_are_those_of_the_table_of_claims():
     recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
     assert len(recorded) == len(sentences.CLAIMS)
-    n = recorded["verdict"].value_counts()
-    assert (f"Of {len(recorded)} sentences that can be tested, {n['holds']} hold, {n['in part']} hold in part and "
-            f"{n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "
-            f"{n['not run yet']} there is none yet") in " ".join(README.split())
+    papers = [claim.name for claim in sentences.CLAIMS if claim.part != sentences.BESIDE]
+    n = recorded.loc[papers, "verdict"].value_counts()
+    assert (f"Of {len(papers)} sentences of the paper that can be tested, {n['holds']} hold, {n['in part']} hold in "
+            f"part and {n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and "
+            f"for {n['not run yet']} there is none yet") in " ".join(README.split())
     assert len(ROWS) == 6
     for beginning, names in ROWS.items():
         verdict, numbers = TOLD[beginning]

@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple, Sequence
 import pandas as pd
 
 from experiments.vocabulary.config import Experiment, Run
-from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
 
@@ -89,7 +89,8 @@ def recorded_methods(experiment: Experiment, results: Path, seeds: Sequence[int]
         found, short = (read_grid if is_grid else read)(experiment, results, [method], seeds)
         return bool((found.runs["status"] != "short").any() and (partial or not short))
 
-    return [m.name for m in experiment.methods.values() if m.by_default or is_recorded(m.name)]
+    return [m.name for m in experiment.methods.values() if (m.grid or not is_grid)
+            and (m.by_default or is_recorded(m.name))]
 
 
 def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
@@ -153,8 +154,13 @@ class Grid(NamedTuple):
 
 def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] | None, seeds: Sequence[int] | None,
                  partial: bool) -> Grid:
-    """Read a grid search's records. RecordError if any run is missing or short; with ``partial``, if all are."""
+    """Read a grid search's records. RecordError if any run is missing or short; with ``partial``, if all are.
+
+    UsageError if none of the methods has a grid.
+    """
     found, short = read_grid(experiment, results, methods, seeds)
+    if found.runs.empty and not short:
+        raise UsageError(f"{experiment.name}: none of the methods has a grid")
     if found.runs.empty or (short and not partial):
         raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs, partial))
     return found

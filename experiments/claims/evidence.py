@@ -77,7 +77,8 @@ class Evidence:
     def _grid(self, name: str, seeds: Sequence[int] | None = None) -> Grid:
         """What is recorded of an experiment's grid search, with its own seeds or with these."""
         experiment = self.experiment(name)
-        return results.read_grid(experiment, self.folder, list(experiment.methods), seeds)[0]
+        methods = [method.name for method in experiment.methods.values() if method.grid]
+        return results.read_grid(experiment, self.folder, methods, seeds)[0]
 
     def _made_twice(self, name: str) -> MadeTwice:
         """The runs of an experiment that were made twice, which show what rounding alone moves."""

@@ -83,7 +83,7 @@ def _low_curvature_with_noise(growth):
     best = rows.loc[rows.groupby("r")["difference / error"].idxmin()].set_index("r")
     lower, last = best["difference / error"] < -ERRORS, best.iloc[-1]
     levels = ", ".join(f"{r:.2g}" for r in lower.index[lower])
-    return _signs([-last["difference / error"]]), (
+    return _where(-best["difference / error"].iloc[[-1]]), (
         f"lower growth than at η = 0 at r = {levels or 'none'} of {', '.join(f'{r:.2g}' for r in lower.index)}; at "
         f"{last.name:.2g} {last['growth at η']:.5f} with η = {last['η']:g}, {last['growth at 0']:.5f} with 0"), rows
 
@@ -140,12 +140,6 @@ def _low_curvature(growth):
                      + f" of {of_tau['r'].min():.2g} to {of_tau['r'].max():.2g}, {first['growth at η']:.5f} at η = 3 "
                        f"and {first['growth at 0']:.5f} at 0 for r = {first['r']:.2g}")
     return _where(-rows["difference / error"]), "; ".join(texts), rows
-
-
-def _signs(differences) -> str:
-    """The verdict on 'all differences are above 0', from differences in standard errors."""
-    differences = np.asarray(differences)
-    return HOLDS if (differences > ERRORS).all() else FAILS if (differences < -ERRORS).any() else TOO_FEW
 
 
 def _psi_is_a_bound(growth):

@@ -49,7 +49,7 @@ def figure(options: argparse.Namespace) -> int:
     from experiments.display import figures  # here: training processes import this module and need no matplotlib
 
     folder = Path(options.results, FIGURES)
-    _check_options(options.figure, options)
+    _check_options(options.figure, options, takes_config=("sensitivity",))
     if options.figure in COMPUTED:
         from experiments.theory import figures  # here: only these figures need MXNet
 
@@ -57,8 +57,11 @@ def figure(options: argparse.Namespace) -> int:
         print_paths(draw(folder))
         return 0
     if options.figure in figures.PAPER:
-        rows = [figures.Row(_collect(config.load(CONFIGS / f"{experiment}.yaml"), options, methods), part, said)
-                for (experiment, methods, part), said in zip(figures.PAPER[options.figure], _verdicts(options))]
+        from experiments.claims.evidence import Evidence
+
+        evidence = Evidence(Path(options.results), CONFIGS)
+        rows = [figures.Row(_collect(config.load(CONFIGS / f"{row.experiment}.yaml"), options, row.methods), row.shows,
+                            _verdicts(evidence, row.claims)) for row in figures.PAPER[options.figure]]
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
@@ -77,26 +80,23 @@ def figure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verdicts(options: argparse.Namespace) -> list[str]:
-    """For each row of a figure of the paper, how many of its sentences on that have which verdict."""
+def _verdicts(evidence, part: str | None) -> str:
+    """How many of the paper's sentences in a part of the claims have which verdict; '' without a part."""
     from experiments.claims import answer, judging, sentences
-    from experiments.claims.evidence import Evidence
-    from experiments.display.report import CURVES
 
-    evidence, said = Evidence(Path(options.results), CONFIGS), []
-    for part in (part for part, (_, figure, _) in CURVES.items() if figure == options.figure):
-        judged = judging.judge(evidence, [claim.name for claim in sentences.CLAIMS if claim.part == part])
-        counts = answer.count([judgement for _, judgement in judged])
-        said.append(f"The paper's {len(judged)} sentences: "
-                    + ", ".join(f"{verdict} {count}" for verdict, count in counts))
-    return said
+    names = [claim.name for claim in sentences.CLAIMS if claim.part == part]
+    if not names:
+        return ""
+    judged = judging.judge(evidence, names)
+    counts = answer.count([judgement for _, judgement in judged])
+    return f"The paper's {len(judged)} sentences: " + ", ".join(f"{verdict} {count}" for verdict, count in counts)
 
 
 def table(options: argparse.Namespace) -> int:
     """Write a table from records."""
     from experiments.display import tables
 
-    _check_options(options.table, options)
+    _check_options(options.table, options, takes_config=("A1", "rounding"))
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_a1(options))}
     elif options.table == "A2":
@@ -150,12 +150,12 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_options(what: str, options: argparse.Namespace) -> None:
-    """UsageError for an option that this figure or table would ignore."""
+def _check_options(what: str, options: argparse.Namespace, takes_config: Sequence[str]) -> None:
+    """UsageError for an option that this figure or table would ignore; ``takes_config``: those that take --config."""
     if options.tuned and not _is_config(what):
         raise UsageError(f"--tuned: only with a configuration (.yaml), not with {what}")
-    if options.config and what not in ("A1", "rounding", "sensitivity"):
-        raise UsageError(f"--config: only with A1 and rounding (tables), and sensitivity, not with {what}")
+    if options.config and what not in takes_config:
+        raise UsageError(f"--config: only with {' and '.join(takes_config)}, not with {what}")
     if what in (*COMPUTED, "rounding") and (options.method or options.seeds or options.partial):
         raise UsageError(f"--method, --seeds, --partial: not with {what}, which has no choice of runs")
 

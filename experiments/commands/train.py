@@ -34,7 +34,9 @@ def grid(options: argparse.Namespace) -> int:
     runs = [run for run, point in experiment.grid(options.method, options.seeds)
             if all(point.get(name) == value for name, value in options.at)]
     if not runs:
-        raise UsageError(f"--at {' '.join(f'{n}={v:g}' for n, v in options.at)}: {experiment.name} has no such point")
+        at = " ".join(f"{name}={value:g}" for name, value in options.at)
+        raise UsageError(f"--at {at}: {experiment.name} has no such point" if at else
+                         f"{experiment.name}: none of the methods has a grid")
     status = _train(experiment, runs, _run_options(options, experiment.tuning.epochs), options)
     if status or options.at or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
         return status

@@ -19,21 +19,36 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid, Results, describe_n
+from experiments.analysis.step_size import first_epoch_after_drop
+from experiments.claims import sentences
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.methods import BOUNDED, DASHED_BETA2, DASHES, FIVE, LABELS, STRATEGIES, colours
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 from experiments.vocabulary.records import write_atomically
 
-# Each figure of the paper by its rows, top to bottom: experiment, methods, and the part of it that the row shows.
+
+class PaperRow(NamedTuple):
+    """A row of a figure of the paper.
+
+    ``shows`` says which part of the experiment it shows, '' for all of it. ``claims``: the part of the claims on it, a
+    key of `experiments.claims.sentences.PARTS`; None for a row on which there are none.
+    """
+
+    experiment: str
+    methods: Sequence[str]
+    shows: str = ""
+    claims: str | None = None
+
+
+# Each figure of the paper by its rows, top to bottom.
 PAPER = {
-    "2": ((LOGISTIC, FIVE, ""), (CNN, FIVE, "")),
-    "3": ((CIFAR, FIVE, ""), (CIFAR, STRATEGIES, "strategies")),
-    "A1": ((CIFAR, BOUNDED, "limits of the step"),),
+    "2": (PaperRow(LOGISTIC, FIVE, claims=LOGISTIC), PaperRow(CNN, FIVE, claims=CNN)),
+    "3": (PaperRow(CIFAR, FIVE, claims=CIFAR), PaperRow(CIFAR, STRATEGIES, "strategies", sentences.STRATEGIES)),
+    "A1": (PaperRow(CIFAR, BOUNDED, "limits of the step", sentences.BOUNDED),),
 }
 PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # the scale of each measure's axis
 BASE = "namsg"   # the second panel divides train losses by this method's
 SETTLED = 0.25   # the axis of these ratios fits the values after this share of the epochs
-DROPPED = 0.15   # at this share of its first value or below, the step size has dropped, not merely decayed
 INSETS = {"test_loss": (0.4, 0.38, 0.58, 0.52), "test_accuracy": (0.4, 0.1, 0.58, 0.5)}   # left, bottom, width, height
 STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False}
@@ -42,11 +57,11 @@ STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.a
 class Row(NamedTuple):
     """A row of a figure.
 
-    ``part`` says which part of the experiment it shows, '' for all of it. ``said`` stands above it, on the right.
+    ``shows``: as in `PaperRow`. ``said`` stands above it, on the right.
     """
 
     results: Results
-    part: str = ""
+    shows: str = ""
     said: str = ""
 
 
@@ -74,7 +89,7 @@ def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Pat
     in alpha. Methods without beta2, such as SGD, have a panel of their own, as their step sizes differ. Points where a
     run diverged are left out. Writes and returns as `draw`.
     """
-    order = [experiment for rows in PAPER.values() for experiment, _, _ in rows]
+    order = [row.experiment for rows in PAPER.values() for row in rows]
     grids = sorted(grids, key=lambda grid: [*order, grid.experiment.name].index(grid.experiment.name))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.8 * len(grids) + 0.8), layout="constrained")
@@ -103,8 +118,8 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     if results.epochs.empty:
         raise RecordError(f"{results.experiment.name}: all runs diverged: nothing can be drawn")
     short = (results.runs["status"] == "short").any()
-    part.suptitle(results.experiment.title + (f": {row.part}" if row.part else "") + (" (unfinished)" if short else ""),
-                  x=0.01, ha="left", fontweight="bold", parse_math=False)
+    title = results.experiment.title + (f": {row.shows}" if row.shows else "") + (" (unfinished)" if short else "")
+    part.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)
     part.text(0.99, 0.98, row.said, ha="right", va="top", fontsize=9)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
     if BASE in results.epochs["method"].values and len(results.methods) > 1:
@@ -121,7 +136,7 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
             axes.set_ylim(settled["low"].min() * 0.99, settled["high"].max() * 1.01)
         if scale == "log":
             _label_plainly(axes)
-        after = _first_after_drop(results)
+        after = first_epoch_after_drop(results.epochs)
         if column in INSETS and after is not None:
             inset = axes.inset_axes(INSETS[column])
             _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()},
@@ -145,14 +160,6 @@ def _label_plainly(axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _first_after_drop(results: Results) -> int | None:
-    """The first epoch at whose end a method's step size has dropped; None if none drops."""
-    rates = results.epochs[["learning_rate", "sgd_learning_rate"]].astype(float)
-    first = results.epochs[["method"]].join(rates).groupby("method").transform("first")
-    dropped = results.epochs["epoch"][(rates <= DROPPED * first).any(axis=1)]
-    return None if dropped.empty else int(dropped.min())
 
 
 def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]) -> None:

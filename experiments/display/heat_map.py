@@ -29,7 +29,8 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
     mean = points.pivot(index="eta", columns="learning_rate", values="mean").sort_index(ascending=False)
     if not np.isfinite(mean.to_numpy()).any():
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
-    excess = mean / mean.min(axis=None) - 1
+    lowest = np.nanmin(mean.to_numpy())
+    excess = mean / lowest - 1
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(7.5, 5.2), layout="constrained")
         axes = figure.subplots()
@@ -39,7 +40,7 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
             is_dark = excess.iat[row, column] > (RANGE[0] * RANGE[1]) ** 0.5
             axes.text(column, row, f"{value:.4f}" if np.isfinite(value) else "diverged", ha="center", va="center",
                       color="white" if is_dark and np.isfinite(value) else "black", fontsize=9,
-                      fontweight="bold" if value == mean.min(axis=None) else "normal")
+                      fontweight="bold" if value == lowest else "normal")
         axes.set_xticks(range(len(mean.columns)), [f"{alpha:g}" for alpha in mean.columns])
         axes.set_yticks(range(len(mean.index)), [f"{eta:g}" for eta in mean.index])
         axes.set(xlabel="step size α", ylabel="observation distance η (0: AMSGRAD's step)")

@@ -25,17 +25,12 @@ from experiments.claims import answer, judging, sentences, theory
 from experiments.claims.evidence import Evidence
 from experiments.claims.rules import Claim, Judgement
 from experiments.display import charts, tables
-from experiments.display.figures import BOUNDED, STRATEGIES
+from experiments.display.figures import PAPER
 from experiments.vocabulary import benchmarks, config
 from experiments.vocabulary.methods import FIVE, LABELS
+from experiments.vocabulary.paper import EXPERIMENTS
 from experiments.vocabulary.records import read_environments, write_atomically
 
-EXPERIMENTS = (sentences.LOGISTIC, sentences.CNN, sentences.CIFAR)
-# The page's figures of curves, by the part of the claims beside them: experiment, figure of the paper, its methods.
-CURVES = {
-    sentences.LOGISTIC: (sentences.LOGISTIC, "2", FIVE), sentences.CNN: (sentences.CNN, "2", FIVE),
-    sentences.CIFAR: (sentences.CIFAR, "3", FIVE), sentences.STRATEGIES: (sentences.CIFAR, "3", STRATEGIES),
-    sentences.BOUNDED: (sentences.CIFAR, "A1", BOUNDED)}
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
 
@@ -92,12 +87,14 @@ def write(folder: Path, configs: Path) -> Path:
     evidence = Evidence(folder, configs)
     verdicts = judging.judge(evidence)
     judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
+    papers = [judgement for claim, judgement in verdicts if claim.part != sentences.BESIDE]
     surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("*.yaml"))}
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html").render(
-        total=len(verdicts), counts=answer.count(judgements), answers=answer.answers(verdicts),
+        papers=len(papers), papers_counts=answer.count(papers), total=len(verdicts), counts=answer.count(judgements),
+        answers=answer.answers(verdicts),
         together=judging.together(judgements), stand=sum(one.holm == one.judgement.verdict for one in told),
         parts=_parts(told, figures), figures=figures, tables=_tables(evidence), runs=_runs(surveys),
         benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
@@ -137,13 +134,13 @@ def _pictures(folder: Path) -> list[Figure]:
 
 
 def _curves(evidence: Evidence) -> list[Figure]:
-    """The rows of the paper's figures, and the methods that were run beside them to the end."""
+    """The rows of the paper's figures that claims are on, and the methods that were run beside them to the end."""
     figures = []
-    drawn = {method for _, _, methods in CURVES.values() for method in methods}
-    for part, (name, number, methods) in CURVES.items():
+    rows = [(number, row) for number, rows in PAPER.items() for row in rows if row.claims]
+    drawn = {method for _, row in rows for method in row.methods}
+    for number, (name, methods, shows, part) in rows:
         found = evidence.runs(name)
-        beside = [] if part in (sentences.STRATEGIES, sentences.BOUNDED) else [
-            method for method in found.complete["method"].unique() if method not in drawn]
+        beside = [] if shows else [method for method in found.complete["method"].unique() if method not in drawn]
         shown = found.only([*methods, *beside])
         if not shown.runs.empty:
             title = f"Figure {number}{', and methods beside it' if beside else ''}: {sentences.PARTS[part]}"

@@ -14,6 +14,7 @@ from experiments.analysis.intervals import interval
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.analysis.rounding import MadeTwice
+from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims.judging import Verdict, by_holm, is_decided, together
 from experiments.claims.sentences import PARTS
 from experiments.vocabulary import paper
@@ -109,7 +110,9 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
     of epochs / reference_epochs with its 95 % t interval.
     """
     curves = results.complete
-    last = _last_before_the_drop(curves[curves["method"] == reference])
+    of_reference = curves[curves["method"] == reference]
+    drop = first_epoch_after_drop(of_reference)
+    last = drop - 1 if drop else int(of_reference["epoch"].max())
     rows = []
     for method in results.methods:
         for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
@@ -125,11 +128,6 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
              for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
     return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
                  pd.DataFrame(cells))
-
-
-def _last_before_the_drop(epochs: pd.DataFrame) -> int:
-    epochs = epochs.sort_values("epoch")
-    return int(epochs["epoch"][epochs["learning_rate"] == epochs["learning_rate"].iloc[0]].max())
 
 
 def _share(row: pd.Series) -> str:

@@ -46,6 +46,9 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they al
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
+# Channels, and pixels of a side: of a data set's images, and of those that a network takes. None: any.
+IMAGES = {"mnist": (1, 28), "cifar10": (3, 32), "rendered_digits": (1, 28)}
+INPUTS = {"logistic_regression": (1, 28), "mnist_cnn": (1, 28), "cifar_resnet20_v1": (3, None)}
 
 EXPERIMENT_KEYS = ("title", "data", "augmentation", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning",
                    "train_loss_full_every", "methods")
@@ -194,9 +197,10 @@ class Experiment:
                 for seed, method in itertools.product(seeds, chosen)]
 
     def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[GridRun]:
-        """The runs of the grid search, seed by seed: every point of every method's grid.
+        """The runs of the grid search, seed by seed: every point of every method's grid. Default methods need none.
 
-        UsageError without a grid search, for an unknown method, or for a seed that is kept for reported runs.
+        UsageError without a grid search, for an unknown method or one without a grid that is named, or for a seed that
+        is kept for reported runs.
         """
         if self.tuning is None:
             raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
@@ -204,8 +208,12 @@ class Experiment:
         reported = self.tuning.selects and sorted(set(seeds) & set(self.seeds))
         if reported:
             raise UsageError(f"seed {reported[0]}: {self.name} keeps seeds {seed_range(self.seeds)} for reported runs")
+        chosen = self.select(methods)
+        without = [method.name for method in chosen if not method.grid]
+        if methods and without:
+            raise UsageError(f"method {without[0]!r}: has no grid in {self.name}")
         return [GridRun(self._run(method, seed, method.at(point), self._source(method, point)), point)
-                for seed, method in itertools.product(seeds, self.select(methods)) for point in method.points()]
+                for seed, method in itertools.product(seeds, chosen) for point in method.points()]
 
     def _source(self, method: Method, point: Mapping[str, float]) -> str:
         """The source of a grid search's run; a reported run may be one of them where the two share seeds."""
@@ -272,12 +280,26 @@ def _experiment(name: str, block: ConfigBlock) -> Experiment:
     checked = {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content}
     if not any(method.by_default for method in checked.values()):
         raise UsageError(f"{methods.where}: by_default: must not be false for all methods")
+    data, model = block.named("data", DATA_SETS), block.named("model", MODELS)
+    augmentation = block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS))
+    _check_images(block.where, data["name"], augmentation, model["name"])
     return Experiment(
-        name, block.text("title"), block.named("data", DATA_SETS),
-        block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS)), block.named("model", MODELS),
-        block.integer("batch_size", at_least=1), block.number("weight_decay"), block.integer("epochs", at_least=1),
-        seeds, block.optional("tuning", lambda key: _tuning(block, seeds)),
+        name, block.text("title"), data, augmentation, model, block.integer("batch_size", at_least=1),
+        block.number("weight_decay"), block.integer("epochs", at_least=1), seeds,
+        block.optional("tuning", lambda key: _tuning(block, seeds)),
         block.optional("train_loss_full_every", lambda key: block.integer(key, at_least=1)), checked)
+
+
+def _check_images(where: str, data: str, augmentation: Mapping[str, Any] | None, model: str) -> None:
+    """UsageError if the network does not take the data set's images, or what crops leave of them."""
+    (channels, side), (channels_taken, side_taken) = IMAGES[data], INPUTS[model]
+    crop = augmentation["size"] if augmentation else side
+    if crop > side:
+        raise UsageError(f"{where}: augmentation: size: {crop} is above {side}, the side of {data}'s images")
+    if channels != channels_taken or side_taken not in (None, crop):
+        size = f"{side_taken} x {side_taken}" if side_taken else "any size"
+        raise UsageError(f"{where}: model: {model} takes images of {size} with {channels_taken} channels, not "
+                         f"{crop} x {crop} with {channels}")
 
 
 def _tuning(experiment: ConfigBlock, reported_seeds: Sequence[int]) -> Tuning:
@@ -301,7 +323,8 @@ def _method(name: str, block: ConfigBlock) -> Method:
                              "schedules of learning_rate and of parameters in the grid must have one")
     return Method(name, optimizer, values,
                   block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
-                  {key: grid.numbers(key, RANGES.get(key, NONNEGATIVE)) for key in grid.content},
+                  {key: grid.integers(key, at_least=1) if key in INTEGERS else
+                   grid.numbers(key, range_of(optimizer, key)) for key in grid.content},
                   block.flag("by_default", default=True))
 
 
@@ -313,13 +336,20 @@ def _averaging(method: ConfigBlock) -> dict[str, float]:
 
 def _parameter(optimizer: str, parameters: ConfigBlock, key: str) -> float | dict:
     if not isinstance(parameters.content[key], dict):
-        return _argument(parameters, key, RANGES.get(key, NONNEGATIVE))
+        return _argument(parameters, key, range_of(optimizer, key))
     if key not in SCHEDULED or key == "beta1" and optimizer in OF_CONSTANT_BETA1:
         raise UsageError(f"{parameters.where}: {key}: must be a number, as {optimizer} takes no schedule for it")
     name = parameters.block(key, None).choice("schedule", SCHEDULES)
     schedule = parameters.block(key, ("schedule", *SCHEDULES[name]))
-    values = {argument: RANGES.get(key, NONNEGATIVE) for argument in ("initial", "start", "end")}
+    values = {argument: range_of(optimizer, key) for argument in ("initial", "start", "end")}
     return {"schedule": name, **{k: _argument(schedule, k, values.get(k, NONNEGATIVE)) for k in SCHEDULES[name]}}
+
+
+def range_of(optimizer: str, argument: str) -> tuple[float, float]:
+    """The interval of an optimizer's argument."""
+    if argument == "learning_rate" and "sgd_learning_rate" in OPTIMIZERS[optimizer]:
+        return POSITIVE   # their limits divide by it
+    return RANGES.get(argument, NONNEGATIVE)
 
 
 def _argument(block: ConfigBlock, key: str, interval: tuple[float, float]) -> float:

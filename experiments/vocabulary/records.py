@@ -149,7 +149,8 @@ class RunRecord:
 
     def _read_config(self) -> dict[str, Any] | None:
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
-        if config and set(config.get("distributed", DISTRIBUTED)) != DISTRIBUTED:
+        if config and "distributed" in config and not (
+                isinstance(config["distributed"], dict) and set(config["distributed"]) == DISTRIBUTED):
             raise damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
             raise RecordError(f"{self._config}: missing, so nothing says what {self.folder} holds")

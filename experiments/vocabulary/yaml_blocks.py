@@ -119,10 +119,10 @@ class ConfigBlock:
         return read(key) if key in self.content else None
 
     def integer(self, key: str, at_least: int) -> int:
-        value = self._typed(key, int, "an integer")
-        if value < at_least:
-            raise UsageError(f"{self.where}: {key}: {value} is below {at_least}")
-        return value
+        return self._integer(key, self.value(key), at_least)
+
+    def integers(self, key: str, at_least: int) -> list[int]:
+        return self._different(key, [self._integer(key, value, at_least) for value in self._list(key)])
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.content.get(key, default)
@@ -134,13 +134,7 @@ class ConfigBlock:
         return self._float(key, self.value(key), interval)
 
     def numbers(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> list[float]:
-        values = [self._float(key, value, interval) for value in self._typed(key, list, "a list")]
-        if not values:
-            raise UsageError(f"{self.where}: {key}: must have at least one value")
-        for i, value in enumerate(values):
-            if value in values[:i]:   # else its runs would count twice
-                raise UsageError(f"{self.where}: {key}: {value:g} stands twice")
-        return values
+        return self._different(key, [self._float(key, value, interval) for value in self._list(key)])
 
     def seed(self, key: str) -> int:
         value = self.integer(key, at_least=0)
@@ -156,9 +150,28 @@ class ConfigBlock:
             raise UsageError(f"{self.where}: {key}: {error}") from error
 
     def _typed(self, key: str, kind: type, name: str) -> Any:
-        value = self.value(key)
+        return self._checked(key, self.value(key), kind, name)
+
+    def _checked(self, key: str, value: Any, kind: type, name: str) -> Any:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UsageError(f"{self.where}: {key}: {quoted(value)} is not {name}")
+        return value
+
+    def _list(self, key: str) -> list:
+        values = self._typed(key, list, "a list")
+        if not values:
+            raise UsageError(f"{self.where}: {key}: must have at least one value")
+        return values
+
+    def _different(self, key: str, values: list) -> list:
+        for i, value in enumerate(values):
+            if value in values[:i]:   # else its runs would count twice
+                raise UsageError(f"{self.where}: {key}: {value:g} stands twice")
+        return values
+
+    def _integer(self, key: str, value: Any, at_least: int) -> int:
+        if self._checked(key, value, int, "an integer") < at_least:
+            raise UsageError(f"{self.where}: {key}: {value} is below {at_least}")
         return value
 
     def _float(self, key: str, value: Any, interval: tuple[float, float]) -> float:

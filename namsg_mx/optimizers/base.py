@@ -120,7 +120,8 @@ class ElementwiseOptimizer(Optimizer):
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
         MXNet's own, or any picklable callable with a ``base_lr``. As in MXNet, a number given as ``learning_rate``
         overwrites the scheduler's ``base_lr``. Without one, the method's default overwrites a ``base_lr`` that nobody
-        chose: None or MXNet's 0.01. MXNet's Adam overwrites any by its default.
+        chose: None, or MXNet's default of 0.01. A 0.01 of your own looks the same: give it as ``learning_rate``.
+        MXNet's Adam overwrites any by its default.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. As in MXNet, nothing is
         clipped if ``clip_gradient`` is None, infinite, 0 or below. float16 weights need ``multi_precision=True``, as
@@ -134,6 +135,7 @@ class ElementwiseOptimizer(Optimizer):
 
     STATE = ()
     DEFAULT_LEARNING_RATE = 0.001
+    LEARNING_RATES = NONNEGATIVE
     _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
 
     def __init__(self, learning_rate: Optional[Setting], beta1: Setting, *,
@@ -152,7 +154,7 @@ class ElementwiseOptimizer(Optimizer):
         if learning_rate is None and (lr_scheduler is None or lr_scheduler.base_lr in UNCHOSEN_BASE_LR):
             learning_rate = self.DEFAULT_LEARNING_RATE
         if learning_rate is not None:
-            learning_rate = check_setting("learning_rate", learning_rate, NONNEGATIVE)
+            learning_rate = check_setting("learning_rate", learning_rate, self.LEARNING_RATES)
         if callable(learning_rate):
             if lr_scheduler is not None:
                 raise ValueError(f"learning_rate={learning_rate!r} and lr_scheduler={lr_scheduler!r}: give one "
@@ -177,8 +179,8 @@ class ElementwiseOptimizer(Optimizer):
         self._loaded_update_counts = {}    # by parameter index
 
     def set_learning_rate(self, lr: float) -> None:
-        """Set the step size, a number in [0, inf). Raises UserWarning if it has a schedule or lr_scheduler."""
-        super().set_learning_rate(check_number("learning_rate", lr, NONNEGATIVE))
+        """Set the step size, a number as at the start. Raises UserWarning if it has a schedule or lr_scheduler."""
+        super().set_learning_rate(check_number("learning_rate", lr, self.LEARNING_RATES))
 
     def last_update(self) -> Optional[LastUpdate]:
         """`LastUpdate` of the latest update. None before the first, and on workers whose servers update.
@@ -275,7 +277,8 @@ class ElementwiseOptimizer(Optimizer):
         """`Settings` of update k = 0, 1, ...; ValueError if a schedule's value is out of range.
 
         Any k will do with our schedules. MXNet's own, as ``lr_scheduler``, cannot go back: with them, ask for the
-        latest update or the next.
+        latest update or the next. With `NAMSG`'s ``switch_to_sgd``, a k after the switch raises RuntimeError until
+        this optimizer has made the switch.
         """
         return Settings(self._learning_rate_of(k + 1), value_at("beta1", self.beta1, k, DECAY_RATE))
 

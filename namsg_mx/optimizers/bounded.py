@@ -38,7 +38,7 @@ class NAMSB(NAMSG):
     Raises
     ------
     ValueError
-        Also in an update with learning rate 0, a warm-up's first for instance: the limits are not defined there.
+        Also in an update for which a schedule has the step size 0: the limits are not defined there.
 
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
 
@@ -58,6 +58,7 @@ class NAMSB(NAMSG):
     """
 
     DEFAULT_LEARNING_RATE = 0.001
+    LEARNING_RATES = POSITIVE
 
     def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
                  epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,

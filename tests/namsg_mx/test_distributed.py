@@ -54,6 +54,19 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
+def test_without_a_launcher_it_says_so_at_the_first_step(monkeypatch):
+    from mxnet import gluon
+
+    from namsg_mx.distributed import DistributedTrainer
+
+    monkeypatch.delenv("DMLC_NUM_SERVER", raising=False)
+    parameter = gluon.Parameter("w", shape=(1,))
+    parameter.initialize()
+    trainer = DistributedTrainer([parameter], "namsg", kvstore="dist_sync")
+    with pytest.raises(RuntimeError, match="a distributed kvstore needs a launcher, .* DMLC_NUM_SERVER"):
+        trainer.step(1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fails, servers, says", [
     ("in unpickling", 1, "RuntimeError a server of the kvstore takes the sum of the gradients for the weights"),

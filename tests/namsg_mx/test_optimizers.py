@@ -310,6 +310,7 @@ def test_the_switch_to_sgd_is_namsgs(method):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"gamma": 0}, r"gamma=0: must be a number in \(0, inf\)"),
+    ({"learning_rate": 0.0}, r"learning_rate=0\.0: must be a number in \(0, inf\)"),
     ({"sgd_learning_rate": 0}, r"sgd_learning_rate=0: must be a number in \(0, inf\)"),
     ({"sgd_learning_rate": lambda k: 0.1}, r"sgd_learning_rate=.*picklable"),
     ({"switch_to_sgd": 5}, r"switch_to_sgd=5: NAMSB has none"),
@@ -320,11 +321,21 @@ def test_namsb_arguments_out_of_range(arguments, message):
 
 
 def test_namsb_refuses_an_update_without_a_step_size():
-    optimizer = namsg_mx.NAMSB(learning_rate=WarmUp(0.1, updates=2))
-    weight = array([1.0])
     with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \(0, inf\)"):
-        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-    assert optimizer.num_update == 0
+        namsg_mx.NAMSB(learning_rate=WarmUp(0.1, updates=2))
+    with pytest.raises(ValueError, match=r"learning_rate=0: must be a number in \(0, inf\)"):
+        namsg_mx.NAMSB().set_learning_rate(0)
+    optimizer = namsg_mx.NAMSB(learning_rate=once)
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([1.0]), state)
+    with pytest.raises(ValueError, match=r"learning_rate at update 1=0\.0: must be a number in \(0, inf\)"):
+        optimizer.update(0, weight, array([1.0]), state)
+    assert optimizer.num_update == 1
+
+
+def once(k):
+    return 0.1 if k == 0 else 0.0
 
 
 class Stumbling:

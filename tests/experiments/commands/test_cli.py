@@ -193,9 +193,14 @@ WRONG = [
     (("figure", "1", "--method", "sgd"), "--method, --seeds, --partial: not with 1, which has no choice of runs"),
     (("table", "rounding", "--seeds", "0"), "--method, --seeds, --partial: not with rounding, which has no choice"),
     (("figure", "3", "--config", "CONFIG"),
-     "--config: only with A1 and rounding (tables), and sensitivity, not with 3"),
+     "--config: only with sensitivity, not with 3"),
     (("table", "A2", "--config", "CONFIG"),
-     "--config: only with A1 and rounding (tables), and sensitivity, not with A2"),
+     "--config: only with A1 and rounding, not with A2"),
+    (("figure", "A1", "--config", "CONFIG"), "--config: only with sensitivity, not with A1"),
+    (("table", "A2", "--method", "swnts"), "method 'swnts': has no grid in cifar10_resnet20"),
+    (("figure", "distance", "--method", "eta_0"), "method 'eta_0': has no grid in mnist_logistic_distance"),
+    (("grid", "configs/mnist_cnn.yaml", "--method", "namsg_2019"), "method 'namsg_2019': has no grid in mnist_cnn"),
+    (("grid", "CONFIG", "--at", "learning_rate=7"), "--at learning_rate=7: tiny has no such point"),
     (("table", "A3", "--tuned"), "--tuned: only with a configuration (.yaml), not with A3"),
 ]
 

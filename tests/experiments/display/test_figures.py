@@ -82,6 +82,15 @@ def test_figures_of_the_paper_have_its_rows_methods_and_numbers(monkeypatch, res
         {f"figure{name}.png", f"figure{name}.svg"}
 
 
+def test_a_figure_of_ones_own_is_drawn_without_verdicts(monkeypatch, results, drawn):
+    """As docs/architecture.md has it: a name in PAPER with its rows."""
+    row = figures.PaperRow("cifar10_resnet20", ("namsg", "adam"), "two of them")
+    monkeypatch.setitem(figures.PAPER, "mine", (row, row))
+    assert make(monkeypatch, results, "figure", "mine") == 0
+    assert [title for title, _ in panels_of(drawn[0])] == [f"{RESNET}: two of them (unfinished)"] * 2
+    assert not any("sentences" in text.get_text() for part in drawn[0].subfigs for text in part.texts)
+
+
 def test_the_ratio_is_of_runs_with_the_same_seed(monkeypatch, results, drawn):
     """NAMSG has seeds 0 and 1, ADAM seed 0."""
     assert make(monkeypatch, results, "figure", "3") == 0

@@ -111,6 +111,14 @@ def test_epochs_are_compared_before_the_step_size_drops(tmp_path):
     assert tables.epochs_to_loss(results).numbers["by_epoch"].max() == 3
 
 
+@pytest.mark.parametrize("decay", [lambda epoch: epoch ** -0.5, lambda epoch: 1 / epoch])
+def test_a_step_size_that_decays_does_not_drop(tmp_path, decay):
+    losses = [1.0, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25]
+    results = results_of(tmp_path, {("adam", 0): losses, ("namsg", 0): losses})
+    results.epochs["learning_rate"] = 0.02 * results.epochs["epoch"].map(decay)
+    assert set(tables.epochs_to_loss(results).numbers["by_epoch"]) == {2, 4, 8}
+
+
 def test_table_a3_takes_the_last_five_epochs_and_the_best(tmp_path):
     accuracies = {("adam", 0): [0.1, 0.9, 0.5, 0.6, 0.7, 0.8, 0.4]}
     results = results_of(tmp_path, {("adam", 0): [0.5] * 7}, accuracies)

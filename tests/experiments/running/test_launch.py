@@ -123,6 +123,32 @@ def test_bad_options_are_one_line(arguments, message):
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
+LAUNCH_BY_SSH = (sys.executable, "-m", "experiments.launch", "-n", "1", "--launcher", "ssh", "-H")
+
+
+@pytest.mark.parametrize("content, message", [
+    ("node1 slots=2\n", "'node1 slots=2' is neither HOST nor HOST:PORT"), ("one:two\n", "'one:two' is neither HOST"),
+    ("# none\n\n", "names no host"), (b"\xff", "is not a text")])
+def test_a_host_file_with_other_lines_is_refused(tmp_path, content, message):
+    path = tmp_path / "hosts"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = subprocess.run([*LAUNCH_BY_SSH, path, "x"], stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert f"{path}: {message}" in result.stderr and result.stderr.count("\n") == 1
+
+
+WITHOUT_A_ROUTE = ("unshare", "--user", "--map-root-user", "--net")
+CAN_UNSHARE = subprocess.run([*WITHOUT_A_ROUTE, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not CAN_UNSHARE, reason="needs a network namespace")
+def test_without_a_way_to_the_hosts_it_says_so(tmp_path):
+    (tmp_path / "hosts").write_text("192.0.2.1\n")
+    result = subprocess.run([*WITHOUT_A_ROUTE, *LAUNCH_BY_SSH, tmp_path / "hosts", "x"], stderr=subprocess.PIPE,
+                            text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, "launch: 192.0.2.1: no route leads to it from here\n")
+
+
 # As ssh: the other machine's processes are in a session of their own, and are told of the end of the connection alone.
 SSH = """#!/bin/sh
 test "$1 $2 $3 $4" = "-o BatchMode=yes -p 2222" || exit 9
@@ -140,7 +166,7 @@ def by_ssh(tmp_path, monkeypatch):
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("NAMSG_SILENT_SECONDS", "7 ' ;")
-    (tmp_path / "hosts").write_text("one:2222\n\ntwo:2222\n")
+    (tmp_path / "hosts").write_text("# two hosts\none:2222  # the first\n\ntwo:2222\n")
     return ssh, ("-n", "2", "-s", "1", "--launcher", "ssh", "-H", str(tmp_path / "hosts"))
 
 

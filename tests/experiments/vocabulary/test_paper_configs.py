@@ -137,6 +137,29 @@ def test_integers_stay_integers():
     assert type(parameters["switch_to_sgd"]) is type(parameters["learning_rate"]["at"]) is int
 
 
+def with_grid(tmp_path, values):
+    """ResNet-20's configuration, whose SWNTS has a grid of updates at which it switches."""
+    text = (CONFIGS / "cifar10_resnet20.yaml").read_text()
+    path = tmp_path / "grid.yaml"
+    block = "switch_to_sgd: 3000}"
+    path.write_text(text.replace(block, f"{block}\n    grid: {{switch_to_sgd: {values}}}", 1))
+    return path
+
+
+def test_integers_stay_integers_in_a_grid(tmp_path):
+    points = [run.settings["parameters"]["switch_to_sgd"] for run, _ in config.load(with_grid(tmp_path, "[2, 30]")
+                                                                                   ).grid(["swnts"], [0])]
+    assert points == [2, 30] and all(type(point) is int for point in points)
+
+
+@pytest.mark.parametrize("values, message", [
+    ("[2, 30.0]", "30.0 is not an integer"), ("[2, 2]", "2 stands twice"), ("[2, 0]", "0 is below 1"),
+    ("[]", "must have at least one value"), ("3", "3 is not a list")])
+def test_a_grid_of_wrong_integers_is_named(tmp_path, values, message):
+    with pytest.raises(config.UsageError, match=f"swnts: grid: switch_to_sgd: {message}"):
+        config.load(with_grid(tmp_path, values))
+
+
 def test_ids_of_runs_without_the_later_settings_stay():
     """Records are found by them."""
     ids = {run.method: run.id for run in load("mnist_logistic").runs(["sgd", "adam", "namsg"], [0])}

@@ -337,6 +337,14 @@ def test_rows_of_another_run_are_refused_with_their_mark_of_completion(tmp_path)
     assert "config.json: damaged" in outcome(lambda: record.is_complete(2))
 
 
+@pytest.mark.parametrize("distributed", [None, [], "dist_sync", {"kvstore": "dist_sync"}, 3])
+def test_a_config_with_another_kind_of_distributed_is_damaged(tmp_path, distributed):
+    record = record_of(tmp_path, 2)
+    config = record.folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "distributed": distributed}))
+    assert f"{config}: damaged" in outcome(lambda: record.made_with(CONFIG["settings"], CONFIG["seed"]))
+
+
 @pytest.mark.parametrize("done", [0, 2, 3])
 def test_older_records_without_digests_keep_working(tmp_path, done):
     record = record_of(tmp_path, 3)

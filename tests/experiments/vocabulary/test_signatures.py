@@ -7,7 +7,6 @@ import mxnet as mx
 import pytest
 
 from experiments.vocabulary import config
-from experiments.vocabulary.yaml_blocks import NONNEGATIVE
 from namsg_mx import schedules
 
 CLASSES = mx.optimizer.Optimizer.opt_registry   # by registered name
@@ -50,7 +49,7 @@ def test_an_argument_may_be_a_schedule_where_the_optimizer_takes_one(name, argum
 @pytest.mark.parametrize(("name", "argument"), [pair for pair in ARGUMENTS if pair[1] not in config.INTEGERS])
 def test_the_range_of_an_argument_is_the_optimizers(name, argument):
     """A configuration may refuse more: numbers that float32 rounds to 0, which optimizers accept."""
-    low, high = config.RANGES.get(argument, NONNEGATIVE)
+    low, high = config.range_of(name, argument)
     assert takes(name, **{argument: low})
     assert takes(name, **{argument: 0.0}) == (low == 0)
     assert not takes(name, **{argument: -1e-9})
