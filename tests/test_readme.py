@@ -157,6 +157,18 @@ def test_the_cost_is_that_of_the_benchmark():
     assert f"{1 / share:.1f} times faster than MXNet's `adam`" in README
     assert f"({contenders['PyTorch Adam, amsgrad, fused']['share'][1]:.2f} of its time)" in README
     assert f"| {arrays / adam:.0f} times slower than MXNet's `adam` |" in README
+    assert f"takes {arrays / adam:.0f} times as long as MXNet's ADAM" in " ".join(RESULTS.split())
+
+
+def test_the_guide_says_how_much_slower_array_operations_are():
+    """In the steps and the patterns that are measured."""
+    reports = [json.loads((CHECKOUT / "results" / "benchmarks" / f"{name}.json").read_text())
+               for name in ("optimizer_step", "update_patterns")]
+    medians = [{name: each["seconds"][1] for name, each in measured["contenders"].items()}
+               for report in reports for measured in report["measurements"]]
+    shares = [of["namsg, ndarray kernel"] / of["MXNet adam"] for of in medians]
+    guide = " ".join((CHECKOUT / "docs" / "guide.md").read_text(encoding="utf-8").split())
+    assert f"takes {min(shares):.0f} to {max(shares):.0f} times as long" in guide
 
 
 def test_training_steps_are_those_of_the_benchmark():
@@ -223,6 +235,20 @@ def test_swnts_is_namsg_until_its_16th_epoch_on_two_machines():
     measures = ["train_loss", "test_loss", "test_accuracy"]
     assert (namsg[measures] == swnts[measures]).all(axis=1).idxmin() == 15   # epochs count from 1, rows from 0
     assert "are equal to the last digit in these 15 epochs" in RESULTS
+
+
+def test_the_tuned_runs_of_the_cnn_are_of_three_machines():
+    evidence, machines = Evidence(CHECKOUT / "results", CHECKOUT / "configs"), {}
+    experiment = evidence.runs("mnist_cnn", tuned=True).experiment
+    for run in experiment.runs(["sgd", "adam", "nadam", "amsgrad", "namsg"]):
+        made = json.loads((CHECKOUT / "results" / run.folder / "environment.json").read_text())
+        machines.setdefault(run.method, set()).update(
+            (one["processor"].partition(" Processor")[0], re.search("v[0-9]+", one["system"])[0]) for one in made)
+    assert machines == {method: {machine} for method, machine in zip(
+        ("sgd", "adam", "nadam", "amsgrad", "namsg"),
+        [("AMD EPYC", "v782")] * 3 + [("AMD EPYC", "v657"), ("Intel(R) Xeon(R)", "v657")])}
+    assert ("AMSGRAD's are of the first EPYC, NAMSG's of an Intel Xeon, the others' of the second EPYC"
+            in " ".join(RESULTS.split()))
 
 
 @pytest.mark.parametrize("what, folder", [("a step on 350 M weights", "."), ("the same", "gpu/h100")])

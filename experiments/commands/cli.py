@@ -13,6 +13,7 @@ from typing import Sequence
 
 from experiments.commands import show, train
 from experiments.commands.ending import exit_status
+from experiments.vocabulary.counts import count
 from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.seeds import parse_seeds
 
@@ -92,16 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     def add_training(training):
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
         add_selection(training)
-        training.add_argument("--epochs", type=_positive, metavar="N",
+        training.add_argument("--epochs", type=count, metavar="N",
                               help="how far to go (default: the configuration's)")
-        training.add_argument("--jobs", type=_positive, metavar="N",
+        training.add_argument("--jobs", type=count, metavar="N",
                               help="runs in parallel (default: cores / threads; on a GPU 1)")
         training.add_argument("--data", type=_text, metavar="DIR",
                               help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
                                    "files are downloaded)")
         training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N",
                               help="what to train on (default: cpu)")
-        training.add_argument("--threads", type=_positive, default=1, metavar="N",
+        training.add_argument("--threads", type=count, default=1, metavar="N",
                               help="threads of each run, which change its numbers by roundings (default: 1)")
         training.add_argument("--scheduler", type=_text, metavar="ADDR",
                               help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
@@ -158,12 +159,6 @@ def _text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("is empty")
     return text
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _seeds(text: str) -> list[int]:

@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Iterator
 
+from experiments.vocabulary.counts import is_count
 from experiments.vocabulary.errors import UsageError
 
 VARIABLES = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
@@ -41,15 +42,11 @@ def check_environment() -> None:
     if os.environ["DMLC_ROLE"] not in ROLES:
         raise UsageError(f"DMLC_ROLE={os.environ['DMLC_ROLE']!r}: must be one of {', '.join(ROLES)}")
     for name, most in (("DMLC_NUM_WORKER", MANY), ("DMLC_NUM_SERVER", MANY), ("DMLC_PS_ROOT_PORT", 65535)):
-        if not _is_count(os.environ[name], most):
+        if not is_count(os.environ[name], most):
             raise UsageError(f"{name}={os.environ[name]!r}: must be a whole number from 1 to {most}")
-    if not _is_count(_silent_seconds(), MANY):
+    if not is_count(_silent_seconds(), MANY):
         raise UsageError(f"NAMSG_SILENT_SECONDS={_silent_seconds()!r}: must be a positive whole number of seconds")
     _check_address()
-
-
-def _is_count(text: str, most: int) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most
 
 
 def _address() -> tuple[str, int]:

@@ -180,6 +180,8 @@ WRONG = [
     (("run", "CONFIG", "--seeds", "100"), "keeps seeds 100 for tuning"),
     (("run", "CONFIG", "--epochs", "0"), "'0' is not a positive whole number"),
     (("run", "CONFIG", "--threads", "two"), "'two' is not a positive whole number"),
+    (("run", "CONFIG", "--jobs", "\N{ARABIC-INDIC DIGIT THREE}"), "is not a positive whole number"),
+    (("run", "CONFIG", "--epochs", "9" * 5000), "is not a positive whole number"),
     (("run", "CONFIG", "--device", "tpu"), "'tpu' is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--device", f"gpu:{'9' * 5000}"), "is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--scheduler", ""), "argument --scheduler: is empty"),
