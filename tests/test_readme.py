@@ -103,8 +103,8 @@ def test_shares_of_epochs_are_those_of_the_claims():
 
 def test_the_advice_has_the_accuracies_of_table_a3():
     table = pd.read_csv(CHECKOUT / "results" / "tables" / "tableA3.csv").set_index("method")["last_mean"]
-    assert (f"ends at {table['swnts1']:.4f}, SGD's at {table['sgd']:.4f}, plain NAMSG's at {table['namsg']:.4f}. NAMSG1, "
-            f"NAMSG with a larger step size, ends at {table['namsg1']:.4f}") in " ".join(README.split())
+    assert (f"ends at {table['swnts1']:.4f}, SGD's at {table['sgd']:.4f}, plain NAMSG's at {table['namsg']:.4f}. "
+            f"NAMSG1, NAMSG with a larger step size, ends at {table['namsg1']:.4f}") in " ".join(README.split())
 
 
 def test_part_e_of_figure_1_gains_where_the_claims_say():

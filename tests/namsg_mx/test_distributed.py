@@ -134,6 +134,7 @@ LEARNING_RATES = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_would_not_reach_the_servers_is_refused():
     outputs, statuses = run_cluster(LEARNING_RATES.format(on_servers=True), workers=1)
     assert statuses == [0], outputs

@@ -79,6 +79,7 @@ def test_every_size_follows_the_reference_alone_and_in_company():
         assert all(map(np.array_equal, alone, together[4 * i:4 * i + 4]))
 
 
+@pytest.mark.slow
 def test_25_million_elements_follow_the_reference():
     n = 25_000_000
     random = np.random.Generator(np.random.PCG64(0))

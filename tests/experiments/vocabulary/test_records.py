@@ -197,6 +197,7 @@ def replace_many_times(path, digit):
     return None
 
 
+@pytest.mark.slow
 def test_of_processes_that_replace_a_file_at_once_each_does(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.starmap(replace_many_times, [(tmp_path / "file", b"1"), (tmp_path / "file", b"2")], 1) == [None] * 2
