@@ -5,13 +5,14 @@ import argparse
 from experiments.training import data
 
 
-def parser(description, epochs):
-    """The options that the examples share."""
+def parser(description, epochs, writes=True):
+    """The options that the examples share; ``writes``: whether the example writes files."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--data", metavar="DIR", help="train on MNIST, whose files are in DIR/mnist (default: on "
                                                        "rendered digits)")
     options.add_argument("--epochs", type=int, default=epochs, help="(default: %(default)s)")
-    options.add_argument("--output", default="build/examples", metavar="DIR", help="(default: %(default)s)")
+    if writes:
+        options.add_argument("--output", default="build/examples", metavar="DIR", help="(default: %(default)s)")
     return options
 
 

@@ -18,7 +18,7 @@ import namsg_mx
 BATCH, ACCUMULATED = 32, 4   # a step for each 128 images
 MAX_NORM = 1.0               # of the gradient of the mean loss, over all parameters together
 
-parser = digits.parser(__doc__.splitlines()[0], epochs=4)
+parser = digits.parser(__doc__.splitlines()[0], epochs=4, writes=False)
 parser.add_argument("--gpu", action="store_true", help="float16 on the first GPU, instead of bfloat16 on the CPU")
 options = parser.parse_args()
 context = mx.gpu(0) if options.gpu else mx.cpu()

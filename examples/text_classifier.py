@@ -55,7 +55,7 @@ random.shuffle(examples)
 length = min(512, max(2 * len(text.split()) for _, text in examples))
 labels = np.array([label for label, _ in examples], np.int32)
 tokens = np.stack([features(text, length) for _, text in examples])
-test = len(examples) // 10
+test = max(1, len(examples) // 10)
 training = DataLoader(ArrayDataset(tokens[test:], labels[test:]), BATCH, shuffle=True)
 
 
@@ -70,7 +70,8 @@ class Classifier(gluon.Block):
 
     def forward(self, tokens):
         is_term = (tokens > 0).expand_dims(-1).astype("float32")
-        return self.output((self.embedding(tokens) * is_term).sum(axis=1) / is_term.sum(axis=1))
+        terms = nd.maximum(is_term.sum(axis=1), 1)   # an empty text has none
+        return self.output((self.embedding(tokens) * is_term).sum(axis=1) / terms)
 
 
 net = Classifier(int(labels.max()) + 1)

@@ -82,10 +82,8 @@ def _parser() -> argparse.ArgumentParser:
                              help="instead of the configuration's seeds: 3, 0-9 or 0,2,5-7")
         add_results(command)
 
-    def add_drawing(command):
-        command.add_argument("--config", nargs="+", metavar="CONFIG",
-                             help="for sensitivity and A1: whose grid searches (default: all that select values; "
-                                  "for A1, the paper's); for rounding: whose runs (default: all in configs/)")
+    def add_drawing(command, config):
+        command.add_argument("--config", nargs="+", metavar="CONFIG", help=config)
         add_tuned(command)
         add_selection(command)
         command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
@@ -94,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
         add_selection(training)
         training.add_argument("--epochs", type=count, metavar="N",
-                              help="how far to go (default: the configuration's)")
+                              help="how far to go (default: as the configuration says)")
         training.add_argument("--jobs", type=count, metavar="N",
                               help="runs in parallel (default: cores / threads; on a GPU 1)")
         training.add_argument("--data", type=_text, metavar="DIR",
@@ -137,13 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
                          help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), distance (α and η), or a "
                               "YAML file")
-    add_drawing(drawing)
+    add_drawing(drawing, "for sensitivity: whose grid searches (default: all that select values)")
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
                             help="A1, A2, A3, rounding (what it alone moves), or a YAML file for an experiment's "
                                  "results and epochs to a train loss")
-    add_drawing(tabulating)
+    add_drawing(tabulating, "for A1: whose grid searches (default: the paper's); for rounding: whose runs (default: "
+                            "all in configs/)")
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
     judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")

@@ -81,7 +81,7 @@ def figure(options: argparse.Namespace) -> int:
 
 
 def _verdicts(evidence, part: str | None) -> str:
-    """How many of the paper's sentences in a part of the claims have which verdict; '' without a part."""
+    """How many of the paper's claims in a part have which verdict; '' without a part."""
     from experiments.claims import answer, judging, sentences
 
     names = [claim.name for claim in sentences.CLAIMS if claim.part == part]
@@ -89,7 +89,7 @@ def _verdicts(evidence, part: str | None) -> str:
         return ""
     judged = judging.judge(evidence, names)
     counts = answer.count([judgement for _, judgement in judged])
-    return f"The paper's {len(judged)} sentences: " + ", ".join(f"{verdict} {count}" for verdict, count in counts)
+    return f"The paper's {len(judged)} claims: " + ", ".join(f"{verdict} {count}" for verdict, count in counts)
 
 
 def table(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """One self-contained HTML page of all that the records say.
 
-It opens with the answer: totals, ten sentences, Figures 2 and 3. Claims, tables, runs, benchmarks and environments
+It opens with the answer: totals, plain sentences, Figures 2 and 3. Claims, tables, runs, benchmarks and environments
 follow, folded.
 """
 

@@ -37,8 +37,8 @@ def check_environment() -> None:
     """
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
-        raise UsageError(f"--kvstore: {missing[0]} is not set; MXNet's launcher starts the processes and sets it: "
-                         "see docs/scaling.md")
+        raise UsageError(f"--kvstore: {missing[0]} is not set; python -m experiments.launch starts the processes and "
+                         "sets it: see docs/scaling.md")
     if os.environ["DMLC_ROLE"] not in ROLES:
         raise UsageError(f"DMLC_ROLE={os.environ['DMLC_ROLE']!r}: must be one of {', '.join(ROLES)}")
     for name, most in (("DMLC_NUM_WORKER", MANY), ("DMLC_NUM_SERVER", MANY), ("DMLC_PS_ROOT_PORT", 65535)):

@@ -1,4 +1,4 @@
-"""The committed tables and figures are what their commands make of the committed records, without any option."""
+"""The committed tables and figures are what their commands make of the committed records."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,9 @@ from experiments.commands.cli import main
 RESULTS = Path(__file__).parents[2] / "results"
 COMMANDS = ["table A1 --partial", "table A2 --partial", "table A3 --partial", "table configs/mnist_logistic.yaml",
             "table configs/mnist_cnn.yaml", "table configs/mnist_cnn.yaml --tuned",
-            "table configs/cifar10_resnet20.yaml --partial", "table rounding", "figure 2"]
+            "table configs/cifar10_resnet20.yaml --partial", "table configs/mnist_logistic_distance.yaml",
+            "table rounding", "figure 2", "figure 3 --partial", "figure sensitivity", "figure distance",
+            "figure configs/mnist_cnn.yaml --tuned"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -88,7 +88,7 @@ def test_a_figure_of_ones_own_is_drawn_without_verdicts(monkeypatch, results, dr
     monkeypatch.setitem(figures.PAPER, "mine", (row, row))
     assert make(monkeypatch, results, "figure", "mine") == 0
     assert [title for title, _ in panels_of(drawn[0])] == [f"{RESNET}: two of them (unfinished)"] * 2
-    assert not any("sentences" in text.get_text() for part in drawn[0].subfigs for text in part.texts)
+    assert not any("claims" in text.get_text() for part in drawn[0].subfigs for text in part.texts)
 
 
 def test_the_ratio_is_of_runs_with_the_same_seed(monkeypatch, results, drawn):
@@ -103,15 +103,15 @@ def test_the_ratio_is_of_runs_with_the_same_seed(monkeypatch, results, drawn):
     assert list(ratios["SGD"].get_ydata()) == pytest.approx([3, 0.8 / 0.3, 0.7 / 0.3])
 
 
-def test_each_row_says_how_many_sentences_have_which_verdict(monkeypatch, results, drawn):
+def test_each_row_says_how_many_claims_have_which_verdict(monkeypatch, results, drawn):
     """As the claims of its part do."""
     assert make(monkeypatch, results, "figure", "3") == 0
-    said = [[text.get_text() for text in row.texts if "sentences" in text.get_text()] for row in drawn[0].subfigs[:-1]]
+    said = [[text.get_text() for text in row.texts if "claims" in text.get_text()] for row in drawn[0].subfigs[:-1]]
     evidence = Evidence(results, CHECKOUT / "configs")
     for (line,), part in zip(said, ("cifar10_resnet20", "strategies")):
         verdicts = [verdict.judgement.verdict for verdict in judging.judge(evidence) if verdict.claim.part == part]
         counts = ", ".join(f"{name} {verdicts.count(name)}" for name in VERDICTS if name in verdicts)
-        assert line == f"The paper's {len(verdicts)} sentences: {counts}"
+        assert line == f"The paper's {len(verdicts)} claims: {counts}"
 
 
 @pytest.mark.parametrize(("name", "words"), [

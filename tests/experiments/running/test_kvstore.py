@@ -282,7 +282,7 @@ def test_statistics_are_averaged_array_by_array(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--kvstore", "dist_sync"], "--kvstore: DMLC_ROLE is not set; MXNet's launcher starts the processes"),
+    (["--kvstore", "dist_sync"], "--kvstore: DMLC_ROLE is not set; python -m experiments.launch starts the processes"),
     (["--kvstore", "dist_sync", "--jobs", "2"], "not with --scheduler or --jobs"),
     (["--kvstore", "local"], "invalid choice: 'local'"),
     (["--update-on-servers"], "--update-on-servers: only with --kvstore"),

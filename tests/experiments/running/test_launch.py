@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,8 +51,16 @@ def wait_for(condition, process):
 def wait_for_the_end_of(folder):
     """The processes that have noted anything."""
     for name in noted(folder):
-        while os.path.exists(f"/proc/{name.rpartition('-')[2]}"):
+        while runs(name.rpartition("-")[2]):
             time.sleep(0.05)
+
+
+def runs(number):
+    """Whether the process with this number has not ended. One that has may stay, as a zombie (Z)."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_each_process_gets_its_role_and_the_arguments_as_they_are(tmp_path):
