@@ -67,8 +67,8 @@ def test_verdicts_are_those_of_the_table_of_claims():
     assert len(recorded) == len(sentences.CLAIMS)
     papers = [claim.name for claim in sentences.CLAIMS if claim.part != sentences.BESIDE]
     n = recorded.loc[papers, "verdict"].value_counts()
-    assert (f"make {len(papers)} claims that can be tested. Of these {n['holds']} hold, {n['in part']} hold in part and "
-            f"{n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "
+    assert (f"make {len(papers)} claims that can be tested. Of these {n['holds']} hold, {n['in part']} hold in part "
+            f"and {n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "
             f"{n['not run yet']} there is none yet") in " ".join(README.split())
     assert len(ROWS) == 7
     for beginning, names in ROWS.items():
