@@ -46,10 +46,12 @@ def test_an_example_learns(name, tmp_path):
 
 @pytest.mark.slow
 def test_texts_from_a_file(tmp_path):
-    """Three classes, and lines as short as a word."""
+    """Three classes, lines as short as a word or shorter; and a file of three lines."""
     lines = [f"{label}\t{word} {i}" for i in range(100) for label, word in enumerate(("un", "deux", "trois"))]
-    (tmp_path / "texts.tsv").write_text("\n".join([*lines, "0\tun"]), encoding="utf-8")
+    (tmp_path / "texts.tsv").write_text("\n".join([*lines, "0\tun", "0\t"]), encoding="utf-8")
     assert run("text_classifier", "--data", tmp_path / "texts.tsv") > 0.95
+    (tmp_path / "few.tsv").write_text("\n".join(lines[:3]), encoding="utf-8")
+    assert run("text_classifier", "--data", tmp_path / "few.tsv") >= 0
 
 
 @pytest.mark.slow

@@ -106,6 +106,7 @@ MULTIPLIERS = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_servers", [True, False])
 def test_servers_keep_to_the_multipliers_of_the_parameters(on_servers):
     """A frozen parameter stays though it has a gradient; one without a gradient stays where decay leaves it out."""

@@ -126,6 +126,7 @@ def test_thread_counts_agree_to_the_bit(tmp_path):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="sets a register of x86-64")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_program_that_flushes_subnormal_numbers_gets_the_same_bits(tmp_path, dtype):

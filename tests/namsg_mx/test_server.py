@@ -59,6 +59,7 @@ ONCE_SENT = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_the_switch_to_sgd_is_refused_once_the_optimizer_is_on_servers():
     """It would stay with the worker."""
     outputs, statuses = run_cluster(ONCE_SENT, workers=1)
@@ -77,6 +78,7 @@ def test_any_pickle_leaves_the_switch_to_sgd_as_it_was(protocol):
     assert pickle.loads(pickle.dumps(optimizer, protocol))._switch == 5
 
 
+@pytest.mark.slow
 def test_the_switch_to_sgd_is_refused_on_servers():
     """The error is the worker's own, before any step: on a server MXNet would print and ignore it."""
     script = SCRIPT.format(imports=IMPORTS["namsg_mx first"], options="{'switch_to_sgd': 3}", kvstore=ON_SERVERS)

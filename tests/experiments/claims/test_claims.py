@@ -226,6 +226,7 @@ def test_epochs_to_a_train_loss_of_both():
     assert (diverged.verdict, diverged.numbers["diverged"].item()) == (FAILS, 1)
 
 
+@pytest.mark.slow
 def test_of_equal_methods_either_is_called_faster_as_seldom_as_the_interval_says():
     random, verdicts = np.random.default_rng(0), []
     for _ in range(200):

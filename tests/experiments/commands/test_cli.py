@@ -40,6 +40,7 @@ def test_a_run_prints_plain_lines_where_it_is_piped(made):
     assert "\r" not in made[2]
 
 
+@pytest.mark.slow
 def test_a_run_draws_a_bar_on_a_terminal(tmp_path):
     terminal, its_end = pty.openpty()
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))   # rows and columns
@@ -150,6 +151,7 @@ def test_methods_and_titles_of_any_name_are_shown(tmp_path):
     assert all(colours[name].lower() in drawn for name in names)
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_figures(made, tmp_path):
     path, results, _ = made
     for copy in ("a", "b"):

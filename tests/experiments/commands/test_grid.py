@@ -153,6 +153,7 @@ def test_an_older_selection_is_taken_where_its_points_are_those_of_the_grid(sear
             selection.chosen(experiment, copy)
 
 
+@pytest.mark.slow
 def test_nothing_is_selected_where_every_point_diverged(tmp_path):
     """ADAM's one point; NAMSG's does not."""
     text = GRID.replace("[0.001, 0.005, 0.02]", "[1.0e+30]").replace("seeds: 100-101", "seeds: 100-100")

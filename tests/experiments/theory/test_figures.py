@@ -17,6 +17,7 @@ def test_figure_1_is_drawn_without_any_record(tmp_path, capsys):
     assert "<svg" in files[1].read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "NOISE", np.array([0.1, 10.0]))
     monkeypatch.setattr(figures, "ROUNDS", 100)
