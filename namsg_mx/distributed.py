@@ -126,9 +126,8 @@ class DistributedTrainer(gluon.Trainer):
     RuntimeError
         By each `step` on each worker, if a server does not apply the optimizer; it says which of the two it does, and
         likely causes. (With a step size of 0 in the first update, only the second is noticed.) By the first `step`
-        without a launcher. By any `step` while the
-        servers hold the optimizer of another Trainer of this process. By `set_learning_rate`, once the servers have the
-        optimizer.
+        without a launcher. By any `step` while the servers hold the optimizer of another Trainer of this process. By
+        `set_learning_rate`, once the servers have the optimizer.
 
     Example
     -------
@@ -214,5 +213,5 @@ def count_servers() -> int:
     """
     if "DMLC_NUM_SERVER" not in os.environ:
         raise RuntimeError("a distributed kvstore needs a launcher, which starts scheduler, servers and workers, and "
-                           "sets DMLC_NUM_SERVER: python -m experiments.launch, or MXNet's tools/launch.py")
+                           "sets DMLC_NUM_SERVER (docs/scaling.md has one)")
     return int(os.environ["DMLC_NUM_SERVER"])

@@ -1,8 +1,8 @@
 """Every method of this project in NumPy float64, one equation per line: the definition.
 
 The optimizers and their kernels are tested against these functions and do not use them. Each function makes one step:
-it takes the parameters ``x``, the gradient ``g`` and the method's state, all arrays of one shape (or scalars),
-and returns the new parameters and the new state. The numbers of equations and lines refer to Chen et al., "NAMSG: An
+it takes the parameters ``x``, the gradient ``g`` and the method's state, all arrays of one shape (or scalars), and
+returns the new parameters and the new state. The numbers of equations and lines refer to Chen et al., "NAMSG: An
 Efficient Method For Training Neural Networks", arXiv 1905.01422, May 2019. The paper prints ``diag(v_t)`` for the
 metric of (4), (6) and Algorithm 1, and means ``diag(v_hat_t)``.
 """

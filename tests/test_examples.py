@@ -51,7 +51,7 @@ def test_texts_from_a_file(tmp_path):
     (tmp_path / "texts.tsv").write_text("\n".join([*lines, "0\tun", "0\t"]), encoding="utf-8")
     assert run("text_classifier", "--data", tmp_path / "texts.tsv") > 0.95
     (tmp_path / "few.tsv").write_text("\n".join(lines[:3]), encoding="utf-8")
-    assert run("text_classifier", "--data", tmp_path / "few.tsv") >= 0
+    assert run("text_classifier", "--data", tmp_path / "few.tsv") in (0, 1)   # it is tested by one of them
 
 
 @pytest.mark.slow

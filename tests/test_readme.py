@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 
 from experiments.analysis.measures import by_seed
+from experiments.analysis.survey import survey
 from experiments.claims import sentences
 from experiments.claims.answer import SENTENCES
 from experiments.claims.evidence import Evidence
+from experiments.claims.parts import BESIDE
 from experiments.commands import cli
 from experiments.vocabulary import benchmarks
+from experiments.vocabulary.config import load
 from experiments.vocabulary.methods import LABELS
 
 CHECKOUT = Path(__file__).parents[1]
@@ -65,7 +68,7 @@ def test_readme_is_short():
 def test_verdicts_are_those_of_the_table_of_claims():
     recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
     assert len(recorded) == len(sentences.CLAIMS)
-    papers = [claim.name for claim in sentences.CLAIMS if claim.part != sentences.BESIDE]
+    papers = [claim.name for claim in sentences.CLAIMS if claim.part != BESIDE]
     n = recorded.loc[papers, "verdict"].value_counts()
     assert (f"make {len(papers)} claims that can be tested. Of these {n['holds']} hold, {n['in part']} hold in part "
             f"and {n['does not hold']} do not. For {n['n too small to say']} there are too few runs to say, and for "
@@ -254,6 +257,19 @@ def test_swnts_is_namsg_until_its_16th_epoch_on_two_machines():
     measures = ["train_loss", "test_loss", "test_accuracy"]
     assert (namsg[measures] == swnts[measures]).all(axis=1).idxmin() == 15   # epochs count from 1, rows from 0
     assert "are equal to the last digit in these 15 epochs" in RESULTS
+
+
+def test_the_hours_are_those_of_status():
+    experiment, text = load(CHECKOUT / "configs" / "cifar10_resnet20.yaml"), " ".join(RESULTS.split())
+    hours = {method: seconds / 3600 for method, seconds in survey(experiment, CHECKOUT / "results")[
+        "seconds_per_run"].items() if seconds}
+    namsg = hours.pop("namsg")
+    assert f"on ResNet-20 {min(hours.values()):.1f} to {max(hours.values()):.1f} hours on average" in text
+    assert f"NAMSG's two {namsg:.1f} hours each" in text
+    seconds = [pd.read_csv(CHECKOUT / "results" / run.folder / "seconds.csv") for run in experiment.runs(
+        ["sgd", "adam"], [1])]
+    first, second = (each[["training", "evaluation"]].to_numpy().sum() / 3600 for each in seconds)
+    assert f"seed 1 of SGD and ADAM: {first:.1f} and {second:.1f} hours" in text
 
 
 def test_the_tuned_runs_of_the_cnn_are_of_three_machines():

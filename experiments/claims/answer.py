@@ -8,8 +8,8 @@ from typing import NamedTuple, Sequence
 from experiments.analysis.measures import MEASURES
 from experiments.claims.decisions import VERDICTS
 from experiments.claims.judging import Verdict
+from experiments.claims.parts import PARTS
 from experiments.claims.rules import Comparison, EpochsToLoss, Judgement, Level
-from experiments.claims.sentences import PARTS
 from experiments.vocabulary.methods import FIVE, LABELS, STRATEGIES
 
 # What the paper says, and the names of the claims by which it is judged.

@@ -9,8 +9,9 @@ import numpy as np
 
 from experiments.claims.decisions import ERROR, HOLDS, NOT_RUN, TOO_FEW, holm
 from experiments.claims.evidence import Evidence
+from experiments.claims.parts import PARTS
 from experiments.claims.rules import Claim, Judgement
-from experiments.claims.sentences import CLAIMS, PARTS
+from experiments.claims.sentences import CLAIMS
 
 
 class Verdict(NamedTuple):

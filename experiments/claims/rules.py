@@ -406,7 +406,7 @@ class Claim(NamedTuple):
     """A sentence of the paper, where it stands there, and the rule that decides it.
 
     ``sentence`` quotes the paper, with our words in brackets and '...' for what is left out. ``part``: its subject, a
-    key of `experiments.claims.sentences.PARTS`.
+    key of `experiments.claims.parts.PARTS`.
     """
 
     name: str

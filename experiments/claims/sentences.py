@@ -19,6 +19,7 @@ from experiments.analysis.intervals import ConfidenceInterval
 from experiments.claims import theory
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW, Decision, within
 from experiments.claims.evidence import MXNET_ADAM, ORIGINAL_FORM, RESNET50, STEP_BENCHMARK, Evidence
+from experiments.claims.parts import BESIDE, BOUNDED, COST, PUBLISHED, STRATEGIES
 from experiments.claims.rules import (
     WHEN,
     BestOfGrid,
@@ -31,17 +32,10 @@ from experiments.claims.rules import (
     Level,
     PublishedCells,
 )
-from experiments.claims.theory import GAIN, REGRET
 from experiments.vocabulary import paper
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
-STRATEGIES, BOUNDED, PUBLISHED, COST, BESIDE = "strategies", "bounded", "published", "cost", "beside"
-PARTS = {GAIN: "Section 3: remote observation", REGRET: "Section 4: regret", LOGISTIC: "Logistic regression on MNIST",
-         CNN: "CNN on MNIST", CIFAR: "ResNet-20 on CIFAR-10", STRATEGIES: "ResNet-20: strategies",
-         BOUNDED: "ResNet-20: bounded step sizes", PUBLISHED: "ResNet-20: published accuracies",
-         COST: "Cost in time and memory",
-         BESIDE: "Beside the paper: what its reproduction rests on, and later work"}
 RIVALS = ("sgd", "adam", "nadam", "amsgrad")
 BOTH_NADAMS = ("nadam", "nadam_mxnet")   # Dozat's, and MXNet's, very likely the paper's; on MNIST both have all runs
 MNIST_RIVALS = ("sgd", "adam", *BOTH_NADAMS, "amsgrad")

@@ -7,6 +7,7 @@ if it is above three standard errors; growths at two eta are simulated with the 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Callable
 
 import numpy as np
@@ -14,11 +15,11 @@ import pandas as pd
 
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_GROWTH, THEORY_REGRET, Evidence
+from experiments.claims.parts import GAIN, REGRET
 from experiments.claims.rules import Claim, Computed, Judgement
 from namsg_mx.theory.gain import convergence_region
 from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients
 
-GAIN, REGRET = "gain", "regret"   # Sections 3 and 4
 BETA, BETA2 = 0.9, 0.99
 ERRORS = 3   # a difference counts if it is above so many standard errors
 ROUNDING = 1e-5   # relative, of numbers recorded with six digits
@@ -149,6 +150,7 @@ def _psi_is_a_bound(growth):
                               f"{(growth['growth'] - growth['psi'])[beyond].max():.3f} per update"), growth
 
 
+@lru_cache(maxsize=None)
 def _regions() -> tuple[np.ndarray, pd.DataFrame]:
     """Noise levels r from 0 to 3, and the largest alpha * lambda with Psi < 0 at each, by eta = 0, 0.9, 3 and 5."""
     levels = np.arange(0, 3.25, 0.25)

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_selection(command):
         command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
         command.add_argument("--seeds", type=_seeds, metavar="LIST",
-                             help="instead of the configuration's seeds: 3, 0-9 or 0,2,5-7")
+                             help="instead of the seeds that the configuration says: 3, 0-9 or 0,2,5-7")
         add_results(command)
 
     def add_drawing(command, config):

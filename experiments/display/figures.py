@@ -20,7 +20,7 @@ from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.analysis.step_size import first_epoch_after_drop
-from experiments.claims import sentences
+from experiments.claims import parts as claim_parts
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.methods import BOUNDED, DASHED_BETA2, DASHES, FIVE, LABELS, STRATEGIES, colours
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
@@ -31,7 +31,7 @@ class PaperRow(NamedTuple):
     """A row of a figure of the paper.
 
     ``shows`` says which part of the experiment it shows, '' for all of it. ``claims``: the part of the claims on it, a
-    key of `experiments.claims.sentences.PARTS`; None for a row on which there are none.
+    key of `experiments.claims.parts.PARTS`; None for a row on which there are none.
     """
 
     experiment: str
@@ -43,8 +43,8 @@ class PaperRow(NamedTuple):
 # Each figure of the paper by its rows, top to bottom.
 PAPER = {
     "2": (PaperRow(LOGISTIC, FIVE, claims=LOGISTIC), PaperRow(CNN, FIVE, claims=CNN)),
-    "3": (PaperRow(CIFAR, FIVE, claims=CIFAR), PaperRow(CIFAR, STRATEGIES, "strategies", sentences.STRATEGIES)),
-    "A1": (PaperRow(CIFAR, BOUNDED, "limits of the step", sentences.BOUNDED),),
+    "3": (PaperRow(CIFAR, FIVE, claims=CIFAR), PaperRow(CIFAR, STRATEGIES, "strategies", claim_parts.STRATEGIES)),
+    "A1": (PaperRow(CIFAR, BOUNDED, "limits of the step", claim_parts.BOUNDED),),
 }
 PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # the scale of each measure's axis
 BASE = "namsg"   # the second panel divides train losses by this method's

@@ -21,8 +21,9 @@ from plotly.offline import get_plotlyjs
 
 from experiments.analysis import results, selection
 from experiments.analysis.survey import STATES, counted, survey
-from experiments.claims import answer, judging, sentences, theory
+from experiments.claims import answer, judging, sentences
 from experiments.claims.evidence import Evidence
+from experiments.claims.parts import BESIDE, GAIN, PARTS, REGRET
 from experiments.claims.rules import Claim, Judgement
 from experiments.display import charts, tables
 from experiments.display.figures import PAPER
@@ -87,7 +88,7 @@ def write(folder: Path, configs: Path) -> Path:
     evidence = Evidence(folder, configs)
     verdicts = judging.judge(evidence)
     judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
-    papers = [judgement for claim, judgement in verdicts if claim.part != sentences.BESIDE]
+    papers = [judgement for claim, judgement in verdicts if claim.part != BESIDE]
     surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("*.yaml"))}
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
@@ -113,7 +114,7 @@ def _told(verdicts: Sequence[judging.Verdict]) -> list[Told]:
 
 def _parts(told: Sequence[Told], figures: Sequence[Figure]) -> list[Part]:
     parts = []
-    for name, title in sentences.PARTS.items():
+    for name, title in PARTS.items():
         claims = [one for one in told if one.claim.part == name]
         beside = [figure for figure in figures if figure.part == name and not figure.opens]
         parts.append(Part(name, title, beside, answer.count([one.judgement for one in claims]), claims))
@@ -122,8 +123,8 @@ def _parts(told: Sequence[Told], figures: Sequence[Figure]) -> list[Part]:
 
 def _pictures(folder: Path) -> list[Figure]:
     figures = []
-    for name, part, title in (("figure1", theory.GAIN, "Figure 1: max gain expectation Ψ"),
-                              ("theory", theory.REGRET, "Sections 3 and 4 beside the real optimizer"),
+    for name, part, title in (("figure1", GAIN, "Figure 1: max gain expectation Ψ"),
+                              ("theory", REGRET, "Sections 3 and 4 beside the real optimizer"),
                               ("distance", sentences.LOGISTIC, "Grid search over step size and observation distance")):
         picture = folder / "figures" / f"{name}.svg"
         if picture.exists():
@@ -143,7 +144,7 @@ def _curves(evidence: Evidence) -> list[Figure]:
         beside = [] if shows else [method for method in found.complete["method"].unique() if method not in drawn]
         shown = found.only([*methods, *beside])
         if not shown.runs.empty:
-            title = f"Figure {number}{', and methods beside it' if beside else ''}: {sentences.PARTS[part]}"
+            title = f"Figure {number}{', and methods beside it' if beside else ''}: {PARTS[part]}"
             draw = _command("figure", shown) if beside else f"python -m experiments figure {number}"
             figures.append(Figure(part, part, title, [_command("run", shown), f"{draw} --partial"],
                                   [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown),

@@ -16,7 +16,7 @@ from experiments.analysis.results import Grid, Results, describe_n
 from experiments.analysis.rounding import MadeTwice
 from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims.judging import Verdict, by_holm, is_decided, together
-from experiments.claims.sentences import PARTS
+from experiments.claims.parts import PARTS
 from experiments.vocabulary import paper
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError

@@ -179,7 +179,7 @@ class ElementwiseOptimizer(Optimizer):
         self._loaded_update_counts = {}    # by parameter index
 
     def set_learning_rate(self, lr: float) -> None:
-        """Set the step size, a number as at the start. Raises UserWarning if it has a schedule or lr_scheduler."""
+        """Set the step size, in the range of ``learning_rate``. UserWarning if it has a schedule or lr_scheduler."""
         super().set_learning_rate(check_number("learning_rate", lr, self.LEARNING_RATES))
 
     def last_update(self) -> Optional[LastUpdate]:

@@ -15,6 +15,7 @@ from experiments.analysis.rounding import MadeTwice
 from experiments.claims import judging, sentences
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_REGRET, Evidence
+from experiments.claims.parts import PARTS
 from experiments.claims.rules import (
     BestOfGrid,
     Comparison,
@@ -495,7 +496,7 @@ def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
 def test_every_claim_says_what_it_needs_to():
     assert len({claim.name for claim in sentences.CLAIMS}) == len(sentences.CLAIMS)
     for claim in sentences.CLAIMS:
-        assert claim.part in sentences.PARTS
+        assert claim.part in PARTS
         assert claim.where and claim.sentence and claim.criterion.quantity and claim.criterion.rule
 
 

@@ -1,5 +1,7 @@
 """The paper's figures and its table A2, from made-up records: which methods, which runs, which numbers."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,12 @@ def test_figures_of_the_paper_have_its_rows_methods_and_numbers(monkeypatch, res
             assert list(panels[title].lines[one].get_ydata()) == pytest.approx(numbers)
     assert {path.name for path in (results / "figures").glob(f"figure{name}.*")} == \
         {f"figure{name}.png", f"figure{name}.svg"}
+
+
+def test_figures_of_records_load_no_mxnet():
+    """It takes longer to import than they to draw."""
+    script = "import sys, experiments.display.figures, experiments.display.heat_map; sys.exit('mxnet' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, check=False).returncode == 0
 
 
 def test_a_figure_of_ones_own_is_drawn_without_verdicts(monkeypatch, results, drawn):
