@@ -3,8 +3,8 @@
     python -m experiments.launch -n 2 -s 2 --launcher local python -m experiments run CONFIG --kvstore dist_sync
 
 The scheduler runs here. Servers and workers run here, too (``local``), or in turn on a host file's machines (``ssh``).
-This replaces ``mxnet/tools/launch.py``, which needs Python 3.8, passes the command unquoted to a shell, leaves
-processes behind, and exits with 0 when one of them has failed.
+This replaces ``mxnet/tools/launch.py``, which does not run on Python 3.9 and newer, passes the command unquoted to a
+shell, leaves processes behind, and exits with 0 when one of them has failed.
 """
 
 from __future__ import annotations

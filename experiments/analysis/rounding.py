@@ -37,11 +37,15 @@ def made_twice(again: Results, folder: Path) -> MadeTwice:
     return MadeTwice(*(rows.merge(common, on=["method", "seed"]) for rows in both))
 
 
-def change(runs: MadeTwice, method: str, measure: str, epochs: tuple[int, int]) -> pd.Series:
+def change(runs: MadeTwice, method: str, measure: str, epochs: tuple[int, int],
+           against: tuple[int, int] | None = None) -> pd.Series:
     """By seed, the second run's value less the first one's; for a loss, the logarithm of their ratio.
 
-    A run's value is that of `by_seed`.
+    A run's value is that of `by_seed`; with ``against``, that in the epochs from ``against[0]`` to ``against[1]`` is
+    subtracted from it, or, of a loss, divides it.
     """
+    if against:
+        return change(runs, method, measure, epochs) - change(runs, method, measure, against)
     first, again = (by_seed(rows[rows["method"] == method], measure, epochs) for rows in runs)
     return np.log(again / first) if MEASURES[measure].by_ratio else again - first
 

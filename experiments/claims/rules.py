@@ -105,7 +105,7 @@ class Comparison:
         verdict, p = (all_of if self.others else some_of)(decisions)
         finding = _sentences(rows, MEASURES[self.measure].by_ratio)
         if verdict == TOO_FEW:
-            finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs)
+            finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs, self.against_epochs)
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
     def _pairs(self) -> list[tuple[str, str]]:
@@ -462,9 +462,9 @@ def _sentences(rows: Sequence[dict], relative: bool) -> str:
     return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
 
 
-def _rounding(twice: MadeTwice, measure: str, epochs: tuple[int, int]) -> str:
-    """How much rounding alone moves a measure; empty if no run of the experiment was made twice."""
-    return _moved({method: change(twice, method, measure, epochs) for method in twice.methods},
+def _rounding(twice: MadeTwice, measure: str, epochs: tuple[int, int], against: tuple[int, int] | None = None) -> str:
+    """How much rounding alone moves a measure, as in `change`; empty if no run of the experiment was made twice."""
+    return _moved({method: change(twice, method, measure, epochs, against) for method in twice.methods},
                   MEASURES[measure].by_ratio)
 
 

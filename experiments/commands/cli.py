@@ -34,7 +34,7 @@ EXAMPLES = {   # of each command, and of all
     "claims": ("claims", "claims mnist_cnn-lowest cost", "claims --json"),
     "report": ("report", "report --results build/demo"),
 }
-GOES_ON = "A command that was interrupted goes on where it was when it is given again.\n"
+GOES_ON = "An interrupted command goes on where it was when it is given again.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         training.add_argument("--scheduler", type=_text, metavar="ADDR",
                               help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
                                    "--results and --data under the same paths")
-        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="also log each epoch for TensorBoard")
+        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="also log each epoch for TensorBoard "
+                                   "(pip install '.[tensorboard]')")
 
     running = add("run", train.run, "train an experiment's runs, or the rest of them")
     add_training(running)
@@ -139,8 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
-                            help="A1, A2, A3, rounding (what it alone moves), or a YAML file for an experiment's "
-                                 "results and epochs to a train loss")
+                            help="A1, A2, A3, rounding (how much rounding alone changes), or a YAML file for an "
+                                 "experiment's results and epochs to a train loss")
     add_drawing(tabulating, "for A1: whose grid searches (default: the paper's); for rounding: whose runs (default: "
                             "all in configs/)")
 

@@ -132,8 +132,12 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
         axes.set_title(title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if column == "ratio":
-            settled = pd.concat(curve[curve.index > SETTLED * curve.index.max()] for curve in curves.values())
-            axes.set_ylim(settled["low"].min() * 0.99, settled["high"].max() * 1.01)
+            values = pd.concat(curves.values())
+            highest = pd.concat(curve["high"][curve.index > SETTLED * curve.index.max()]
+                                for curve in curves.values()).max() * 1.01
+            axes.set_ylim(values["low"].min() * 0.99, highest)
+            if values["high"].max() > highest:
+                axes.set_title(f"{title}, cut above", fontsize=10)
         if scale == "log":
             _label_plainly(axes)
         after = first_epoch_after_drop(results.epochs)

@@ -73,9 +73,9 @@ def draw_gain(folder: Path) -> list[Path]:
         panels["e"].legend(fontsize=8.5, ncols=2, loc="lower left")
         for panel in panels.values():
             panel.axhline(0, color="#B22222", linewidth=0.8)
-        panels["e"].annotate("below 0: converges", (1.3e-4, -0.03), color="#B22222", va="top", fontsize=9)
-        figure.suptitle(f"Max gain expectation Ψ of an iteration, β = {BETA:g}: below 0 (red) it converges",
-                        x=0.01, ha="left", fontweight="bold")
+        panels["e"].annotate("Ψ < 0", (1.3e-4, -0.03), color="#B22222", va="top", fontsize=9)
+        figure.suptitle(f"Max gain expectation Ψ of an iteration, β = {BETA:g}; the paper takes it to converge below 0 "
+                        "(red)", x=0.01, ha="left", fontweight="bold")
         return save(figure, "figure1", folder)
 
 

@@ -53,6 +53,15 @@ def test_losses_change_by_their_ratio_and_accuracies_by_their_difference(tmp_pat
     assert rounding.change(runs, "adam", "best_test_accuracy", (1, 3)).to_dict() == {0: 0.0, 1: 0.25}
 
 
+def test_what_changes_between_two_stretches_of_epochs(tmp_path):
+    """The loss falls to a half in the first run, from 0.9 to 0.3 in the second; accuracies rise by 0.1 and by 0.3."""
+    _, runs = made(tmp_path, {("adam", 0): [0.9, 0.5, 0.45]}, {("adam", 0): [0.9, 0.8, 0.3]})
+    changes = rounding.change(runs, "adam", "train_loss", (3, 3), (1, 1))
+    assert changes.to_dict() == pytest.approx({0: math.log((0.3 / 0.9) / (0.45 / 0.9))})
+    runs.first["test_accuracy"], runs.again["test_accuracy"] = [0.5, 0.5, 0.6], [0.4, 0.5, 0.7]
+    assert rounding.change(runs, "adam", "test_accuracy", (3, 3), (1, 1)).to_dict() == pytest.approx({0: 0.3 - 0.1})
+
+
 def test_epochs_to_a_common_loss(tmp_path):
     _, runs = made(tmp_path, {("adam", 0): [0.8, 0.6, 0.4]}, {("adam", 0): [0.8, 0.4, 0.3]})
     assert rounding.change_of_epochs(runs, "adam", 3).to_dict() == pytest.approx({0: math.log(2 / 3)})

@@ -48,7 +48,7 @@ class MadeUp(Evidence):
         self.grid = lambda experiment, seeds=None: Grid(
             self.experiment(experiment), [0, 1], POINT,
             runs[runs["seed"].isin(seeds or self.experiment(experiment).tuning.seeds)])
-        self.diverged = lambda experiment, tuned, method: diverged.count(method)
+        self.diverged = lambda experiment, of_tuned, method: 0 if of_tuned else diverged.count(method)
         self.made_twice = lambda experiment: MadeTwice(*(pd.DataFrame(list(rows), columns=columns) for rows in twice))
 
 
@@ -80,6 +80,36 @@ def test_where_nothing_is_decided_the_finding_says_what_rounding_moves():
     assert EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2).judge(few).finding.endswith(
         f"; rounding alone moves NAMSG by {np.expm1(np.log(2 / 1.8) / 2**0.5):.1%} (n = 2)")
     assert "rounding" not in compared().judge(all_seeds).finding
+    beside_itself = Comparison(LOGISTIC, ("namsg",), None, "train_loss", (2, 2), against_epochs=(1, 1))
+    fewer = MadeUp(few_runs := runs("namsg", [[1, 0.5]] * 2), twice=(few_runs, runs("namsg", [[0.5, 0.5]] * 2)))
+    assert beside_itself.judge(fewer).finding.endswith("; rounding alone moves NAMSG by 100.0% (n = 2)")
+
+
+def test_a_rule_says_in_words_what_it_judges():
+    assert compared("within", 0.1).rule == ("each 95 % t interval of the mean lies between -9.1% and +10.0%, and no "
+                                            "run of NAMSG diverged; decided when all the configuration's seeds are run")
+    assert "lies between -0.1 and +0.1," in compared("within", 0.1, "test_accuracy").rule
+    assert "lies above +0.1," in compared("above", 0.1, "test_accuracy").rule
+    assert "lies below 0," in compared().rule and "lies below -5.0%," in compared(limit=-0.05).rule
+    assert compared().quantity == ("train loss of NAMSG, epoch 2, compared with ADAM; paired by seed, geometric mean "
+                                   "of the ratio, less 1")
+    tuned = Comparison(LOGISTIC, ("namsg", "sgd"), ("adam",), "test_accuracy", (1, 2), tuned=True)
+    assert tuned.quantity == ("test accuracy of NAMSG and SGD, epochs 1 to 2, compared with ADAM; paired by seed, mean "
+                              "difference, values of our grid search")
+    level = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), "above", 0.9)
+    assert level.quantity == "best test accuracy of NAMSG, epochs 1 to 3, less 0.9"
+    assert level.rule == ("the 95 % t interval of the mean lies above 0, and no run diverged; decided when all the "
+                          "configuration's seeds are run")
+    level = Level(LOGISTIC, "namsg", "test_accuracy", (1, 3), "within", 1, 0.003)
+    assert "lies between -0.003 and 0.003," in level.rule
+    assert EpochsToLoss(LOGISTIC, "namsg", ("sgd", "adam"), 2, 0.8).rule.startswith(
+        "each 95 % t interval of the mean lies below 0.8, and no run of NAMSG diverged")
+    assert GridCells("namsg", "adam", 6).quantity.startswith("cells of Table A2 (α × β2) in which NAMSG's mean")
+    assert GridCells("namsg", "adam", 6).rule.startswith("at least 6 of the 10 cells, ")
+    assert PublishedCells("namsg", 0.05).quantity.startswith("NAMSG's mean running train loss at the 30th epoch over")
+    assert "lies between -4.8% and +5.0%" in PublishedCells("namsg", 0.05).rule
+    assert BestOfGrid(LOGISTIC, ("adam",), 0.02).rule.startswith(
+        "the 95 % t interval of the mean over the seeds 102 to 109, which are not the search's, lies below +2%")
 
 
 @pytest.mark.parametrize("rule", [GridCells("namsg", "adam", 6), PublishedCells("namsg", 0.05)])
@@ -129,6 +159,7 @@ def test_nothing_is_decided_before_all_the_configurations_seeds_are_run():
     for relation, verdict in (("below", HOLDS), ("above", FAILS)):
         assert compared(relation).judge(MadeUp(adam + namsg)).verdict == verdict
         assert compared(relation).judge(MadeUp(adam + namsg[:-2])).verdict == TOO_FEW
+        assert compared(relation).judge(MadeUp(adam[:-2] + namsg)).verdict == TOO_FEW
 
 
 @pytest.mark.parametrize("rule", [
@@ -202,7 +233,7 @@ def test_a_measure_beside_a_number():
         assert rule.judge(evidence).verdict == verdict
     last = Level(LOGISTIC, "namsg", "test_accuracy", (3, 3), "within", 0.2).judge(evidence)
     assert (last.numbers["value"].item(), last.n) == (pytest.approx(0.2), 10)
-    assert last.finding.startswith("NAMSG 0.2, level 0.2: ")
+    assert last.finding == "NAMSG 0.2, level 0.2: +0.0000 (+0.0000 to +0.0000), n = 10"
     evidence.diverged = lambda *_: 1
     assert rule.judge(evidence).verdict == FAILS
 
@@ -250,6 +281,8 @@ def grid_cells(lower, run=10, seeds=(0, 1)):
 def test_cells_of_a_grid_decide_as_soon_as_the_rest_cannot_change_it(lower, run, verdict):
     found = GridCells("namsg", "adam", 6).judge(MadeUp(grid=grid_cells(lower, run)))
     assert (found.verdict, found.n) == (verdict, 2 if run else 0)
+    if run == 10:
+        assert (found.numbers["lower"].sum(), found.numbers["lower in the paper"].sum()) == (lower, 9)
     assert found.finding == (f"lower in {lower} of the {run} cells run here, {run} of them with 2 seeds; in 9 of 10 of "
                              "the paper's table")
 
@@ -315,6 +348,10 @@ def test_the_seeds_that_chose_the_best_of_a_grid_do_not_judge_it():
     lowest = adams_grid({PAPERS_ADAM: 0.4, (0.01, 0.9, 0.999): 0.41}, (*SEARCH, *OTHERS), 0.001)
     found = rule.judge(MadeUp(grid=lowest))
     assert (found.verdict, found.numbers["beside"].item()) == (HOLDS, "0.01, 0.9, 0.999")
+    # Of two methods each has its own row.
+    both = lowest + [("amsgrad", *row[1:]) for row in adams_grid({PAPERS_ADAM: 0.4}, (*SEARCH, *OTHERS), 0.001)]
+    rows = BestOfGrid(LOGISTIC, ("adam", "amsgrad"), 0.02).judge(MadeUp(grid=both)).numbers
+    assert rows["verdict"].tolist() == [HOLDS, FAILS]
     defaults = (("learning_rate", 0.01), ("beta1", 0.9), ("beta2", 0.999))
     assert BestOfGrid(LOGISTIC, ("adam",), 0.1, defaults).judge(MadeUp(grid=lowest)).verdict == HOLDS
 
@@ -562,8 +599,8 @@ def test_the_documentation_counts_the_points_of_the_committed_simulation():
     text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
     psi, found, error = growth["psi"], growth["growth"], 3 * growth["standard_error"]
     bounds, fails = (psi > found + error).sum(), (psi < found - error).sum()
-    assert (f"Ψ is above the growth at {bounds}, below at {fails}, and not distinct at {len(growth) - bounds - fails}:"
-            in text)
+    assert (f"Ψ is above the growth at {bounds} points and below it at {fails}; at {len(growth) - bounds - fails} it "
+            "is neither:" in text)
     assert f"At {((psi < 0) & (found > error)).sum()} points, all of them saddle points" in text
     assert f"at {((psi > 0) & (found < -error)).sum()} points Ψ > 0 and yet it contracts" in text
 
