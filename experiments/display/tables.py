@@ -191,32 +191,35 @@ def table_a1(grids: Sequence[Grid]) -> Table:
         for method, points in selection.averages(grid).groupby("method", sort=False):
             selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
             papers = _parameters(grid, method)
+            loss_at_papers, n_at_papers = _at(grid, method, papers)
             rows.append({
                 "experiment": grid.experiment.name, "method": method,
                 **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
                 **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
-                "train_loss_ours": selected["train_loss"], "train_loss_at_papers": _loss_at(grid, method, papers),
-                "n": selected["n"], "points": len(points),
+                "train_loss_ours": selected["train_loss"], "train_loss_at_papers": loss_at_papers,
+                "n": selected["n"], "n_at_papers": n_at_papers, "points": len(points),
                 "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
     numbers = pd.DataFrame(rows)
     cells = [{
         "experiment": row["experiment"], "method": LABELS[row["method"]],
         "paper (α, β1, β2)": _point(row, "paper"), "ours (α, β1, β2)": _point(row, "ours"),
         "train loss at ours": _number(row["train_loss_ours"], ".4f"),
-        "at the paper's": _number(row["train_loss_at_papers"], ".4f"), "n": f"{row['n']}",
+        "at the paper's": _number(row["train_loss_at_papers"], ".4f"),
+        "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"] or row["n"]))),
         "points": describe_n(row["points"], row["points_of_grid"], 0),
         "on the grid's edge": ", ".join(HYPERPARAMETERS[name] for name in row["edges"].split()),
     } for _, row in numbers.iterrows()]
     return Table("Table A1: hyper-parameters chosen by grid search", numbers, pd.DataFrame(cells))
 
 
-def _loss_at(grid: Grid, method: str, parameters: dict[str, float | None]) -> float:
+def _at(grid: Grid, method: str, parameters: dict[str, float | None]) -> tuple[float, int]:
+    """A point's mean train loss, NaN without runs, and how many runs it is of."""
     points = selection.averages(grid)
     points = points[points["method"] == method]
     for name in grid.experiment.methods[method].grid:
         if parameters.get(name) is not None:
             points = points[points[name] == parameters[name]]
-    return points["mean"].iloc[0] if len(points) else float("nan")
+    return (points["mean"].iloc[0], int(points["n"].iloc[0])) if len(points) else (math.nan, 0)
 
 
 def _point(row: pd.Series, whose: str) -> str:

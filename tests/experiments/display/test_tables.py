@@ -160,12 +160,16 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
     runs = pd.DataFrame([(method, alpha, 0.9, 0.99, seed, "done", loss) for (method, alpha), both in losses.items()
                          for seed, loss in enumerate(both)],
                         columns=["method", *HYPERPARAMETERS, "seed", "status", "train_loss"])
-    adam, namsg = tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)]).numbers.to_dict("records")
+    made = tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)])
+    adam, namsg = made.numbers.to_dict("records")
     for row, method, ours, loss_at_ours, loss_at_papers in ((adam, "adam", 0.001, 0.25, 0.45),
                                                             (namsg, "namsg", 0.005, 0.15, 0.15)):
         assert (row["method"], row["learning_rate_paper"], row["learning_rate_ours"]) == (method, 0.005, ours)
         assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((loss_at_ours, loss_at_papers))
-        assert (row["n"], row["points"], row["points_of_grid"]) == (2, 2, 2)
+        assert (row["n"], row["n_at_papers"], row["points"], row["points_of_grid"]) == (2, 2, 2, 2)
+    assert made.cells["n"].tolist() == ["2", "2"]
+    fewer = runs[(runs["method"] == "namsg") | (runs["learning_rate"] == 0.005) | (runs["seed"] == 0)]
+    assert tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], fewer)]).cells["n"].tolist() == ["1, 2", "2"]
 
 
 def test_table_a3_of_one_run_has_no_deviation(tmp_path):
