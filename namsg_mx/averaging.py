@@ -62,6 +62,8 @@ class ParameterAverage:
 
     def __init__(self, params: "Union[Mapping[str, Parameter], Iterable[Parameter]]", decay: float = 0.999):
         self.decay = check_number("decay", decay, DECAY_RATE)
+        if hasattr(params, "collect_params"):
+            raise TypeError("params: is a network; give its collect_params()")
         self._params = list(params.values() if hasattr(params, "values") else params)
         self._average = [_at_least_single(arrays[0]).copy() for arrays in _replicas(self._params)]
 
@@ -107,9 +109,10 @@ class ParameterAverage:
                     values.copyto(array)
             yield
         finally:
-            for copies, replicas in zip(kept, arrays):
-                for copy, array in zip(copies, replicas):
-                    copy.copyto(array)
+            for copies, replicas in zip(kept, _replicas(self._params)):   # the network may have been cast or moved
+                for i, array in enumerate(replicas):
+                    copy = copies[i] if i < len(copies) else copies[0]
+                    copy.astype(array.dtype, copy=False).copyto(array)
 
     def save(self, filename: str) -> None:
         """Write the average to a file, in MXNet's format."""

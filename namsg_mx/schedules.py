@@ -153,6 +153,8 @@ class WarmUp:
     def __post_init__(self):
         _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
         _require(not isinstance(self.target, type), "target", self.target, "a schedule, not its class")
+        _require(not hasattr(self.target, "base_lr"), "target", self.target,
+                 "a schedule of k; MXNet's schedulers count updates from 1")
         if not callable(self.target):
             _require_value("target", self.target)
         _require_value("start", self.start)

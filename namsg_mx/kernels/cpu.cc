@@ -5,6 +5,7 @@
  */
 #include <fenv.h>
 #include <omp.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <functional>
@@ -55,6 +56,8 @@ struct namsg_parameter {
 namespace {
 
 namsg_mxnet mxnet;
+/* A fork's child has no OpenMP threads but this one: more would be waited for without end. So does MXNet. */
+bool is_forked = false;
 constexpr int64_t kElementsPerThread = 16384; /* another thread does not pay for fewer */
 constexpr int64_t kVector = 64;               /* elements: threads split at multiples of it, not inside a vector */
 constexpr int64_t kZeros = 4096;
@@ -271,7 +274,8 @@ void run(void *, void *argument) {
   }
   int64_t *const total = reinterpret_cast<int64_t *>(address(job.count));
   const int64_t size = job.binding.kept->size;
-  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), 1 + size / kElementsPerThread));
+  const int64_t most = is_forked ? 1 : omp_get_max_threads();
+  const int threads = static_cast<int>(std::min<int64_t>(most, 1 + size / kElementsPerThread));
   int64_t count = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : count) schedule(static, 1)
   for (int thread = 0; thread < threads; ++thread) {
@@ -321,7 +325,10 @@ bool alike(void *one, void *other) {
 extern "C" {
 
 /* Give this library MXNet's functions. To be called first. */
-void namsg_load(const namsg_mxnet *functions) { mxnet = *functions; }
+void namsg_load(const namsg_mxnet *functions) {
+  mxnet = *functions;
+  pthread_atfork(nullptr, nullptr, [] { is_forked = true; });
+}
 
 /* A new Binding of `count` parameters, to be given back to namsg_release; null if MXNet refuses a handle. */
 void *namsg_bind(int count, const namsg_parameter *parameters) {

@@ -108,7 +108,7 @@ class BoundArrays:
             parameter.row_count, parameter.row_length, parameter.size = 1, weight.size, weight.size
             if its_rows is not None:
                 parameter.rows = its_rows.ctypes.data_as(parameter.rows.__class__)
-                parameter.row_count, parameter.row_length = len(its_rows), weight.size // weight.shape[0]
+                parameter.row_count, parameter.row_length = len(its_rows), weight.size // max(weight.shape[0], 1)
                 if lazy_update:
                     parameter.size = parameter.row_count * parameter.row_length
         self.binding = self.library.namsg_bind(len(weights), parameters)
@@ -137,7 +137,7 @@ class BoundSparse:
     """The arrays of a step with row_sparse gradients. Each step binds anew, as its gradients have other rows."""
 
     def __init__(self, weights, grads, states, lazy_update):
-        check_overlap([*weights, *(array for state in states for array in state)])
+        check_overlap([*weights, *grads, *(array for state in states for array in state)])
         self.arrays = (weights, grads, states)
         self.lazy_update = lazy_update
 

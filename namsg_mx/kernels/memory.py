@@ -69,7 +69,11 @@ class SharedMemoryError(MXNetError):
 
 
 def check_overlap(arrays):
-    """SharedMemoryError if two of these arrays share an element. Views of one buffer may be disjoint."""
+    """SharedMemoryError if two of these arrays share an element. Views of one buffer may be disjoint.
+
+    Row_sparse ones are left out: no other array can be a view of them, and gradients are only read.
+    """
+    arrays = [array for array in arrays if array.stype == "default"]
     if len(set(map(chunk, arrays))) == len(arrays):
         return
     last_memory = last_end = None

@@ -47,8 +47,9 @@ class AMSGrad(NAMSG):
     def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.999,
                  epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu", "switch_to_sgd"):
-            if name in kwargs:
-                raise ValueError(f"{name}={kwargs[name]!r}: AMSGrad has none; use NAMSG")
+            given = kwargs.pop(name, None)
+            if given is not None:
+                raise ValueError(f"{name}={given!r}: AMSGrad has none; use NAMSG")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
     def switch_to_sgd(self, at):

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Callable, Iterable, NamedTuple, Union
 
 import numpy as np
+from mxnet.lr_scheduler import LRScheduler
 
 Setting = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
 
@@ -29,7 +30,8 @@ NONNEGATIVE = Interval(0, math.inf)
 POSITIVE = Interval(0, math.inf, includes_low=False)
 FINITE = Interval(-math.inf, math.inf, includes_low=False)
 DECAY_RATE = Interval(0, 1)
-EPSILON = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller one may be 0 in float32: the step is 0 / 0
+NORMAL = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller number may be 0 in float32
+EPSILON = NORMAL   # or the step is 0 / 0
 
 
 def check_number(name, value, interval):
@@ -50,6 +52,8 @@ def check_setting(name, value, interval):
         return check_number(name, value, interval)
     if isinstance(value, type):
         raise ValueError(f"{name}={value!r}: is a class; give an instance, {value.__name__}(...)")
+    if isinstance(value, LRScheduler):   # it counts updates from 1, and a schedule from 0
+        raise ValueError(f"{name}={value!r}: an MXNet scheduler is given as lr_scheduler")
     try:
         pickle.dumps(value)
     except Exception as error:
@@ -65,7 +69,9 @@ def value_at(name, setting, k, interval):
 
 
 def check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+    """An integer, or a float that is one, as epochs times updates per epoch may be."""
+    is_integer = isinstance(value, numbers.Integral) or isinstance(value, numbers.Real) and float(value).is_integer()
+    if isinstance(value, bool) or not is_integer or value < 0:
         raise ValueError(f"{name}={value!r}: must be an integer, at least 0")
     return int(value)
 
@@ -84,7 +90,9 @@ def check_choice(name, value, choices):
 
 def check_clip(value):
     """None or a number. Infinity clips nothing, and as in MXNet neither do 0 and below."""
-    if value is None or (isinstance(value, numbers.Real) and value == math.inf):
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if value is None or (isinstance(value, numbers.Real) and math.isinf(value)):
         return value
     return check_number("clip_gradient", value, FINITE)
 

@@ -4,6 +4,8 @@ import math
 from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
+from mxnet.autograd import is_recording
+from mxnet.base import MXNetError
 from mxnet.lr_scheduler import LRScheduler
 from mxnet.optimizer import Optimizer
 
@@ -137,6 +139,7 @@ class ElementwiseOptimizer(Optimizer):
     DEFAULT_LEARNING_RATE = 0.001
     LEARNING_RATES = NONNEGATIVE
     _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
+    _least_num_update = 0   # what a program has set num_update to
 
     def __init__(self, learning_rate: Optional[Setting], beta1: Setting, *,
                  bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
@@ -165,6 +168,12 @@ class ElementwiseOptimizer(Optimizer):
                          rescale_grad=check_number("rescale_grad", rescale_grad, FINITE),
                          begin_num_update=check_count("begin_num_update", begin_num_update),
                          multi_precision=check_flag("multi_precision", multi_precision), **kwargs)
+        if self.lr is None:   # a program may take the scheduler away
+            self.lr = self.DEFAULT_LEARNING_RATE if math.isnan(lr_scheduler.base_lr) else lr_scheduler.base_lr
+        # At once, as on a kvstore's server an error would only be printed.
+        if any(parameter.dtype in (np.float16, "float16") and parameter.grad_req != "null"
+               for parameter in self.param_dict.values()):
+            self._check_half()
         self.beta1 = check_setting("beta1", beta1, DECAY_RATE)
         self.bounds = check_bounds(bounds)
         self.decoupled_wd = check_flag("decoupled_wd", decoupled_wd)
@@ -194,8 +203,12 @@ class ElementwiseOptimizer(Optimizer):
 
     def create_state(self, index, weight):
         if weight.dtype == np.float16:
-            raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
+            self._check_half()
         return [filled(weight, 0) for _ in self.STATE]
+
+    def _check_half(self):
+        if not self.multi_precision:
+            raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
 
     def create_state_multi_precision(self, index, weight):
         if weight.dtype != np.float16 or not self.multi_precision:
@@ -210,6 +223,9 @@ class ElementwiseOptimizer(Optimizer):
         """Update one array (int, NDArray, NDArray, list) or many (lists of these), without waiting for dense ones."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
+        # MXNet's operators check this, and the engine, which runs ours, does not.
+        if is_recording() and any(each.grad is not None for each in weight):
+            raise MXNetError("an update inside of autograd.record(): it would change weights of the graph")
         with dense_views(weight) as views:
             self._update(index, views, grad, state)
 
@@ -320,7 +336,7 @@ class ElementwiseOptimizer(Optimizer):
         one, base = type(self), Optimizer
         lrs = self._get_lrs(indices) if one._get_lr is base._get_lr else [self._get_lr(i) for i in indices]
         wds = self._get_wds(indices) if one._get_wd is base._get_wd else [self._get_wd(i) for i in indices]
-        return lrs, wds
+        return [float(lr) for lr in lrs], [float(wd) for wd in wds]   # a subclass may fill one array again and again
 
     def _lr_mult_of(self, index):
         if index in self.param_dict:
@@ -330,14 +346,20 @@ class ElementwiseOptimizer(Optimizer):
     def _set_current_context(self, device_id):
         # MXNet counts updates by device: on a device other than where the states were saved, it would restart at 0.
         # But its num_update is common to all devices: in a schedule, the second replica would be one update ahead.
+        self._keep_num_update()
         left, self._device_id = self._index_update_count, device_id
         self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
         super()._set_current_context(device_id)
         if self._index_update_count is not left:
             self.num_update = self._most_updates(self._index_update_count)
 
+    def _keep_num_update(self):
+        """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
+        if self.num_update > self._most_updates(self._index_update_count):
+            self._least_num_update = self.num_update
+
     def _most_updates(self, counts):
-        return max(counts.values(), default=self.begin_num_update)
+        return max(self._least_num_update, max(counts.values(), default=self.begin_num_update))
 
     def _follow_move(self, index, state):
         """If a parameter has moved here from another device, which its state tells, take its counts along."""
@@ -368,6 +390,7 @@ class ElementwiseOptimizer(Optimizer):
 
     def __getstate__(self):
         # Without any NDArray or library: a kvstore server unpickles this while MXNet is still being imported.
+        self._keep_num_update()
         counts = dict(self._loaded_update_counts)
         for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
             counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})

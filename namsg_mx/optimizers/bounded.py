@@ -4,7 +4,7 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import POSITIVE, Setting, check_number, check_setting, value_at
+from namsg_mx.optimizers.arguments import NORMAL, POSITIVE, Setting, check_number, check_setting, value_at
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -25,7 +25,7 @@ class NAMSB(NAMSG):
     Parameters
     ----------
     learning_rate : float, schedule or None
-        alpha, in (0, inf); 0.001 unless an ``lr_scheduler`` is given.
+        alpha, in [1.2e-38, inf); 0.001 unless an ``lr_scheduler`` is given.
     beta1, beta2, epsilon, eta, mu
         See `NAMSG`.
     sgd_learning_rate : float or schedule
@@ -58,7 +58,7 @@ class NAMSB(NAMSG):
     """
 
     DEFAULT_LEARNING_RATE = 0.001
-    LEARNING_RATES = POSITIVE
+    LEARNING_RATES = NORMAL   # or the limits of the divisor may be 0 in float32
 
     def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
                  epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,
@@ -72,7 +72,7 @@ class NAMSB(NAMSG):
         raise ValueError(f"switch_to_sgd={at!r}: {type(self).__name__} has none; use NAMSG")
 
     def _sgd_learning_rate(self, k, alpha):
-        check_number(f"learning_rate at update {k}", alpha, POSITIVE)
+        check_number(f"learning_rate at update {k}", alpha, self.LEARNING_RATES)
         return value_at("sgd_learning_rate", self.sgd_learning_rate, k, POSITIVE)
 
     def _divisor_limits(self, k, settings):
@@ -102,6 +102,7 @@ class AMSBound(NAMSB):
     def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
                  epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu"):
-            if name in kwargs:
-                raise ValueError(f"{name}={kwargs[name]!r}: AMSBound has none; use NAMSB")
+            given = kwargs.pop(name, None)
+            if given is not None:
+                raise ValueError(f"{name}={given!r}: AMSBound has none; use NAMSB")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)

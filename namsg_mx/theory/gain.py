@@ -151,7 +151,7 @@ def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.
     if not noise.any():
         return without_noise[()]
     # At the low end noise is a small disturbance, and Psi < 0; at the high end almost any noise diverges.
-    low, high = 1e-3 * (1 - beta) ** 2 / (1 + noise**2), 4 * without_noise
+    low, high = 1e-3 * np.minimum((1 - beta) ** 2, without_noise) / (1 + noise**2), 4 * without_noise
     grid = low * (high / low) ** np.linspace(0, 1, 200).reshape(-1, *[1] * beta.ndim)
     first = np.argmax(max_gain_expectation(grid, beta, eta, noise) >= 0, axis=0)[np.newaxis]
     if (first[0] == 0)[noise > 0].any():
@@ -257,7 +257,7 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
     tau, beta, eta, noise : float or array
         See the module.
     updates, chains : int
-        Number of updates that count, after a tenth as many that do not; number of chains, at least 2.
+        Number of updates that count, at least 1, after a tenth as many that do not; number of chains, at least 2.
     seed : int
         Seed of the random numbers.
 
@@ -270,6 +270,9 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
     >>> growth_rate(0.4, 0.9, [0.0, 0.9, 3.0], noise=0.1, updates=500).mean.round(2)
     array([-0.05, -0.31, -0.33])
     """
+    for name, value, least in (("updates", updates, 1), ("chains", chains, 2)):
+        if value < least:
+            raise ValueError(f"{name}={value!r}: must be at least {least}")
     tau, beta, eta, noise = (parameter[..., np.newaxis] for parameter in _parameters(tau, beta, eta, noise))
     random = np.random.default_rng(seed)
     # v in units of sqrt(lambda / alpha): (11) then depends on tau alone, and is nearly a rotation if it oscillates.

@@ -7,7 +7,7 @@ from comparison import assert_equal_bits
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from namsg_mx import ParameterAverage, update_batch_norm
+from namsg_mx import ParameterAverage, exempt_from_decay, update_batch_norm
 
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
 
@@ -17,6 +17,31 @@ def parameters(shapes, dtype=np.float32, ctx=None):
     for p in params:
         p.initialize(mx.init.Uniform(1.0), ctx=ctx or mx.cpu())
     return params
+
+
+def test_after_in_place_a_network_that_was_cast_or_moved_inside_has_its_own_weights():
+    net = nn.Dense(1, in_units=1, use_bias=False)
+    net.initialize(mx.init.One())
+    average = ParameterAverage(net.collect_params(), decay=0.5)
+    net.weight.set_data(mx.nd.array([[5.0]]))
+    average.update()
+    with average.in_place():
+        assert net.weight.data().asscalar() == 3
+        net.cast("float64")
+    assert (net.weight.data().asscalar(), net.weight.dtype) == (5, "float64")
+    with average.in_place():
+        net.collect_params().reset_ctx([mx.cpu(1), mx.cpu(2)])
+    assert [data.asscalar() for data in net.weight.list_data()] == [5, 5]
+
+
+def test_a_network_in_place_of_its_parameters():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(1))
+    with pytest.raises(TypeError, match="params: is a network; give its collect_params"):
+        ParameterAverage(net)
+    for params in (net, [gluon.Parameter("w", shape=(1,))]):
+        with pytest.raises(TypeError, match="params: must have names; give a network's collect_params"):
+            exempt_from_decay(params)
 
 
 def bits(params):

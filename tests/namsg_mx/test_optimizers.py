@@ -1,5 +1,6 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
+import math
 import sys
 
 import mxnet as mx
@@ -262,6 +263,8 @@ INVALID = [
     ({"multi_precision": "x"}, r"multi_precision='x': must be True or False"),
     ({"begin_num_update": -1}, r"begin_num_update=-1: must be an integer, at least 0"),
     ({"begin_num_update": "3"}, r"begin_num_update='3'"),
+    ({"begin_num_update": 2.5}, r"begin_num_update=2.5: must be an integer, at least 0"),
+    ({"eta": mx.lr_scheduler.FactorScheduler(2)}, r"eta=.*: an MXNet scheduler is given as lr_scheduler"),
     ({"eta": ObservationDistance}, r"eta=.*: is a class; give an instance, ObservationDistance\(\.\.\.\)"),
     ({"learning_rate": StepDecay}, r"learning_rate=.*: is a class"),
     ({"beta1": namsg_mx.HarmonicDecay}, r"beta1=.*: is a class"),
@@ -302,6 +305,25 @@ def test_amsgrad_and_amsbound_have_no_observation_distance(method, name):
         getattr(namsg_mx, method)(**{name: 1})
 
 
+@pytest.mark.parametrize("method", ["AMSGrad", "AMSBound"])
+def test_no_observation_distance_may_be_given_to_amsgrad_and_amsbound(method):
+    assert getattr(namsg_mx, method)(eta=None, mu=None).settings(0).eta == 0
+
+
+@pytest.mark.parametrize("clip_gradient", [None, math.inf, np.array(np.inf), 0, -1.0, -math.inf])
+def test_what_clips_nothing(clip_gradient):
+    weight = array([1.0])
+    optimizer = namsg_mx.AveragedSGD(learning_rate=1.0, beta1=0.0, clip_gradient=clip_gradient)
+    optimizer.update(0, weight, array([100.0]), optimizer.create_state(0, weight))
+    assert weight.asscalar() == -99.0
+
+
+def test_a_count_may_be_a_float_without_a_fraction():
+    """As epochs times examples by batch size."""
+    number = namsg_mx.NAMSG(begin_num_update=10 * 320 / 32).num_update
+    assert (number, type(number)) == (100, int)
+
+
 @pytest.mark.parametrize("method", ["AMSGrad", "AMSBound", "NAMSB"])
 def test_the_switch_to_sgd_is_namsgs(method):
     with pytest.raises(ValueError, match=f"switch_to_sgd=5: {method} has none; use NAMSG"):
@@ -310,8 +332,9 @@ def test_the_switch_to_sgd_is_namsgs(method):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"gamma": 0}, r"gamma=0: must be a number in \(0, inf\)"),
-    ({"learning_rate": 0.0}, r"learning_rate=0\.0: must be a number in \(0, inf\)"),
+    ({"learning_rate": 0.0}, r"learning_rate=0\.0: must be a number in \[1.17549e-38, inf\)"),
     ({"sgd_learning_rate": 0}, r"sgd_learning_rate=0: must be a number in \(0, inf\)"),
+    ({"learning_rate": 1e-40}, r"learning_rate=1e-40: must be a number in \[1.17549e-38, inf\)"),
     ({"sgd_learning_rate": lambda k: 0.1}, r"sgd_learning_rate=.*picklable"),
     ({"switch_to_sgd": 5}, r"switch_to_sgd=5: NAMSB has none"),
 ])
@@ -321,15 +344,15 @@ def test_namsb_arguments_out_of_range(arguments, message):
 
 
 def test_namsb_refuses_an_update_without_a_step_size():
-    with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \(0, inf\)"):
+    with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \[1.17549e-38, inf\)"):
         namsg_mx.NAMSB(learning_rate=WarmUp(0.1, updates=2))
-    with pytest.raises(ValueError, match=r"learning_rate=0: must be a number in \(0, inf\)"):
+    with pytest.raises(ValueError, match=r"learning_rate=0: must be a number in \[1.17549e-38, inf\)"):
         namsg_mx.NAMSB().set_learning_rate(0)
     optimizer = namsg_mx.NAMSB(learning_rate=once)
     weight = array([1.0])
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, array([1.0]), state)
-    with pytest.raises(ValueError, match=r"learning_rate at update 1=0\.0: must be a number in \(0, inf\)"):
+    with pytest.raises(ValueError, match=r"learning_rate at update 1=0\.0: must be a number in \[1.17549e-38, inf\)"):
         optimizer.update(0, weight, array([1.0]), state)
     assert optimizer.num_update == 1
 

@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 
 import pytest
+from mxnet.lr_scheduler import FactorScheduler
 
 from namsg_mx.schedules import (
     ExponentialDecay,
@@ -41,6 +42,7 @@ def test_values(schedule, values):
     lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=(1, 1, 2)), lambda: StepDecay(1.0, at=5),
     lambda: StepDecay(1.0, at=(5,), factor=-0.1),
     lambda: WarmUp(1.0, updates=0), lambda: WarmUp("a", 5), lambda: WarmUp(-1.0, 5), lambda: WarmUp(StepDecay, 5),
+    lambda: WarmUp(FactorScheduler(2), 5),
     lambda: WarmUp(1.0, 5, start=None), lambda: ObservationDistance("a"), lambda: ObservationDistance(5, start="a"),
     lambda: ObservationDistance(True), lambda: InverseSquareRoot("a"), lambda: InverseSquareRoot(-1.0),
     lambda: HarmonicDecay(None), lambda: HarmonicDecay(float("nan")), lambda: ExponentialDecay("a", 0.5),

@@ -2,6 +2,10 @@
 
 import itertools
 import math
+import os
+import pickle
+import subprocess
+import sys
 
 import mxnet as mx
 import numpy as np
@@ -353,3 +357,124 @@ def test_a_trainers_learning_rate_follows_its_scheduler(update_on_kvstore):
             trainer.step(1)
             rates.append(trainer.learning_rate)
     assert rates[:7] == rates[7:] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_rates_that_a_subclass_writes_into_one_list(as_array):
+    """Which is another list of numbers in each update, and may be an array of NumPy's."""
+    class Decaying:
+        rates = np.zeros(2) if as_array else [0.0, 0.0]
+
+        def _get_lrs(self, indices):
+            self.rates[:] = [0.1 / self.num_update] * len(indices)
+            return self.rates
+
+    seen = []
+    for options in ({"kernel": "ndarray"}, {}):
+        updater = mx.optimizer.get_updater(type("Mine", (Decaying, namsg_mx.NAMSG), {})(**options))
+        weights = [mx.nd.ones(1), mx.nd.ones(1)]
+        for _ in range(3):
+            updater([0, 1], [mx.nd.ones(1), mx.nd.ones(1)], weights)
+        seen.append([weight.asnumpy() for weight in weights])
+    assert_equal_bits(*seen)
+
+
+@pytest.mark.parametrize("contexts", [[mx.cpu(0)], [mx.cpu(1)], [mx.cpu(0), mx.cpu(1)]])
+def test_a_schedule_goes_on_where_a_program_sets_num_update(contexts):
+    rates = {}
+    for method in ("adam", "namsg"):
+        parameter = gluon.Parameter("w", shape=(1,))
+        parameter.initialize("one", ctx=contexts)
+        scheduler = mx.lr_scheduler.PolyScheduler(10, base_lr=1.0)
+        trainer = gluon.Trainer([parameter], method, {"learning_rate": 1.0, "lr_scheduler": scheduler},
+                                update_on_kvstore=False)
+        trainer.optimizer.num_update = 7
+        rates[method] = []
+        for _ in range(2):
+            with autograd.record():
+                losses = [2 * data for data in parameter.list_data()]
+            autograd.backward(losses)
+            trainer.step(1)
+            rates[method].append(trainer.learning_rate)
+        assert len({float(data.asscalar()) for data in parameter.list_data()}) == 1
+        assert trainer.optimizer.num_update == 7
+    assert rates["namsg"] == rates["adam"]
+    restored = pickle.loads(pickle.dumps(trainer.optimizer))
+    assert restored.num_update == 7
+
+
+def test_half_precision_without_a_master_copy_is_refused_before_a_server_could_fail():
+    parameter = gluon.Parameter("w", shape=(3,), dtype="float16")
+    frozen = gluon.Parameter("frozen", shape=(3,), dtype="float16", grad_req="null")
+    for each in (parameter, frozen):
+        each.initialize()
+    with pytest.raises(ValueError, match="multi_precision=False: must be True for float16 weights in NAMSG"):
+        gluon.Trainer([parameter], "namsg")
+    gluon.Trainer([frozen], "namsg")
+    gluon.Trainer([parameter], "namsg", {"multi_precision": True})
+
+
+@pytest.mark.parametrize("kernel", ["auto", "ndarray"])
+def test_an_update_inside_of_record_is_refused_as_with_adam(kernel):
+    parameter = gluon.Parameter("w", shape=(1,))
+    parameter.initialize("one")
+    trainer = gluon.Trainer([parameter], "namsg", {"kernel": kernel})
+    with autograd.record():
+        first, second = parameter.data() ** 2, parameter.data() ** 2
+        first.backward()
+        with pytest.raises(mx.MXNetError, match="inside of autograd.record"):
+            trainer.step(1)
+        second.backward()
+    assert (parameter.data().asscalar(), parameter.grad().asscalar()) == (1, 2)
+    trainer.step(1)
+    assert parameter.data().asscalar() < 1
+
+
+def test_without_its_scheduler_it_goes_on_at_the_base_rate():
+    for given, rate in (({"lr_scheduler": mx.lr_scheduler.FactorScheduler(5, base_lr=0.1)}, 0.1),
+                        ({"learning_rate": namsg_mx.StepDecay(0.3, at=(1,))}, 0.002), ({"learning_rate": 0.4}, 0.4)):
+        optimizer = mx.optimizer.create("namsg", **given)
+        optimizer.lr_scheduler = None
+        mx.optimizer.get_updater(optimizer)(0, mx.nd.ones(1), mx.nd.ones(1))
+        assert optimizer.last_update().learning_rate == rate
+
+
+@pytest.mark.parametrize("lazy_update", [False, True])
+def test_a_sparse_gradient_of_two_weights_and_beside_parts_of_a_buffer(lazy_update):
+    def trained(**options):
+        updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", lazy_update=lazy_update, **options))
+        gradient = mx.nd.sparse.row_sparse_array((np.ones((2, 2), "float32"), [0, 2]), shape=(4, 2))
+        weights, flat, gradients = [mx.nd.ones((4, 2)), mx.nd.ones((4, 2))], mx.nd.ones(8), mx.nd.ones(8)
+        for _ in range(2):
+            updater([0, 1, 2, 3], [gradient, gradient, gradients[:4], gradients[4:]], [*weights, flat[:4], flat[4:]])
+        assert updater.optimizer.last_update().kernel == options.get("kernel", "cpu")
+        return [array.asnumpy() for array in (*weights, flat)]
+
+    assert_equal_bits(trained(), trained(kernel="ndarray"))
+
+
+def test_a_sparse_gradient_of_a_weight_without_rows():
+    with mx.util.np_shape(True):
+        weight = mx.nd.zeros((0, 3))
+        mx.optimizer.get_updater(mx.optimizer.create("namsg"))(0, mx.nd.sparse.zeros("row_sparse", (0, 3)), weight)
+        assert weight.shape == (0, 3)
+
+
+def test_a_forked_process_trains_with_the_naive_engine():
+    """It has none of its parent's OpenMP threads, and must not wait for them."""
+    program = """
+import os
+import namsg_mx
+import mxnet as mx
+weight, gradient = mx.nd.ones(200000), mx.nd.ones(200000)
+updater = mx.optimizer.get_updater(mx.optimizer.create("namsg"))
+updater(0, gradient, weight)
+child = os.fork()
+updater(0, gradient, weight)
+total = weight.sum().asscalar()
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = {**os.environ, "MXNET_ENGINE_TYPE": "NaiveEngine", "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=600)

@@ -136,10 +136,18 @@ def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     (lambda: max_gain_expectation(np.inf, 0.9, 0, 0), "^tau=inf: must be"),
     (lambda: eigenvalues(0.4, 0.9, [0, -0.5], 0, 0), "^eta=-0.5: must be"),
     (lambda: convergence_region([0.9, 0.9999], 10, 1000), "^noise: no first zero of Psi is found at"),
-    (lambda: growth_rate(0.4, 0.9, 0, -1), "^noise=-1.0: must be")])
+    (lambda: growth_rate(0.4, 0.9, 0, -1), "^noise=-1.0: must be"),
+    (lambda: growth_rate(0.4, 0.9, 0, 1, updates=0), "^updates=0: must be at least 1"),
+    (lambda: growth_rate(0.4, 0.9, 0, 1, chains=1), "^chains=1: must be at least 2")])
 def test_arguments_out_of_range(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_the_region_at_a_huge_distance():
+    """Of 2 (1 + beta) / (1 + 2 eta), which little noise hardly moves."""
+    for beta in (0.0, 0.9):
+        assert convergence_region(beta, 1e6, 0.001) == pytest.approx(2 * (1 + beta) / (1 + 2e6), rel=1e-3)
 
 
 def test_growth_is_that_of_a_product_of_the_matrices_11():
