@@ -56,7 +56,7 @@ struct namsg_parameter {
 namespace {
 
 namsg_mxnet mxnet;
-/* A fork's child has no OpenMP threads but this one: more would be waited for without end. So does MXNet. */
+/* A fork's child has none of the OpenMP threads, and would wait for them without end: it takes one, as in MXNet. */
 bool is_forked = false;
 constexpr int64_t kElementsPerThread = 16384; /* another thread does not pay for fewer */
 constexpr int64_t kVector = 64;               /* elements: threads split at multiples of it, not inside a vector */
