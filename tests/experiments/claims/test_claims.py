@@ -231,6 +231,7 @@ def test_a_measure_beside_a_number():
                                             (0.91, "within", 0.003, FAILS)):
         rule = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), relation, level, limit)
         assert rule.judge(evidence).verdict == verdict
+    assert Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), "above", 0.89).judge(evidence).verdict == HOLDS
     last = Level(LOGISTIC, "namsg", "test_accuracy", (3, 3), "within", 0.2).judge(evidence)
     assert (last.numbers["value"].item(), last.n) == (pytest.approx(0.2), 10)
     assert last.finding == "NAMSG 0.2, level 0.2: +0.0000 (+0.0000 to +0.0000), n = 10"
