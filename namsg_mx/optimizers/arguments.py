@@ -53,7 +53,7 @@ def check_setting(name, value, interval):
     if isinstance(value, type):
         raise ValueError(f"{name}={value!r}: is a class; give an instance, {value.__name__}(...)")
     if isinstance(value, LRScheduler):   # it counts updates from 1, and a schedule from 0
-        raise ValueError(f"{name}={value!r}: an MXNet scheduler is given as lr_scheduler")
+        raise ValueError(f"{name}={value!r}: MXNet's schedulers are given as lr_scheduler")
     try:
         pickle.dumps(value)
     except Exception as error:

@@ -148,9 +148,6 @@ class ElementwiseOptimizer(Optimizer):
                  clip_gradient: Optional[float] = None, rescale_grad: float = 1.0, begin_num_update: int = 0,
                  multi_precision: bool = False, **kwargs):
         check_names(type(self), kwargs)
-        # MXNet's schedulers count updates from 1, and ours from 0: neither may take the place of the other.
-        if isinstance(learning_rate, LRScheduler):
-            raise ValueError(f"learning_rate={learning_rate!r}: MXNet's schedulers are given as lr_scheduler")
         if lr_scheduler is not None and not (callable(lr_scheduler) and hasattr(lr_scheduler, "base_lr")):
             raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler, or a "
                              "callable with a base_lr; other schedules are given as learning_rate")
