@@ -119,7 +119,7 @@ def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
 
 @contextlib.contextmanager
 def _processes() -> Iterator[dict[str, subprocess.Popen]]:
-    """Yields a dict for processes by name; on leaving, those that still run are ended."""
+    """Yields a dict for processes by name; on leaving, they and all that they have started are ended."""
     processes: dict[str, subprocess.Popen] = {}
     try:
         yield processes
@@ -139,10 +139,9 @@ def _processes() -> Iterator[dict[str, subprocess.Popen]]:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    """Send a signal to a process and all that it has started, if it still runs."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+    """Send a signal to a process and all that it has started, also where only these still run."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> subprocess.Popen:

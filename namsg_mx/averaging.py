@@ -10,7 +10,7 @@ from mxnet.ndarray import NDArray, multi_sgd_update, waitall
 from mxnet.ndarray import load as load_arrays
 from mxnet.ndarray import save as save_arrays
 
-from namsg_mx.optimizers.arguments import DECAY_RATE, check_number
+from namsg_mx.checks import DECAY_RATE, check_number
 
 if TYPE_CHECKING:   # not in a server of a kvstore, which imports this while MXNet is being imported
     from mxnet.gluon import Block, Parameter

@@ -7,8 +7,9 @@ equal fields are equal. Any other picklable callable of k will do, too.
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Callable, Iterable, Sequence, Union
+
+from namsg_mx.checks import NONNEGATIVE, POSITIVE, check_count, check_number, is_mxnet_scheduler
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class ObservationDistance:
     end: float = 3.0
 
     def __post_init__(self):
-        _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
-        _require_value("start", self.start)
-        _require_value("end", self.end)
+        check_count("updates", self.updates, at_least=1)
+        check_number("start", self.start, NONNEGATIVE)
+        check_number("end", self.end, NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, k / self.updates)
@@ -57,7 +58,7 @@ class InverseSquareRoot:
     initial: float
 
     def __post_init__(self):
-        _require_value("initial", self.initial)
+        check_number("initial", self.initial, NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.initial / math.sqrt(k + 1)
@@ -77,11 +78,12 @@ class ExponentialDecay:
     factor: float
 
     def __post_init__(self):
-        _require_value("initial", self.initial)
-        _require(_is_number(self.factor) and 0 < self.factor <= 1, "factor", self.factor, "in (0, 1]")
+        check_number("initial", self.initial, NONNEGATIVE)
+        if check_number("factor", self.factor, POSITIVE) > 1:
+            raise ValueError(f"factor={self.factor!r}: must be a number in (0, 1]")
 
     def __call__(self, k: int) -> float:
-        # Never 0, where the observation distance has no meaning, and never too small for MXNet's operators.
+        # Bounded below: at a beta1 of 0 eta would have no meaning, and MXNet's operators misread smaller numbers.
         return self.initial * max(self.factor**k, 1e-300)
 
 
@@ -98,7 +100,7 @@ class HarmonicDecay:
     initial: float
 
     def __post_init__(self):
-        _require_value("initial", self.initial)
+        check_number("initial", self.initial, NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.initial / (k + 1)
@@ -122,12 +124,14 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self):
-        _require_value("initial", self.initial)
-        _require(isinstance(self.at, Iterable), "at", self.at, "update numbers, at least 0, increasing")
+        check_number("initial", self.initial, NONNEGATIVE)
+        if not isinstance(self.at, Iterable):
+            raise ValueError(f"at={self.at!r}: must be a sequence of update numbers")
         object.__setattr__(self, "at", tuple(self.at))   # YAML has lists
-        _require(all(_is_number(boundary) and boundary >= 0 for boundary in self.at)
-                 and list(self.at) == sorted(set(self.at)), "at", self.at, "update numbers, at least 0, increasing")
-        _require_value("factor", self.factor)
+        counts = [check_count("at", boundary) for boundary in self.at]
+        if counts != sorted(set(counts)):
+            raise ValueError(f"at={self.at!r}: must be increasing")
+        check_number("factor", self.factor, NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)
@@ -151,27 +155,14 @@ class WarmUp:
     start: float = 0.0
 
     def __post_init__(self):
-        _require(_is_number(self.updates) and self.updates >= 1, "updates", self.updates, "at least 1")
-        _require(not isinstance(self.target, type), "target", self.target, "a schedule, not its class")
-        _require(not hasattr(self.target, "base_lr"), "target", self.target,
-                 "a schedule of k; MXNet's schedulers count updates from 1")
+        check_count("updates", self.updates, at_least=1)
+        if isinstance(self.target, type) or is_mxnet_scheduler(self.target):
+            raise ValueError(f"target={self.target!r}: must be a number or a schedule of k, not a class, nor one of "
+                             "MXNet's schedulers, which count updates from 1")
         if not callable(self.target):
-            _require_value("target", self.target)
-        _require_value("start", self.start)
+            check_number("target", self.target, NONNEGATIVE)
+        check_number("start", self.start, NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         target = self.target(k) if callable(self.target) else self.target
         return self.start + (target - self.start) * min(1.0, k / self.updates)
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _require_value(name, value):
-    _require(_is_number(value) and 0 <= value < math.inf, name, value, "in [0, inf)")
-
-
-def _require(condition, name, value, allowed):
-    if not condition:
-        raise ValueError(f"{name}={value!r}: must be {allowed}")

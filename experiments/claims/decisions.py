@@ -7,6 +7,7 @@ forty times.
 
 from __future__ import annotations
 
+import math
 from typing import Iterable, NamedTuple, Sequence
 
 from scipy import stats
@@ -21,7 +22,7 @@ ERROR = (1 - CONFIDENCE) / 2   # how often an interval lies on the wrong side of
 class Decision(NamedTuple):
     """A verdict and its one-sided p-value.
 
-    ``p``: if the verdict is wrong, so clear a difference has at most this probability; 1 if nothing is decided.
+    ``p``: the probability, if the verdict is wrong, of a difference at least this clear; 1 if nothing is decided.
     """
 
     verdict: str
@@ -33,7 +34,7 @@ def below(difference: ConfidenceInterval, limit: float) -> Decision:
     n, mean, low, high = difference
     if n == 0:
         return Decision(NOT_RUN, 1.0)
-    if low <= limit <= high:
+    if low <= limit <= high or math.isnan(low):   # NaN: differences are infinite, as of a loss that is exactly 0
         return Decision(TOO_FEW, 1.0)
     error = (high - low) / 2 / quantile(n)
     p = float(stats.t.sf(abs(mean - limit) / error, n - 1)) if error else 0.0

@@ -354,7 +354,7 @@ class BestOfGrid:
     @property
     def commands(self) -> list[str]:
         first, last = self.judges
-        search = f"python -m experiments grid configs/{self.experiment}.yaml"
+        search = f"python -m experiments grid configs/{self.experiment}.yaml --method {' '.join(self.methods)}"
         return [search, f"{search} --seeds {first}-{last}"]
 
     def judge(self, evidence: Evidence) -> Judgement:

@@ -12,11 +12,11 @@ import errno
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from typing import Iterator
 
+from experiments.running.kvstore_exit import exit_now
 from experiments.vocabulary.counts import is_count
 from experiments.vocabulary.errors import UsageError
 
@@ -159,9 +159,9 @@ class _Watch:
         elif listens is not False:
             self._seen = now
         elif self._seen is not None and now - self._seen > LOST_SECONDS:
-            _exit(f"{self._role}: the scheduler is gone; start all the processes again")
+            exit_now(1, f"{self._role}: the scheduler is gone; start all the processes again")
         if now - self._start > JOINING_SECONDS:
-            _exit(f"a process is missing after {JOINING_SECONDS} s")
+            exit_now(1, f"a process is missing after {JOINING_SECONDS} s")
 
     def _check_heartbeats(self) -> None:
         lost = ctypes.c_int()
@@ -169,8 +169,8 @@ class _Watch:
             self._mx.base.check_call(self._mx.base._LIB.MXKVStoreGetNumDeadNode(
                 self.store.handle, number, ctypes.byref(lost), self._seconds))
             if lost.value:
-                _exit(f"{self._role}: nothing heard of {name} for {self._seconds} s; started again, the same command "
-                      "goes on from the last checkpoint")
+                exit_now(1, f"{self._role}: nothing heard of {name} for {self._seconds} s; started again, the same "
+                            "command goes on from the last checkpoint")
 
 
 def _scheduler_listens() -> bool | None:
@@ -182,10 +182,3 @@ def _scheduler_listens() -> bool | None:
         return None
     except OSError:
         return False
-
-
-def _exit(message: str) -> None:
-    """End the process at once: MXNet's normal exit would wait for the lost processes."""
-    sys.stdout.flush()
-    print(f"experiments: {message}", file=sys.stderr, flush=True)
-    os._exit(1)

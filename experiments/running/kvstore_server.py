@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import pickle
-import sys
 import traceback
 from typing import Callable
 
@@ -13,6 +12,7 @@ from mxnet.kvstore import KVStore
 from mxnet.kvstore.kvstore_server import KVStoreServer
 from mxnet.optimizer import Optimizer, get_updater
 
+from experiments.running.kvstore_exit import exit_now
 from experiments.running.kvstore_workers import BEGIN, FIRST_MESSAGE, TO_SERVERS
 
 
@@ -55,7 +55,7 @@ def _or_exit(function: Callable) -> Callable:
         try:
             function(*arguments)
         except BaseException as error:
-            traceback.print_exc()
-            print(f"experiments: a server fails: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            os._exit(1)
+            with contextlib.suppress(OSError, ValueError):
+                traceback.print_exc()
+            exit_now(1, f"a server fails: {type(error).__name__}: {error}")
     return call

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pickle
-import sys
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +16,7 @@ from mxnet import gluon, nd
 from mxnet.kvstore import KVStore
 
 from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, conclude, try_run
+from experiments.running.kvstore_exit import exit_now
 from experiments.running.progress import Progress
 from experiments.training.workers import Workers
 from experiments.vocabulary.config import Run, RunOptions
@@ -92,9 +91,7 @@ class KVStoreWorkers(Workers):
         The others notice that (`experiments.running.kvstore_process`); MXNet's normal exit would wait for them.
         """
         if self._is_training:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            exit_now(status)
         if self._is_begun and self.rank == 0:
             self.share(None)
 
@@ -140,13 +137,15 @@ class KVStoreWorkers(Workers):
     def gather(self, numbers: np.ndarray) -> np.ndarray:
         """All workers' numbers, float64 of shape (workers, n); each worker gives n numbers.
 
-        Each number travels as two float32 parts, which keep 48 bits. The servers add arrays in which each worker has
-        filled a row of its own, so the order of additions does not matter.
+        Each number travels as two float32 parts, which keep 48 bits; one beyond float32's range arrives as infinite.
+        The servers add arrays in which each worker has filled a row of its own, so the order of additions does not
+        matter.
         """
         parts = np.zeros((self.count, 2, len(numbers)), np.float32)
-        with np.errstate(all="ignore"):   # an infinite loss stays infinite
+        with np.errstate(over="ignore", invalid="ignore"):
             parts[self.rank, 0] = numbers
-            parts[self.rank, 1] = numbers - parts[self.rank, 0]
+            rest = numbers - parts[self.rank, 0]
+        parts[self.rank, 1] = np.where(np.isfinite(parts[self.rank, 0]), rest, 0)   # not infinity less infinity
         key, parts = self._next_message(), nd.array(parts)
         self._kvstore.init(key, nd.zeros_like(parts))
         self._kvstore.push(key, parts)

@@ -68,7 +68,7 @@ def download_missing(name: str, place: Path) -> None:
 def find_folder(folder: str | None) -> Path:
     """The folder of the data sets: ``folder``, else NAMSG_DATA, else MXNet's own."""
     mxnets = Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
-    return Path(folder or os.environ.get("NAMSG_DATA") or mxnets)
+    return Path(folder or os.environ.get("NAMSG_DATA") or mxnets.expanduser())
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
 VARIABLES = ("DNNL_", "MKLDNN_", "MXNET_", "ONEDNN_", "OPENBLAS_")   # environment variables that may change numbers
 VECTORS = re.compile("sse|ssse|avx|fma|f16c|amx|asimd|sve")   # instruction sets, which change how sums are rounded
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   # the last two draw the rendered digits
 
 
@@ -85,11 +87,12 @@ def _cpu_facts() -> dict[str, str]:
 
 
 def _caches() -> dict[str, str]:
-    """{'L1 Data': '48K', ...} of the first processor."""
+    """{'L1 Data': '48K', ...} of the first processor, without caches of which Linux does not know the size."""
     caches = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
-        caches[f"L{level} {kind}"] = size
+    for folder in sorted(CACHES.glob("index*")):
+        with contextlib.suppress(OSError):
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+            caches[f"L{level} {kind}"] = size
     return caches
 
 

@@ -7,7 +7,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
-from mxnet.base import _LIB, MXNetError, check_call
+from mxnet.base import _LIB, check_call
 from mxnet.runtime import Features
 
 from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays, step_coefficients, step_scalars
@@ -94,7 +94,6 @@ class BoundArrays:
     """
 
     def __init__(self, weights, grads, states, rows=None, lazy_update=False):
-        self.arrays = (weights, grads, states)   # as long as the library has their memory
         check_overlap([*weights, *grads, *(array for state in states for array in state)])
         self.library = load()
         self.device = weights[0].context.device_id
@@ -113,7 +112,7 @@ class BoundArrays:
                     parameter.size = parameter.row_count * parameter.row_length
         self.binding = self.library.namsg_bind(len(weights), parameters)
         if self.binding is None:
-            raise MXNetError("MXNet refused an array of the step")
+            check_call(-1)   # raises MXNetError with MXNet's reason
         # Not at exit: a daemon thread may be in a step then, and an exit handler may make one more.
         weakref.finalize(self, self.library.namsg_release, self.binding).atexit = False
 

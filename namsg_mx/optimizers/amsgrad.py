@@ -4,7 +4,7 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import Setting
+from namsg_mx.optimizers.arguments import ScalarOrSchedule
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -44,8 +44,8 @@ class AMSGrad(NAMSG):
 
     DEFAULT_LEARNING_RATE = 0.001
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.999,
-                 epsilon: float = 1e-8, **kwargs):
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
+                 beta2: float = 0.999, epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu", "switch_to_sgd"):
             given = kwargs.pop(name, None)
             if given is not None:

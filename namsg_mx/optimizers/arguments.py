@@ -4,46 +4,13 @@ import math
 import numbers
 import pickle
 from inspect import signature
-from typing import Callable, Iterable, NamedTuple, Union
+from typing import Callable, Iterable, Union
 
 import numpy as np
-from mxnet.lr_scheduler import LRScheduler
 
-Setting = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
+from namsg_mx.checks import FINITE, check_number, is_mxnet_scheduler
 
-
-class Interval(NamedTuple):
-    """The numbers from ``low``, included or not, to below ``high``."""
-
-    low: float
-    high: float
-    includes_low: bool = True
-
-    def __contains__(self, value):
-        return (self.low <= value if self.includes_low else self.low < value) and value < self.high
-
-    def __str__(self):
-        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g})"
-
-
-NONNEGATIVE = Interval(0, math.inf)
-POSITIVE = Interval(0, math.inf, includes_low=False)
-FINITE = Interval(-math.inf, math.inf, includes_low=False)
-DECAY_RATE = Interval(0, 1)
-NORMAL = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller number may be 0 in float32
-EPSILON = NORMAL   # or the step is 0 / 0
-
-
-def check_number(name, value, interval):
-    """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``.
-
-    A NumPy array without dimensions is a number, too: ``numpy.where``, in a schedule, returns one.
-    """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
-        raise ValueError(f"{name}={value!r}: must be a number in {interval}")
-    return float(value)
+ScalarOrSchedule = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
 
 
 def check_setting(name, value, interval):
@@ -52,7 +19,7 @@ def check_setting(name, value, interval):
         return check_number(name, value, interval)
     if isinstance(value, type):
         raise ValueError(f"{name}={value!r}: is a class; give an instance, {value.__name__}(...)")
-    if isinstance(value, LRScheduler):   # it counts updates from 1, and a schedule from 0
+    if is_mxnet_scheduler(value):
         raise ValueError(f"{name}={value!r}: MXNet's schedulers are given as lr_scheduler")
     try:
         pickle.dumps(value)
@@ -66,14 +33,6 @@ def check_setting(name, value, interval):
 def value_at(name, setting, k, interval):
     """The value of a setting at update k; ValueError if a schedule's value is outside ``interval``."""
     return check_number(f"{name} at update {k}", setting(k), interval) if callable(setting) else setting
-
-
-def check_count(name, value):
-    """An integer, or a float that is one, as epochs times updates per epoch may be."""
-    is_integer = isinstance(value, numbers.Integral) or isinstance(value, numbers.Real) and float(value).is_integer()
-    if isinstance(value, bool) or not is_integer or value < 0:
-        raise ValueError(f"{name}={value!r}: must be an integer, at least 0")
-    return int(value)
 
 
 def check_flag(name, value):

@@ -10,20 +10,16 @@ from mxnet.lr_scheduler import LRScheduler
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
+from namsg_mx.checks import DECAY_RATE, FINITE, NONNEGATIVE, check_count, check_number, is_mxnet_scheduler
 from namsg_mx.kernels.projection import limits
 from namsg_mx.kernels.sparse import dense_views
 from namsg_mx.optimizers.arguments import (
-    DECAY_RATE,
-    FINITE,
-    NONNEGATIVE,
-    Setting,
+    ScalarOrSchedule,
     check_bounds,
     check_choice,
     check_clip,
-    check_count,
     check_flag,
     check_names,
-    check_number,
     check_setting,
     value_at,
 )
@@ -141,14 +137,14 @@ class ElementwiseOptimizer(Optimizer):
     _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
     _least_num_update = 0   # what a program has set num_update to
 
-    def __init__(self, learning_rate: Optional[Setting], beta1: Setting, *,
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule], beta1: ScalarOrSchedule, *,
                  bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
                  nonfinite: str = "propagate", kernel: str = "auto",
                  lr_scheduler: Optional[Callable[[int], float]] = None, wd: float = 0.0,
                  clip_gradient: Optional[float] = None, rescale_grad: float = 1.0, begin_num_update: int = 0,
                  multi_precision: bool = False, **kwargs):
         check_names(type(self), kwargs)
-        if lr_scheduler is not None and not (callable(lr_scheduler) and hasattr(lr_scheduler, "base_lr")):
+        if lr_scheduler is not None and not is_mxnet_scheduler(lr_scheduler):
             raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler, or a "
                              "callable with a base_lr; other schedules are given as learning_rate")
         if learning_rate is None and (lr_scheduler is None or lr_scheduler.base_lr in UNCHOSEN_BASE_LR):

@@ -4,7 +4,8 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import NORMAL, POSITIVE, Setting, check_number, check_setting, value_at
+from namsg_mx.checks import NORMAL, POSITIVE, check_number
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_setting, value_at
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -60,9 +61,10 @@ class NAMSB(NAMSG):
     DEFAULT_LEARNING_RATE = 0.001
     LEARNING_RATES = NORMAL   # or the limits of the divisor may be 0 in float32
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
-                 epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,
-                 sgd_learning_rate: Setting = 0.1, gamma: float = 0.001, **kwargs):
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
+                 beta2: float = 0.99, epsilon: float = 1e-8, eta: Optional[ScalarOrSchedule] = None,
+                 mu: Optional[ScalarOrSchedule] = None,
+                 sgd_learning_rate: ScalarOrSchedule = 0.1, gamma: float = 0.001, **kwargs):
         super().__init__(learning_rate, beta1, beta2, epsilon, eta, mu, **kwargs)
         self.sgd_learning_rate = check_setting("sgd_learning_rate", sgd_learning_rate, POSITIVE)
         self.gamma = check_number("gamma", gamma, POSITIVE)
@@ -99,8 +101,8 @@ class AMSBound(NAMSB):
     [0.9515 1.0005]
     """
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
-                 epsilon: float = 1e-8, **kwargs):
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
+                 beta2: float = 0.99, epsilon: float = 1e-8, **kwargs):
         for name in ("eta", "mu"):
             given = kwargs.pop(name, None)
             if given is not None:

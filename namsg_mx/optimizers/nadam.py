@@ -7,8 +7,9 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
+from namsg_mx.checks import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import DECAY_RATE, EPSILON, NONNEGATIVE, Setting, check_number
+from namsg_mx.optimizers.arguments import ScalarOrSchedule
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
 
 
@@ -61,7 +62,7 @@ class DozatNadam(ElementwiseOptimizer):
 
     STATE = ("m", "v")
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: float = 0.9, beta2: float = 0.999,
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: float = 0.9, beta2: float = 0.999,
                  epsilon: float = 1e-8, schedule_decay: float = 0.004, **kwargs):
         super().__init__(learning_rate, check_number("beta1", beta1, DECAY_RATE), **kwargs)
         self.beta2 = check_number("beta2", beta2, DECAY_RATE)

@@ -8,16 +8,9 @@ from typing import Optional
 from mxnet.kvstore.kvstore import KVStore
 from mxnet.optimizer import register
 
+from namsg_mx.checks import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import (
-    DECAY_RATE,
-    EPSILON,
-    NONNEGATIVE,
-    Setting,
-    check_number,
-    check_setting,
-    value_at,
-)
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_setting, value_at
 from namsg_mx.optimizers.arrays import filled
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
@@ -86,8 +79,9 @@ class NAMSG(ElementwiseOptimizer):
     STATE = ("m", "v", "v_hat")
     DEFAULT_LEARNING_RATE = 0.002
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, beta2: float = 0.99,
-                 epsilon: float = 1e-8, eta: Optional[Setting] = None, mu: Optional[Setting] = None,
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
+                 beta2: float = 0.99, epsilon: float = 1e-8, eta: Optional[ScalarOrSchedule] = None,
+                 mu: Optional[ScalarOrSchedule] = None,
                  switch_to_sgd: Optional[int] = None, **kwargs):
         super().__init__(learning_rate, beta1, **kwargs)
         if eta is not None and mu is not None:

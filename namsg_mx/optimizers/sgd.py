@@ -5,7 +5,7 @@ from typing import Optional
 from mxnet.optimizer import register
 
 from namsg_mx.kernels import Coefficients
-from namsg_mx.optimizers.arguments import Setting
+from namsg_mx.optimizers.arguments import ScalarOrSchedule
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
 
 
@@ -49,7 +49,7 @@ class AveragedSGD(ElementwiseOptimizer):
     STATE = ("m",)
     DEFAULT_LEARNING_RATE = 0.1
 
-    def __init__(self, learning_rate: Optional[Setting] = None, beta1: Setting = 0.9, **kwargs):
+    def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9, **kwargs):
         super().__init__(learning_rate, beta1, **kwargs)
 
     def _step(self, k, settings, indices, lrs, wds):

@@ -1,6 +1,7 @@
 """The kernels against each other and against step.h compiled by itself; their choice; arrays that they refuse."""
 
 import ctypes
+import gc
 import os
 import platform
 import shutil
@@ -453,6 +454,19 @@ def test_parts_of_one_buffer_are_updated_like_arrays_of_their_own(flat, dtype):
         assert all(each is bindings[0] for each in bindings)
         results.append([each.asnumpy() for each in [*arrays[0], *(each for state in states for each in state)]])
     assert_equal_bits(*results)
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "ndarray"])
+def test_gradients_of_earlier_updates_are_let_go(kernel):
+    """Else a program that makes new ones for each update would keep another set of them all the time."""
+    optimizer, weight = namsg_mx.NAMSG(kernel=kernel), array(np.zeros(100))
+    state, gradients = optimizer.create_state(0, weight), [array(np.ones(100)) for _ in range(4)]
+    before = [sys.getrefcount(gradient) for gradient in gradients]
+    for gradient in gradients:
+        optimizer.update(0, weight, gradient, state)
+    del gradient
+    gc.collect()
+    assert [sys.getrefcount(gradient) for gradient in gradients][:3] == before[:3]   # the latest may be given again
 
 
 def test_other_gradients_are_taken_in_the_place_of_those_before():

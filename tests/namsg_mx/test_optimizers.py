@@ -442,14 +442,20 @@ def halved_late(k):
     return np.where(k < 2, 0.5, 0.25)
 
 
-halved_late.base_lr = 0.5   # an lr_scheduler as well
+class HalvedLate:
+    """The same as an lr_scheduler."""
+
+    base_lr = 0.5
+
+    def __call__(self, num_update):
+        return halved_late(num_update)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_numbers_may_be_arrays_without_dimensions_as_in_mxnet(method):
     weights, gradients = shapes_and_gradients(3)
     settings = {"wd": 0.1, "clip_gradient": 1.5, "rescale_grad": 0.5, "bounds": (-1.0, 2.0)}
-    for schedule in ({"learning_rate": halved_late}, {"lr_scheduler": halved_late, "learning_rate": 0.5}):
+    for schedule in ({"learning_rate": halved_late}, {"lr_scheduler": HalvedLate(), "learning_rate": 0.5}):
         at = 2 if "lr_scheduler" not in schedule else 1   # MXNet counts from 1
         expected = run(mx.optimizer.create(method, learning_rate=StepDecay(0.5, at=(at,), factor=0.5), **settings),
                        weights, gradients)

@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 from mxnet.lr_scheduler import FactorScheduler
 
@@ -35,6 +36,13 @@ def test_values(schedule, values):
     assert pickle.loads(pickle.dumps(schedule)) == schedule
 
 
+class LikeMXNets:
+    base_lr = 0.1
+
+    def __call__(self, num_update):
+        return self.base_lr
+
+
 @pytest.mark.parametrize("build", [
     lambda: ObservationDistance(0), lambda: ObservationDistance(5, start=-0.1),
     lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
@@ -44,7 +52,9 @@ def test_values(schedule, values):
     lambda: WarmUp(1.0, updates=0), lambda: WarmUp("a", 5), lambda: WarmUp(-1.0, 5), lambda: WarmUp(StepDecay, 5),
     lambda: WarmUp(FactorScheduler(2), 5),
     lambda: WarmUp(1.0, 5, start=None), lambda: ObservationDistance("a"), lambda: ObservationDistance(5, start="a"),
-    lambda: ObservationDistance(True), lambda: InverseSquareRoot("a"), lambda: InverseSquareRoot(-1.0),
+    lambda: ObservationDistance(2.5), lambda: WarmUp(0.1, updates=float("inf")), lambda: StepDecay(1.0, at=(1.5,)),
+    lambda: WarmUp(LikeMXNets(), 5), lambda: ObservationDistance(True), lambda: InverseSquareRoot("a"),
+    lambda: InverseSquareRoot(-1.0),
     lambda: HarmonicDecay(None), lambda: HarmonicDecay(float("nan")), lambda: ExponentialDecay("a", 0.5),
     lambda: ExponentialDecay(0.9, "a"), lambda: StepDecay(1.0, at="12"), lambda: StepDecay(1.0, at=(-1,)),
     lambda: StepDecay(1.0, at=(1, "2")), lambda: StepDecay("a", at=(5,)), lambda: StepDecay(1.0, at=(5,), factor="a")])
@@ -55,6 +65,7 @@ def test_arguments_out_of_range(build):
 
 @pytest.mark.parametrize(("schedule", "values"), [
     (ObservationDistance(1), {0: 0.9, 1: 3.0, 2: 3.0}), (WarmUp(1.0, updates=1), {0: 0.0, 1: 1.0}),
+    (ObservationDistance(np.array(3)), {0: 0.9, 3: 3.0}), (ObservationDistance(2.0), {0: 0.9, 1: 1.95, 2: 3.0}),
     (StepDecay(1.0, at=(0,), factor=0.5), {0: 0.5, 9: 0.5}), (ExponentialDecay(0.9, 1.0), {0: 0.9, 9: 0.9})])
 def test_the_ends_of_the_ranges_are_in_them(schedule, values):
     assert {k: schedule(k) for k in values} == pytest.approx(values)

@@ -152,6 +152,14 @@ def test_only_common_seeds_count_and_one_is_too_few():
     assert (nothing.verdict, nothing.n, nothing.finding) == (NOT_RUN, 0, "")
 
 
+def test_a_loss_of_exactly_0_decides_nothing():
+    """Its ratio has no logarithm, and so the mean no interval."""
+    namsg = [[1, 0.4 * (1 + noise)] for noise in NOISE]
+    namsg[3][1] = 0.0
+    found = compared().judge(MadeUp(runs("adam", [[1, 0.5]] * 10) + runs("namsg", namsg)))
+    assert (found.verdict, found.p) == (TOO_FEW, 1.0)
+
+
 def test_nothing_is_decided_before_all_the_configurations_seeds_are_run():
     """However clear it is: whoever looks at each new seed would find a difference in time where there is none."""
     adam = runs("adam", [[1, 0.5]] * 10)
@@ -562,6 +570,8 @@ def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
         if options.command in (train.run, train.grid):
             made |= {method.name for method in config.load(options.config).select(options.method)}
     assert needed <= made
+    if isinstance(claim.criterion, BestOfGrid):   # each method more is days of training
+        assert needed == made
 
 
 def methods_of(criterion):

@@ -272,6 +272,37 @@ def test_what_one_worker_cannot_use_none_goes_on_with(monkeypatch):
         group.agree(lambda: "ready")
 
 
+class Adding:
+    """What one worker needs of a kvstore to gather its own numbers."""
+
+    type, rank, num_workers = "dist_sync", 0, 1
+
+    def __init__(self):
+        self.sums = {}
+
+    def init(self, key, value):
+        self.sums[key] = value.copy()
+
+    def push(self, key, value):
+        self.sums[key] += value
+
+    def pull(self, key, out):
+        self.sums[key].copyto(out)
+
+    def _barrier(self):
+        pass
+
+    def _send_command_to_servers(self, command, content):
+        pass
+
+
+def test_numbers_are_gathered_as_they_are_and_infinite_ones_stay_infinite():
+    numbers = np.array([0.1, 1 / 3, -2.5e-20, 3e38, np.inf, -np.inf, np.nan, 1e39])
+    gathered = KVStoreWorkers(Adding(), False).gather(numbers)[0]
+    np.testing.assert_allclose(gathered[:4], numbers[:4], rtol=2.0**-47)
+    np.testing.assert_array_equal(gathered[4:], [np.inf, -np.inf, np.nan, np.inf])
+
+
 def test_statistics_are_averaged_array_by_array(monkeypatch):
     group = group_of(2)
     monkeypatch.setattr(group, "gather", lambda numbers: np.stack([numbers, numbers + 2]))

@@ -94,6 +94,21 @@ def test_one_that_fails_ends_all_with_its_status(tmp_path, ends, status, error):
     wait_for_the_end_of(tmp_path)
 
 
+def test_what_a_command_that_fails_has_started_ends_with_it(tmp_path):
+    """As of a script around the training, which is killed itself."""
+    script = NOTE.replace("import os,", "import os, subprocess,") + f"""
+if role == "server":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10**6)"])
+    open({str(tmp_path / "child")!r} + f"-{{child.pid}}", "w").write("()")
+    sys.exit(3)
+time.sleep(10**6)
+"""
+    process = launch(tmp_path, script)
+    assert process.communicate() == ("", "") and process.returncode == 3
+    assert any(name.startswith("child-") for name in noted(tmp_path))
+    wait_for_the_end_of(tmp_path)
+
+
 def test_what_is_wrong_with_the_command_is_told_once(tmp_path):
     process = launch(tmp_path, NOTE.replace("if role", "sys.exit('no such thing')\nif role"))
     assert process.communicate() == ("", "no such thing\n") and process.returncode == 1

@@ -29,6 +29,16 @@ def test_real_mnist():
     assert list(np.bincount(test.labels)) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
+@pytest.mark.parametrize("home, expected", [("/data", "/data"), ("~/mx", "{home}/mx"), (None, "{home}/.mxnet")])
+def test_without_a_folder_given_it_is_mxnets(home, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NAMSG_DATA", raising=False)
+    monkeypatch.delenv("MXNET_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("MXNET_HOME", home)
+    assert data.find_folder(None) == Path(expected.format(home=tmp_path), "datasets")
+
+
 @REAL_DATA
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_the_arrays_are_those_that_mxnet_reads(name):

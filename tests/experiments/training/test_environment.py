@@ -47,6 +47,20 @@ def test_the_processor_is_told_apart_from_others_of_its_name():
     assert {"sse2", "avx2"} <= set(cpu["vectors"].split()) or platform.machine() != "x86_64"
 
 
+def test_a_cache_without_a_known_size_is_left_out(tmp_path, monkeypatch):
+    """Linux has no file for the size then, as on many ARM processors."""
+    for index, (kind, size) in enumerate([("Data", "48K"), ("Instruction", None)]):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, text in {"level": "1", "type": kind, "size": size}.items():
+            if text is not None:
+                (folder / name).write_text(text + "\n")
+    monkeypatch.setattr(environment, "CACHES", tmp_path)
+    environment.cpu.cache_clear()
+    assert environment.cpu()["caches"] == {"L1 Data": "48K"}
+    environment.cpu.cache_clear()
+
+
 def test_the_instruction_set_that_onednn_takes_is_its_own_word(monkeypatch):
     environment.cpu.cache_clear()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "SSE41")

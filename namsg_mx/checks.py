@@ -1,0 +1,58 @@
+"""Checks of numbers that users give: every error names the argument, its value and the range. Needs no MXNet."""
+
+import math
+import numbers
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """The numbers from ``low``, included or not, to below ``high``."""
+
+    low: float
+    high: float
+    includes_low: bool = True
+
+    def __contains__(self, value):
+        return (self.low <= value if self.includes_low else self.low < value) and value < self.high
+
+    def __str__(self):
+        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g})"
+
+
+NONNEGATIVE = Interval(0, math.inf)
+POSITIVE = Interval(0, math.inf, includes_low=False)
+FINITE = Interval(-math.inf, math.inf, includes_low=False)
+DECAY_RATE = Interval(0, 1)
+NORMAL = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller number may be 0 in float32
+EPSILON = NORMAL   # or the step is 0 / 0
+
+
+def check_number(name, value, interval):
+    """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``.
+
+    A NumPy array without dimensions is a number, too: ``numpy.where``, in a schedule, returns one.
+    """
+    value = _item(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
+        raise ValueError(f"{name}={value!r}: must be a number in {interval}")
+    return float(value)
+
+
+def check_count(name, value, at_least=0):
+    """``value`` as an int. It may be a float that is an integer, as epochs times updates per epoch may be."""
+    value = _item(value)
+    is_integer = isinstance(value, numbers.Integral) or isinstance(value, numbers.Real) and float(value).is_integer()
+    if isinstance(value, bool) or not is_integer or value < at_least:
+        raise ValueError(f"{name}={value!r}: must be an integer, at least {at_least}")
+    return int(value)
+
+
+def _item(value):
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def is_mxnet_scheduler(schedule):
+    """Whether this is one of MXNet's learning rate schedulers, or like them: they count updates from 1, ours from 0."""
+    return callable(schedule) and hasattr(schedule, "base_lr")
