@@ -6,6 +6,7 @@ A worker makes one run at a time in its own process, which loads MXNet with the 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import sys
@@ -30,8 +31,8 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
     """Make the runs on this scheduler's cluster; returns how each ended, in the order in which they ended.
 
     Workers must see the results and data folders under the same paths, and import the same experiments. UsageError if
-    no scheduler answers. UsageError from one run, or KeyboardInterrupt, cancels all runs that no worker has begun;
-    workers complete the others. ConnectionError if the scheduler is lost.
+    no scheduler answers, or a worker cannot import them. UsageError from one run, or KeyboardInterrupt, cancels all
+    runs that no worker has begun; workers complete the others. ConnectionError if the scheduler is lost.
     """
     options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
@@ -39,6 +40,9 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # a lost scheduler is reported below
     outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
     with Client(address, timeout=ANSWER_SECONDS) as client:
+        _check_workers(client, address)
+        if not client.scheduler_info()["workers"]:
+            progress.line("no worker yet; the runs begin when one joins")
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
         futures = {client.submit(_train_on_worker, run, options, topic, pure=False): run for run in runs}
@@ -66,6 +70,15 @@ def _check_scheduler(address: str) -> None:
         raise UsageError(f"--scheduler {address}: no Dask scheduler answers there") from error
     if answer != "Scheduler":
         raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, not a scheduler")
+
+
+def _check_workers(client: Client, address: str) -> None:
+    """UsageError if a worker cannot import this module: its process would end with the first task, without a word."""
+    try:
+        client.run(importlib.import_module, __name__)
+    except ImportError as error:
+        raise UsageError(f"--scheduler {address}: a worker cannot import {__name__} ({error}); start the workers in "
+                         "the checkout, with its environment") from error
 
 
 def _message(future) -> Message:

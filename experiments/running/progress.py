@@ -44,7 +44,7 @@ class Progress:
         self._made += 1
         self._bar.update(gained)
         if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
+            self.line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
 
     def ended(self, run: Run, status: str, reason: str) -> None:
         """A run ended; the arguments are the fields of `experiments.running.attempt.Outcome`."""
@@ -52,9 +52,10 @@ class Progress:
         skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that will not be made here
         self._left -= skipped
         self._bar.total -= skipped
-        self._line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
+        self.line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Print a line, with how many runs have ended before it."""
         self._last_line = time.monotonic()
         left = "" if not self._bar.disable or not self._made or not self._left else (
             f"; {duration((self._last_line - self._start) / self._made * self._left)} left")

@@ -1,5 +1,6 @@
 """A sweep on a real Dask cluster of processes on loopback: a worker is killed in mid-run, another joins late."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
@@ -15,7 +17,7 @@ from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.records import RunRecord
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
-EPOCHS = 30   # long enough that four workers, which do not start at once, are all in the middle of a run
+EPOCHS = 30   # long enough that a worker is still in the middle of its run when it is killed
 LONG = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-2").replace(
     "epochs: 3", f"epochs: {EPOCHS}")
 
@@ -37,15 +39,26 @@ def scheduler(tmp_path):
         process.wait()
 
 
-def start_worker(client, name):
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=os.getcwd())
+def start_worker(client, name, path=None):
+    """A worker that imports from ``path``, the checkout by default."""
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path or os.getcwd())
     return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--name",
                              name, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=path)
 
 
 def under_way(results):
     return [path.parent for path in results.glob("tiny/*/*/checkpoint.zip") if not (path.parent / "done.json").exists()]
+
+
+def has_just_begun(worker, results):
+    """Whether a worker is in the first half of a run: it holds the run's lock, and has recorded two epochs."""
+    for descriptor in Path(f"/proc/{worker.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):   # closed meanwhile
+            path = Path(os.readlink(descriptor))
+            if results in path.parents and path.name == "run.lock":
+                return 2 <= len(RunRecord(path.parent).seconds.rows()) < EPOCHS // 2
+    return False
 
 
 @pytest.mark.slow
@@ -58,11 +71,10 @@ def test_a_worker_that_is_killed_loses_nothing_and_one_that_joins_late_helps(tmp
         scheduler.wait_for_workers(4)
         sweep = subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
                                            scheduler.scheduler.address))
-        while len(under_way(results)) < 4:   # each worker is in the middle of its run
+        while not (begun := [worker for worker in workers.values() if has_just_begun(worker, results)]):
             assert sweep.poll() is None, sweep.communicate()
             time.sleep(0.05)
-        busy = next(address for address, tasks in scheduler.processing().items() if tasks)
-        workers[scheduler.scheduler_info()["workers"][busy]["name"]].send_signal(signal.SIGKILL)
+        begun[0].kill()
         workers["late"] = start_worker(scheduler, "late")
         output, error = sweep.communicate()
         assert sweep.returncode == 0, error
@@ -82,6 +94,22 @@ def test_no_scheduler_is_one_line(tmp_path):
     result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", "tcp://127.0.0.1:9")
     assert result.returncode == 2
     assert "--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_import_the_experiments_is_one_line(tmp_path, scheduler):
+    (tmp_path / "experiments.py").write_text("")
+    worker = start_worker(scheduler, "elsewhere", str(tmp_path))
+    try:
+        scheduler.wait_for_workers(1)
+        address = scheduler.scheduler.address
+        result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", address)
+        assert result.returncode == 2
+        assert f"--scheduler {address}: a worker cannot import experiments.running.dask_cluster (" in result.stderr
+        assert result.stderr.count("\n") == 1
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 @pytest.mark.slow
