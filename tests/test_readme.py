@@ -156,12 +156,14 @@ def test_single_epochs_of_the_cnn_are_told():
             in " ".join(RESULTS.split()))
 
 
-def test_what_a_lower_rate_at_the_end_mends():
+@pytest.mark.parametrize("method", ["adam", "nadam"])
+def test_what_a_lower_rate_at_the_end_mends(method):
     finding = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name").loc[
-        "mnist_cnn-lower-adam", "finding"]
+        f"mnist_cnn-lower-{method}", "finding"]
     *lower, n = re.search(r": -([\d.]+)% \(-([\d.]+)% to -([\d.]+)%\), n = (\d+)", finding).groups()
     mean, most, least = map(float, lower)
-    assert (f"For ADAM it does: the train loss ends {mean:.0f} % lower ({least:.0f} to {most:.0f} %, n = {n})"
+    assert n == "10"
+    assert (f"{mean:.0f} % lower with {method.upper()} ({least:.0f} to {most:.0f} %; n = 10)"
             in " ".join(RESULTS.split()))
 
 
