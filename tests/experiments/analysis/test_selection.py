@@ -1,0 +1,58 @@
+"""What a grid search selects, by hand-worked losses."""
+
+import math
+
+import pandas as pd
+import pytest
+from tiny_experiment import CONFIG, write_config
+
+from experiments.analysis import selection
+from experiments.analysis.results import Grid
+from experiments.vocabulary import config
+
+THREE = CONFIG.replace("learning_rate: [0.001, 0.005]", "learning_rate: [0.001, 0.002, 0.005]")
+LOSSES = {   # by method and step size, each seed's; NaN: it diverged
+    "adam": {0.001: (0.5, 0.6, 0.7), 0.002: (0.4, 0.4, 0.7), 0.005: (0.3, math.nan, 0.3)},
+    "namsg": {0.001: (0.1, 0.1, 0.1), 0.002: (0.3, 0.2, 0.1), 0.005: (0.2, 0.2, 0.2)}}
+
+
+def grid(folder, losses):
+    experiment = config.load(write_config(folder, THREE))
+    runs = [(method, learning_rate, 0.9, 0.99, seed, "diverged" if math.isnan(loss) else "done",
+             math.inf if math.isnan(loss) else loss)
+            for method, points in losses.items() for learning_rate, its in points.items()
+            for seed, loss in enumerate(its)]
+    names = ["learning_rate", "beta1", "beta2"]
+    return Grid(experiment, [0, 1, 2], names,
+                pd.DataFrame(runs, columns=["method", *names, "seed", "status", "train_loss"]))
+
+
+def test_means_and_deviations_of_each_point(tmp_path):
+    points = selection.averages(grid(tmp_path, LOSSES)).set_index(["method", "learning_rate"])
+    assert points["n"].tolist() == [3, 3, 2, 3, 3, 3]
+    assert points["diverged"].tolist() == [0, 0, 1, 0, 0, 0]
+    assert points["mean"].tolist() == pytest.approx([0.6, 0.5, math.inf, 0.1, 0.2, 0.2])
+    assert points["std"].tolist() == pytest.approx([0.1, math.sqrt(0.03), math.nan, 0, 0.1, 0], nan_ok=True)
+
+
+def test_each_method_has_the_lowest_of_its_own_points(tmp_path):
+    """One with a diverged run is out, however low its other losses are."""
+    adam, namsg = selection.select(grid(tmp_path, LOSSES)).values()
+    assert adam == {"chosen": {"learning_rate": 0.002, "beta1": 0.9, "beta2": 0.99}, "train_loss": pytest.approx(0.5),
+                    "n": 3, "points": 3, "diverged": 1, "edges": []}
+    assert namsg == {"chosen": {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.99}, "train_loss": pytest.approx(0.1),
+                     "n": 3, "points": 3, "diverged": 0, "edges": ["learning_rate"]}
+
+
+@pytest.mark.parametrize("method", ["adam", "namsg"])
+def test_a_method_that_diverged_everywhere_leaves_the_others_theirs(tmp_path, method):
+    losses = {**LOSSES, method: dict.fromkeys(LOSSES[method], (0.1, math.nan, 0.1))}
+    other, = {"adam", "namsg"} - {method}
+    assert list(selection.select(grid(tmp_path, losses))) == [other]
+    lines = selection.describe(grid(tmp_path, losses)).splitlines()
+    assert lines[0] == selection.RULE + ":"
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[1:]}
+    assert told == {method: "nothing, as a run diverged at each of its points",
+                    other: {"adam": "learning_rate 0.002, beta1 0.9, beta2 0.99: 0.5000 (n = 3, best of 3 points)",
+                            "namsg": "learning_rate 0.001, beta1 0.9, beta2 0.99: 0.1000 (n = 3, best of 3 points; on "
+                                     "the edge of the grid in learning_rate)"}[other]}
