@@ -78,7 +78,7 @@ docs: $(INSTALLED)
 	.venv-gpu/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-# Without its three rings this fails. The libraries of the packages nvidia-* are nowhere where a loader would look.
+# Fails unless all three rings of tests/namsg_mx/test_cuda.py run. The loader does not search where pip puts nvidia-*.
 test-gpu: $(GPU_INSTALLED)
 	LD_LIBRARY_PATH="$$(echo .venv-gpu/lib/python3*/site-packages/nvidia/*/lib | tr ' ' :)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" \
 	NAMSG_GPU_REQUIRED=1 PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -m pytest tests/namsg_mx/test_cuda.py
@@ -95,7 +95,7 @@ sanitize: $(INSTALLED)
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 .venv/bin/pytest tests/namsg_mx --ignore tests/namsg_mx/test_cuda.py
 
-# PyTorch has an environment of its own, as gluoncv does not bear it.
+# PyTorch has an environment of its own, as gluoncv does not load beside PyTorch 2.
 .venv-torch/installed: | $(filter $(UV_PYTHON),$(PYTHON))
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy

@@ -25,7 +25,7 @@ from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
 
 SIZES = (270_000, 25_000_000, 350_000_000)   # parameters, about those of ResNet-20, ResNet-50 and BERT-large
-LARGE = 25_000_000   # parameters, from which on the time is that of the memory
+LARGE = 25_000_000   # parameters; from here on the memory bandwidth limits a step
 BYTES = 9 * 4   # of an element: weight, m, v and v_hat are read and written, the gradient is read
 BLOCK = 1 << 20   # elements
 SECONDS_PER_TURN = 0.2

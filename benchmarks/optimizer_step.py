@@ -3,7 +3,7 @@
     python benchmarks/optimizer_step.py [--torch PYTHON] [--threads 1 2] [--rounds 15]
 
 Each round times every contender once; reported are medians over the rounds, of times and of ratios within a round; the
-JSON has all the times. PyTorch, which gluoncv does not bear beside it, runs in a process of ``--torch``'s interpreter,
+JSON has all the times. PyTorch, beside which gluoncv does not load, runs in a process of ``--torch``'s interpreter,
 and the frameworks take turns. Writes optimizer_step.json, .md, .png and .svg into the results folder. On a machine that
 does anything else the numbers are noise.
 """

@@ -74,7 +74,7 @@ def streaming_bound(shapes):
 
 
 def packed(arrays, offset):
-    """Flat copies one after another, each at a cache line's start; the first so many bytes behind that of a page."""
+    """Flat copies in one buffer: each starts on a cache line, the first ``offset`` bytes after the start of a page."""
     page, line = 4096, 64
     lengths = [-(-array.nbytes // line) * line for array in arrays]
     memory = np.empty(sum(lengths) + offset + page, np.uint8)

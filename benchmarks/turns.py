@@ -39,9 +39,11 @@ class Worker:
 
 
 def serve(frameworks):
-    """A worker's life. ``frameworks`` makes, of the first question, a dict of functions: steps -> seconds per step.
+    """Time contenders as they are asked for on stdin, and answer on stdout, in lines of JSON; returns at stdin's end.
 
-    Lines of JSON: the question, answered by the contenders' names; then pairs of a contender and a number of steps.
+    ``frameworks``: by name, a function of the first question that returns the contenders, by name functions from a
+    number of steps to seconds per step. The first answer is the contenders' names; each further question is a pair of a
+    contender and a number of steps.
     """
     contenders = frameworks[sys.argv[1]](json.loads(sys.stdin.readline()))
     print(json.dumps(list(contenders)), flush=True)

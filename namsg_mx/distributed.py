@@ -124,10 +124,11 @@ class DistributedTrainer(gluon.Trainer):
     Raises
     ------
     RuntimeError
-        By each `step` on each worker, if a server does not apply the optimizer; it says which of the two it does, and
-        likely causes. (With a step size of 0 in the first update, only the second is noticed.) By the first `step`
-        without a launcher. By any `step` while the servers hold the optimizer of another Trainer of this process. By
-        `set_learning_rate`, once the servers have the optimizer.
+        By `step` on every worker, if a server does not apply the optimizer: it keeps the weights as they are, or
+        replaces them by the sum of the gradients. The message says which, and the likely causes. (With a step size of
+        0 in the first update, only the second is noticed.) By the first `step` without a launcher. By any `step` while
+        the servers hold the optimizer of another Trainer of this process. By `set_learning_rate`, once the servers have
+        the optimizer.
 
     Example
     -------

@@ -28,7 +28,7 @@ def exempt_from_decay(params: Mapping[str, Any],
     >>> net.weight.wd_mult, net.bias.wd_mult
     (1.0, 0.0)
     """
-    if not isinstance(params, Mapping) and not hasattr(params, "keys"):
+    if not hasattr(params, "keys"):
         raise TypeError("params: must have names; give a network's collect_params()")
     suffixes = suffixes if isinstance(suffixes, str) else tuple(suffixes)
     exempted = [name for name in params if name.endswith(suffixes)]

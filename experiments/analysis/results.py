@@ -52,16 +52,21 @@ class Results(NamedTuple):
         """
         return _curve(self.epochs[self.epochs["method"] == method], column)
 
-    def curve_over(self, other: str, method: str, column: str) -> pd.DataFrame:
-        """As `curve`, for the ratio of a method's values to another method's values with the same seed."""
-        one, base = (self.epochs[self.epochs["method"] == name].set_index(["seed", "epoch"])[column]
+    def loss_ratio(self, method: str, other: str) -> pd.DataFrame:
+        """As `curve`, for a method's train loss over another method's with the same seed."""
+        one, base = (self.epochs[self.epochs["method"] == name].set_index(["seed", "epoch"])["train_loss"]
                      for name in (method, other))
-        return _curve((one / base).dropna().reset_index(), column)
+        return _curve((one / base).dropna().reset_index(), "train_loss")
 
     def count(self, method: str) -> dict[str, int]:
         """By status, the number of a method's runs."""
         statuses = self.runs[self.runs["method"] == method]["status"]
         return {status: int((statuses == status).sum()) for status in ("done", "diverged", "short")}
+
+    def describe_n(self, method: str) -> str:
+        """How many runs a method's curve is of, as text."""
+        shown = self.epochs[self.epochs["method"] == method]["seed"].nunique()
+        return describe_n(shown, len(self.experiment.seeds), self.count(method)["diverged"])
 
     def only(self, methods: Sequence[str]) -> Results:
         """Only the runs of these methods."""

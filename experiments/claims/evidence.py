@@ -37,8 +37,8 @@ THEORY_COUNTEREXAMPLES = CsvFile(FIGURES, "theory_counterexamples.csv", ("method
     "t", "deterministic", "stochastic"))
 ORIGINAL_FORM = CsvFile(TABLES, "original_form.csv", (), (
     "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high", "test_difference"))
-STEP_BENCHMARK = "optimizer_step"   # a benchmark of benchmarks/; of its shapes and contenders, claims read these:
-RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"
+STEP_BENCHMARK = "optimizer_step"                  # in benchmarks/
+RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"   # the shape and the contender in it that claims read
 
 
 class Evidence:

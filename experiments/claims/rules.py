@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -17,7 +17,8 @@ from experiments.analysis.selection import averages
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW, Decision, above, all_of, below, some_of, within
 from experiments.claims.evidence import Evidence
 from experiments.vocabulary import paper
-from experiments.vocabulary.methods import LABELS, initial
+from experiments.vocabulary.config import initial
+from experiments.vocabulary.methods import LABELS
 
 RELATIONS = {"below": below, "above": above, "within": within}
 # A test after each new seed, until the first interval that decides, would be wrong far more often than 5 %.
@@ -210,8 +211,9 @@ class EpochsToLoss:
                          "high": share.high, "diverged": sum(diverged), **decisions[-1]._asdict()})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
-            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row)}"
-            if row["n"] else f"{row['against']}{_diverged(row)}" for row in rows if row["n"] or row["diverged"])
+            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row['diverged'])}"
+            if row["n"] else f"{row['against']}{_diverged(row['diverged'])}"
+            for row in rows if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
         verdict, p = all_of(decisions)
         if verdict == TOO_FEW:
@@ -319,7 +321,7 @@ class PublishedCells:
         finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
                    + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
                    + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
-                     f"with {len(seeds)} seeds{_diverged({'diverged': diverged})}") if rows else ""
+                     f"with {len(seeds)} seeds{_diverged(diverged)}") if rows else ""
         if verdict == TOO_FEW:
             finding += _rounding_of_cells(evidence)
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
@@ -399,7 +401,7 @@ class Computed:
     quantity: str
     rule: str
     judge: Callable[[Evidence], Judgement]
-    commands: Sequence[str] = field(default=())
+    commands: Sequence[str] = ()
 
 
 class Claim(NamedTuple):
@@ -454,11 +456,11 @@ def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[
 def _sentences(rows: Sequence[dict], relative: bool) -> str:
     def one(row):
         if not row["n"]:
-            return f"{row['method']}, {row['against']}{_diverged(row)}"
+            return f"{row['method']}, {row['against']}{_diverged(row['diverged'])}"
         change = f"{row['difference']:+.1%}" if relative else f"{row['difference']:+.4f}"
         ends = _range(row["low"], row["high"], "+.1%" if relative else "+.4f")
         return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
-                f"n = {row['n']}{_diverged(row)}")
+                f"n = {row['n']}{_diverged(row['diverged'])}")
     return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
 
 
@@ -480,8 +482,8 @@ def _moved(changes: Mapping[str, pd.Series], relative: bool) -> str:
     return f"; rounding alone moves {by_method}" if by_method else ""
 
 
-def _diverged(row: dict) -> str:
-    return f", {row['diverged']} diverged" if row["diverged"] else ""
+def _diverged(count: int) -> str:
+    return f", {count} diverged" if count else ""
 
 
 def _range(low: float, high: float, form: str) -> str:

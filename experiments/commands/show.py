@@ -51,9 +51,9 @@ def figure(options: argparse.Namespace) -> int:
     folder = Path(options.results, FIGURES)
     _check_options(options.figure, options, takes_config=("sensitivity",))
     if options.figure in COMPUTED:
-        from experiments.theory import figures  # here: only these figures need MXNet
+        from experiments.theory.figures import draw_gain, draw_theory  # here: only these figures need MXNet
 
-        draw = figures.draw_gain if options.figure == "1" else figures.draw_theory
+        draw = draw_gain if options.figure == "1" else draw_theory
         print_paths(draw(folder))
         return 0
     if options.figure in figures.PAPER:

@@ -116,7 +116,7 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
         return fail(1, f"{failed} of {len(chosen)} runs failed")
     busy = [outcome.run for outcome in outcomes if outcome.status == "busy"]
     left = sum(not RunRecord(run_options.results / one.folder).is_complete(run_options.epochs) for one in busy)
-    return fail(1, f"{left} of {len(chosen)} runs are not complete: another process is at them") if left else 0
+    return fail(1, f"{left} of {len(chosen)} runs are not complete: another process is making them") if left else 0
 
 
 @contextlib.contextmanager

@@ -13,11 +13,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.analysis.measures import MEASURES
-from experiments.analysis.results import Results, describe_n
+from experiments.analysis.results import Results
 from experiments.display.figures import BASE, PANELS, SETTLED
 from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
 
-FAR = 4   # times as far from the median of all values as the curves reach in the median
+# A curve is hidden at first if it strays from the median of all values this many times as far as the median curve.
+FAR = 4
 
 
 class Entry(NamedTuple):
@@ -36,11 +37,9 @@ def legend(results: Results) -> list[Entry]:
     for column, scale in PANELS.items():
         flattening |= _flattening({m: results.curve(m, column)["mean"] for m in results.methods}, scale)
     for method in results.methods:
-        shown = results.epochs[results.epochs["method"] == method]
-        count = results.count(method)
-        n = describe_n(shown["seed"].nunique(), len(results.experiment.seeds), count["diverged"])
-        short = f", {count['short']} short" if count["short"] else ""
-        entries.append(Entry(method, f"{LABELS[method]} (n = {n}{short})", colour[method], method not in flattening))
+        short = results.count(method)["short"]
+        n = results.describe_n(method) + (f", {short} short" if short else "")
+        entries.append(Entry(method, f"{LABELS[method]} (n = {n})", colour[method], method not in flattening))
     order = list(results.experiment.methods)
     return sorted(entries, key=lambda entry: order.index(entry.method))
 
@@ -54,7 +53,7 @@ def curves(results: Results) -> list[dict[str, Any]]:
     made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
                    MEASURES[column].label, scale) for column, scale in PANELS.items()]
     if BASE in results.epochs["method"].values and len(entries) > 1:
-        over = {entry.method: results.curve_over(BASE, entry.method, "train_loss") for entry in entries}
+        over = {entry.method: results.loss_ratio(entry.method, BASE) for entry in entries}
         ratio = _panel(entries, over, f"train loss / {LABELS[BASE]}'s", "linear")
         settled = pd.concat(over[entry.method] for entry in entries if entry.shown)
         settled = settled[settled.index > SETTLED * settled.index.max()]

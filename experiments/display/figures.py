@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
-from experiments.analysis.results import Grid, Results, describe_n
+from experiments.analysis.results import Grid, Results
 from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims import parts as claim_parts
 from experiments.vocabulary.errors import RecordError
@@ -125,7 +125,7 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     if BASE in results.epochs["method"].values and len(results.methods) > 1:
         panels.insert(1, ("ratio", f"{MEASURES['train_loss'].label} / {LABELS[BASE]}'s", "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
-        curves = {method: results.curve_over(BASE, method, "train_loss") if column == "ratio" else
+        curves = {method: results.loss_ratio(method, BASE) if column == "ratio" else
                   results.curve(method, column) for method in results.methods}
         _draw_curves(axes, curves, colour)
         axes.set(xlabel="epoch", yscale=scale)
@@ -171,9 +171,7 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
     handles, labels, counts = [], [], {}
     for results in all_results:
         for method in results.methods:
-            n = results.epochs[results.epochs["method"] == method]["seed"].nunique()
-            n = describe_n(n, len(results.experiment.seeds), results.count(method)["diverged"])
-            counts.setdefault(LABELS[method], []).append(n)
+            counts.setdefault(LABELS[method], []).append(results.describe_n(method))
     lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
     same = len({n for of_method in counts.values() for n in of_method}) == 1
     for label, of_method in counts.items():
@@ -189,10 +187,7 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
     points = points[points["diverged"] == 0]
     if points.empty:
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
-    n = sorted({points["n"].min(), points["n"].max()})   # an unfinished search has points with fewer runs
-    part.suptitle(f"{grid.experiment.title}: {MEASURES['train_loss'].label} at epoch {grid.experiment.tuning.epochs} "
-                  f"(n = {' to '.join(map(str, n))} a point)", x=0.01, ha="left", fontweight="bold",
-                  parse_math=False)
+    part.suptitle(title_of_grid(grid, points), x=0.01, ha="left", fontweight="bold", parse_math=False)
     without = points.groupby("method")["beta2"].transform("count") == 0
     shown = [methods for methods in (points[~without]["method"].unique(), points[without]["method"].unique())
              if len(methods)]
@@ -211,6 +206,13 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
         axes.set_xticks(steps, [f"{step:g}" for step in steps])
         axes.xaxis.set_minor_locator(NullLocator())
         _label_plainly(axes)
+
+
+def title_of_grid(grid: Grid, points: pd.DataFrame) -> str:
+    """The title of a figure of these rows of `selection.averages`."""
+    n = sorted({points["n"].min(), points["n"].max()})   # an unfinished search has points with fewer runs
+    return (f"{grid.experiment.title}: {MEASURES['train_loss'].label} at epoch {grid.experiment.tuning.epochs} "
+            f"(n = {' to '.join(map(str, n))} a point)")
 
 
 def _dash(beta2: float) -> str:

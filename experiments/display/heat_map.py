@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from experiments.analysis import selection
-from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid
-from experiments.display.figures import STYLE, save
+from experiments.display.figures import STYLE, save, title_of_grid
 from experiments.vocabulary.errors import RecordError
 
-RANGE = (0.001, 0.1)   # of the colours: what is within the first is the same as the lowest, to the eye
+RANGE = (0.001, 0.1)   # of the colours: losses within 0.1 % of the lowest share one, those above 10 % another
 
 
 def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
@@ -44,10 +43,7 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
         axes.set_xticks(range(len(mean.columns)), [f"{alpha:g}" for alpha in mean.columns])
         axes.set_yticks(range(len(mean.index)), [f"{eta:g}" for eta in mean.index])
         axes.set(xlabel="step size α", ylabel="observation distance η (0: AMSGRAD's step)")
-        n = sorted({points["n"].min(), points["n"].max()})
-        axes.set_title(f"{grid.experiment.title}:\n{MEASURES['train_loss'].label} at epoch "
-                       f"{grid.experiment.tuning.epochs} (n = {' to '.join(map(str, n))} a point)", fontsize=10,
-                       parse_math=False)
+        axes.set_title(title_of_grid(grid, points).replace(": ", ":\n", 1), fontsize=10, parse_math=False)
         bar = figure.colorbar(image, format=PercentFormatter(1, decimals=1), extend="max")
         bar.set_label("above the lowest (in bold)")
         return save(figure, name, folder)

@@ -18,14 +18,15 @@ from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims.judging import Verdict, by_holm, is_decided, together
 from experiments.claims.parts import PARTS
 from experiments.vocabulary import paper
-from experiments.vocabulary.config import Experiment
+from experiments.vocabulary.config import Experiment, initial
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS, initial
+from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS
 from experiments.vocabulary.records import write_atomically
 
 SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
 LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
                        "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # for captions: pandas escapes the rest
+REFERENCE = "adam"   # whose epochs to a train loss the others' are shares of
 LAST_EPOCHS = 5   # Table A3 averages test accuracy over the last epochs
 
 
@@ -62,7 +63,7 @@ def _markdown(table: Table) -> str:
 def of_experiment(results: Results) -> dict[str, Table]:
     """By ending of the file's name: the `summary`, and `epochs_to_loss` if ADAM and another method are complete."""
     complete = set(results.complete["method"])
-    return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {"adam"} else {})}
+    return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {REFERENCE} else {})}
 
 
 def summary(results: Results) -> Table:
@@ -100,8 +101,8 @@ def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]
     return {name: initial(values.get(name)) for name in HYPERPARAMETERS}
 
 
-def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
-    """The epochs that each method needs to a train loss, as a share of the epochs that ``reference`` needs.
+def epochs_to_loss(results: Results) -> Table:
+    """The epochs that each method needs to a train loss, as a share of the epochs that `REFERENCE` needs.
 
     Only complete runs count. For two runs with one seed, the train loss is the lowest that both reach by a given epoch
     (`experiments.analysis.epochs_to_loss.epochs_to_common_loss`). These epochs are a quarter, half and all of the
@@ -110,13 +111,13 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
     of epochs / reference_epochs with its 95 % t interval.
     """
     curves = results.complete
-    of_reference = curves[curves["method"] == reference]
+    of_reference = curves[curves["method"] == REFERENCE]
     drop = first_epoch_after_drop(of_reference)
     last = drop - 1 if drop else int(of_reference["epoch"].max())
     rows = []
     for method in results.methods:
         for by_epoch in sorted({max(1, last // 4), max(1, last // 2), last}):
-            pairs = epochs_to_common_loss(curves, method, reference, by_epoch)
+            pairs = epochs_to_common_loss(curves, method, REFERENCE, by_epoch)
             share = share_of_epochs(pairs)
             rows.append({"method": method, "by_epoch": by_epoch, "n": share.n, "train_loss": pairs["train_loss"].mean(),
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
@@ -125,8 +126,8 @@ def epochs_to_loss(results: Results, reference: str = "adam") -> Table:
     cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.experiment.seeds),
                                                         results.count(method)["diverged"]),
               **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
-             for method, of_method in numbers[numbers["method"] != reference].groupby("method", sort=False)]
-    return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[reference]}'s", numbers,
+             for method, of_method in numbers[numbers["method"] != REFERENCE].groupby("method", sort=False)]
+    return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[REFERENCE]}'s", numbers,
                  pd.DataFrame(cells))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from pathlib import Path
-from typing import Callable, NamedTuple, Tuple, Union
+from typing import Any, Callable, NamedTuple, Tuple, Union
 
 from experiments.running.tensorboard import Log
 from experiments.vocabulary.config import Run, RunOptions
@@ -25,14 +25,16 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def try_run(run: Run, options: RunOptions, report: Callable[[int], None], *workers) -> Message:
+def try_run(run: Run, options: RunOptions, report: Callable[[int], None],
+            workers: Any = None) -> Message:
     """Make a run in this process; returns the closing message, never raises an Exception.
 
     MXNet must have been loaded here with the run's number of threads, or not yet. ``report`` gets the number of each
-    epoch once it is recorded; ``workers`` is passed on to `experiments.training.loop.train`, if given.
+    epoch once it is recorded. ``workers``: the run's `experiments.training.workers.Workers`; None: this process alone.
     """
     try:
-        from experiments.training.loop import train  # here, as it loads MXNet
+        from experiments.training.loop import train  # here, as they load MXNet
+        from experiments.training.workers import ONE_WORKER
 
         with Log(Path(options.tensorboard, run.folder)) if options.tensorboard else contextlib.nullcontext() as log:
             def recorded(row):
@@ -40,10 +42,10 @@ def try_run(run: Run, options: RunOptions, report: Callable[[int], None], *worke
                     log.add(row)
                 report(row["epoch"])
 
-            train(run, options, recorded, *workers)
+            train(run, options, recorded, workers or ONE_WORKER)
         return ENDED, ""
     except Busy:
-        return BUSY, "another process is at it"
+        return BUSY, "another process is making it"
     except UsageError as error:
         return UNUSABLE, str(error)
     except RecordError as error:

@@ -1,7 +1,7 @@
 """Runs many trainings in parallel processes; a crash stops only its own.
 
 The parent never loads MXNet. Each process loads it once, with the run's number of threads, and makes one run after the
-other: loading takes a second or two, as long as many short runs. One in which a run has failed makes no other.
+other: loading takes a second or two, as long as many short runs. A process whose run has failed is replaced.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ import mxnet as mx
 import numpy as np
 
 START = 1e-100   # so small that no squared gradient exceeds epsilon, and v_hat stays at epsilon
+UPDATES = 100     # the factor of one update is the root of that of so many
 
 
-def measured_rate(tau: Sequence[float], beta: float, eta: float, updates: int = 100) -> np.ndarray:
+def measured_rate(tau: Sequence[float], beta: float, eta: float) -> np.ndarray:
     """The long-run factor by which the optimizer's state grows per update; without noise, max |xi| of (12).
 
     Each quadratic is started twice, from (weight, m) = (1, 0) and (0, 1), times a small number. The two final states
@@ -21,7 +22,6 @@ def measured_rate(tau: Sequence[float], beta: float, eta: float, updates: int = 
     tau : array of shape (n,)
         alpha * lambda of each quadratic, with alpha = (1 - beta) * learning_rate / sqrt(v_hat).
     beta, eta : float
-    updates : int
 
     Returns
     -------
@@ -35,10 +35,10 @@ def measured_rate(tau: Sequence[float], beta: float, eta: float, updates: int = 
     m, _, v_hat = state
     weight[0] = START
     m[1] = START
-    for _ in range(updates):
+    for _ in range(UPDATES):
         grad[:] = mx.nd.broadcast_mul(curvature, weight)
         optimizer.update(0, weight, grad, state)
     if (v_hat != 1).sum().asscalar():
-        raise ValueError(f"tau={tau!r}: in {updates} updates the gradients grow until they move v_hat")
+        raise ValueError(f"tau={tau!r}: in {UPDATES} updates the gradients grow until they move v_hat")
     matrices = np.stack([weight.asnumpy(), m.asnumpy()]).transpose(2, 0, 1) / START
-    return np.abs(np.linalg.eigvals(matrices)).max(axis=1) ** (1 / updates)
+    return np.abs(np.linalg.eigvals(matrices)).max(axis=1) ** (1 / UPDATES)

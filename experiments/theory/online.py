@@ -138,13 +138,13 @@ C = 11.0
 CHAINS = 64
 
 
-def counterexamples(rounds: int, seed: int = 0) -> np.ndarray:
+def counterexamples(rounds: int) -> np.ndarray:
     """The slopes c_t of f_t(x) = c_t x on [-1, 1], whose best point is -1: shape (T, 1 + CHAINS).
 
     Column 0 is Reddi et al.'s deterministic problem: C in every C-th round, beginning with the first, else -1. The
     other columns are independent draws of their stochastic problem: C with probability 1.2 / (C + 1), else -1.
     """
-    steep = np.random.default_rng(seed).random((rounds, 1 + CHAINS)) < 1.2 / (C + 1)
+    steep = np.random.default_rng(0).random((rounds, 1 + CHAINS)) < 1.2 / (C + 1)
     steep[:, 0] = np.arange(rounds) % C == 0
     return np.where(steep, C, -1.0)
 

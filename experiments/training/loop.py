@@ -37,8 +37,8 @@ WAITING = 8   # batches that MXNet may have queued: an epoch's batches would tak
 LOSSES = ("train_loss", "train_loss_full", "test_loss")
 
 
-def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], None], workers: Workers = ONE_WORKER
-          ) -> None:
+def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], None],
+          workers: Workers = ONE_WORKER) -> None:
     """Make a run, or the rest of it, in its folder; ``report`` gets each epoch's row once it is recorded.
 
     All ``workers`` of the run call this together. Raises `experiments.vocabulary.records.Busy` if another process is

@@ -39,9 +39,9 @@ INTEGERS = ("switch_to_sgd", "at")   # arguments that count updates; all others 
 SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # arguments that may be schedules
 OF_CONSTANT_BETA1 = ("adam", "nadam", "dozatnadam")
 # Intervals of arguments, from the first number up to but without the second; NONNEGATIVE for all others.
-POSITIVE = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
-RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": POSITIVE, "gamma": POSITIVE,
-          "sgd_learning_rate": POSITIVE, "decay": (0.0, 1.0)}
+NORMAL = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
+RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
+          "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}
 NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they also name files
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
@@ -240,9 +240,12 @@ def run_id(settings: Mapping[str, Any], seed: int) -> str:
     """
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    learning_rate = settings["parameters"]["learning_rate"]
-    initial = learning_rate["initial"] if isinstance(learning_rate, dict) else learning_rate
-    return f"lr{initial:g}-{digest}-seed{seed}"
+    return f"lr{initial(settings['parameters']['learning_rate']):g}-{digest}-seed{seed}"
+
+
+def initial(value: Any) -> Any:
+    """A hyper-parameter's value; of a schedule, its first value."""
+    return value["initial"] if isinstance(value, dict) else value
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -348,7 +351,7 @@ def _parameter(optimizer: str, parameters: ConfigBlock, key: str) -> float | dic
 def range_of(optimizer: str, argument: str) -> tuple[float, float]:
     """The interval of an optimizer's argument."""
     if argument == "learning_rate" and "sgd_learning_rate" in OPTIMIZERS[optimizer]:
-        return POSITIVE   # their limits divide by it
+        return NORMAL   # the limits of the step divide by it
     return RANGES.get(argument, NONNEGATIVE)
 
 

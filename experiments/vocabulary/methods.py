@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from typing import Any, Iterable, Mapping
+from typing import Iterable, Mapping
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
 STRATEGIES = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
@@ -50,8 +50,3 @@ def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[
     rgb = (colorsys.hls_to_rgb((0.75 + i * 0.6180339887) % 1, 0.5, 0.65) for i in range(len(others)))
     return {**known, **{method: "#" + "".join(f"{round(255 * part):02X}" for part in parts)
                         for method, parts in zip(others, rgb)}}
-
-
-def initial(value: Any) -> Any:
-    """A hyper-parameter's value; of a schedule, its first value."""
-    return value["initial"] if isinstance(value, dict) else value

@@ -13,7 +13,7 @@ A kernel is a module with two functions:
         non-finite gradient elements to ``count``, an int64 NDArray of one element. Waits for nothing but the row
         numbers of sparse gradients. The ndarray kernel's also takes ``measure``, for the switch to SGD.
     ``rebind(grads)``
-        Take other gradients, and return whether it did: if they are like the former ones, and the kernel gains by it.
+        Take these gradients in place of the bound ones. True if it did; False if the caller must bind anew.
 """
 
 from typing import NamedTuple, Optional, Sequence, Tuple, Union

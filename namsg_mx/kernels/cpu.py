@@ -14,15 +14,18 @@ from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays,
 from namsg_mx.kernels.memory import check_overlap, unknown_mxnet
 from namsg_mx.kernels.sparse import with_distinct_rows
 
-REORDER = "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"   # NDArray::Chunk::Reorder2Default()
+# MXNet's functions that cpu.cc calls, by its names for them.
+FUNCTIONS = {
+    "push": "MXEnginePushSyncND", "get_data": "MXNDArrayGetData", "get_storage": "MXNDArrayGetStorageType",
+    "get_dtype": "MXNDArrayGetDType", "get_context": "MXNDArrayGetContext", "get_shape": "MXNDArrayGetShapeEx64",
+    "share": "MXShallowCopyNDArray", "free": "MXNDArrayFree", "last_error": "MXGetLastError",
+    "reorder": "_ZN5mxnet7NDArray5Chunk15Reorder2DefaultEv"}   # NDArray::Chunk::Reorder2Default()
 
 
 class Functions(ctypes.Structure):
     """namsg_mxnet"""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in (
-        "push", "get_data", "get_storage", "get_dtype", "get_context", "get_shape", "share", "free", "last_error",
-        "reorder")]
+    _fields_ = [(name, ctypes.c_void_p) for name in FUNCTIONS]
 
 
 class Parameter(ctypes.Structure):
@@ -55,9 +58,7 @@ def _load():
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return None, str(error)
-    functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in (
-        "MXEnginePushSyncND", "MXNDArrayGetData", "MXNDArrayGetStorageType", "MXNDArrayGetDType", "MXNDArrayGetContext",
-        "MXNDArrayGetShapeEx64", "MXShallowCopyNDArray", "MXNDArrayFree", "MXGetLastError", REORDER)))
+    functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in FUNCTIONS.values()))
     if functions.reorder is None and Features().is_enabled("MKLDNN"):
         return None, "this MXNet has oneDNN, and hides the function that undoes oneDNN's layouts of arrays"
     library.namsg_load(ctypes.byref(functions))

@@ -187,7 +187,8 @@ def group_limit(is_half):
 def group_size(count, is_half):
     """The number of places in the kernel for ``count`` parameters: a power of 2, from 16 on a multiple of 16.
 
-    A network that skips layers at random has ever new counts, and so needs few kernels. Surplus places are empty.
+    A network that skips layers at random has another count in each step; rounding up keeps the number of kernels small.
+    Surplus places are empty.
     """
     places = 1 << (count - 1).bit_length() if count <= 16 else -(-count // 16) * 16
     return min(places, group_limit(is_half))

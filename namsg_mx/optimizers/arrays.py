@@ -66,7 +66,7 @@ class Calls:
     """The calls of the two latest updates, for the next update to use their bindings.
 
     ``latest`` has them by kernel, device and first index, the latest used last. Not by all the indices: a network that
-    skips layers at random has ever new sets of them.
+    skips layers at random has another set of them in each step.
     """
 
     def __init__(self):

@@ -673,7 +673,7 @@ def test_no_memory_for_an_array_of_the_step_is_an_error_where_its_results_are_wa
 
 def test_an_mxnet_whose_layouts_cannot_be_undone_is_refused(monkeypatch):
     """One with oneDNN that does not export the function that does it: convolutions' weights would be read wrongly."""
-    monkeypatch.setattr(kernels.cpu, "REORDER", "a_name_that_it_does_not_export")
+    monkeypatch.setitem(kernels.cpu.FUNCTIONS, "reorder", "a_name_that_it_does_not_export")
     kernels.cpu._load.cache_clear()
     try:
         assert "this MXNet has oneDNN" in kernels.cpu.unsupported(mx.cpu(), np.float32)

@@ -88,7 +88,7 @@ def test_two_runners_share_the_work_and_make_each_run_once(tmp_path, uninterrupt
     # The first that ends may leave the other at its last run, and says so.
     assert sorted(runner.returncode for runner in runners) in ([0, 0], [0, 1]), outputs
     for runner, (_, error) in zip(runners, outputs):
-        assert ("1 of 2 runs are not complete: another process is at them" in error) == (runner.returncode == 1)
+        assert ("1 of 2 runs are not complete: another process is making them" in error) == (runner.returncode == 1)
     assert numbers(tmp_path) == expected
     for folder in tmp_path.glob("*/*/*"):
         assert len(RunRecord(folder).seconds.rows()) == 30
@@ -204,7 +204,7 @@ def test_runs_that_another_process_is_at_are_not_complete(tmp_path):
     with RunRecord(tmp_path / run.folder).lock():
         result = experiments("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
     assert result.returncode == 1
-    assert result.stderr == "experiments: 1 of 1 runs are not complete: another process is at them\n"
+    assert result.stderr == "experiments: 1 of 1 runs are not complete: another process is making them\n"
 
 
 def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):

@@ -29,10 +29,10 @@ def test_what_nobody_makes_takes_no_time(capsys):
     with Progress({"a": 0, "b": 1}, 3) as progress:
         progress.epoch(A, 1)
         progress.ended(A, "diverged", "")
-        progress.ended(B, "busy", "another process is at it")
+        progress.ended(B, "busy", "another process is making it")
     first, last = capsys.readouterr().out.splitlines()
     assert first.endswith(" left")
-    assert last == "[2/2] b seed 0: busy: another process is at it"
+    assert last == "[2/2] b seed 0: busy: another process is making it"
 
 
 def test_what_a_cluster_tells_late_takes_no_time_off(capsys):
