@@ -4,11 +4,11 @@ import statistics
 
 import pandas as pd
 import pytest
-from tiny_experiment import record, write_config
+from tiny_experiment import CONFIG, record, write_config
 
 from experiments.analysis import results
 from experiments.vocabulary import config
-from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.errors import RecordError, UsageError
 
 
 @pytest.fixture
@@ -75,3 +75,83 @@ def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
     (tmp_path / one.folder).rename(tmp_path / two.folder)
     with pytest.raises(RecordError, match="seed1/config.json: is not the configuration of this run"):
         results.read(experiment, tmp_path)
+
+
+def test_the_rows_of_each_method_are_its_own(experiment, tmp_path):
+    """Whatever their names, and in the configuration's order."""
+    runs = [("namsg", 0, "done", 2), ("adam", 0, "short", 1)]
+    epochs = pd.DataFrame([(method, seed, epoch) for method, seed, _, last in runs for epoch in range(1, last + 1)],
+                          columns=["method", "seed", "epoch"])
+    shown = results._shown(pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]), epochs)
+    assert shown.values.tolist() == [["namsg", 0, 1], ["namsg", 0, 2], ["adam", 0, 1]]
+    assert shown.index.tolist() == [0, 1, 2]
+
+
+def test_a_loss_over_anothers_is_of_the_seeds_and_epochs_that_both_have(experiment, tmp_path):
+    (adam, adam_too), (namsg, namsg_too) = (experiment.runs([method]) for method in ("adam", "namsg"))
+    for run, losses in ((adam, [0.8, 0.4, 0.2]), (adam_too, [0.9, 0.6, 0.3]), (namsg, [0.4, 0.1, 0.1])):
+        record(tmp_path, run, losses, 3)
+    found = results.read(experiment, tmp_path)[0]
+    assert found.loss_ratio("adam", "namsg")["mean"].tolist() == pytest.approx([2, 4, 2])
+    assert found.loss_ratio("namsg", "adam")["n"].tolist() == [1, 1, 1]
+    assert (found.describe_n("adam"), found.describe_n("namsg")) == ("2", "1 of 2")
+
+
+@pytest.mark.parametrize(("made", "partial", "refused"), [
+    ((3, 3), False, None), ((3, 3), True, None), ((3, 1), False, "1 runs .* seed 1 with 1 of 3 epochs"),
+    ((3, 1), True, None), ((0, 0), True, "2 runs .* seed 0 with 0 of 3 epochs"),
+    ((0, 0), False, "2 runs .* seed 0 with 0 of 3 epochs")])
+def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path, made, partial, refused):
+    for run, epochs in zip(experiment.runs(["adam"]), made):
+        if epochs:
+            record(tmp_path, run, [0.5] * epochs, 3)
+    if refused is None:
+        assert len(results.collect(experiment, tmp_path, ["adam"], None, partial).runs) == 2
+        return
+    with pytest.raises(RecordError, match=refused) as error:
+        results.collect(experiment, tmp_path, ["adam"], None, partial)
+    advice = "" if partial else ", or show the others by --partial"
+    assert str(error.value).endswith(f"make them by python -m experiments run{advice}")
+
+
+@pytest.mark.parametrize(("made", "partial", "refused"), [
+    (4, False, None), (4, True, None), (3, False, "1 runs .* with 1 of 2 epochs"), (3, True, None),
+    (0, True, "4 runs .* with 0 of 2 epochs"), (0, False, "4 runs .* with 0 of 2 epochs")])
+def test_points_of_a_grid_that_are_missing_are_refused_or_with_partial_left_out(experiment, tmp_path, made, partial,
+                                                                                refused):
+    points = [run for run, _ in experiment.grid()]
+    assert len(points) == 4
+    for run in points[:made]:
+        record(tmp_path, run, [0.9, 0.5], 2)
+    if 0 < made < 4:   # one more is on its way
+        record(tmp_path, points[made], [0.9], 2)
+    if refused is None:
+        grid, = results.collect_grids([experiment], tmp_path, lambda _: None, None, partial)
+        assert (grid.runs["train_loss"].tolist(), grid.seeds) == ([0.5] * made, [100])
+        return
+    with pytest.raises(RecordError, match=refused) as error:
+        results.collect_grids([experiment], tmp_path, lambda _: None, None, partial)
+    assert "make them by python -m experiments grid" in str(error.value)
+
+
+def test_of_several_grid_searches_those_that_are_begun_are_shown(tmp_path):
+    one, other = (config.load(write_config(tmp_path, name=name)) for name in ("one", "other"))
+    record(tmp_path, other.grid()[0].run, [0.9, 0.5], 2)
+    grid, = results.collect_grids([one, other], tmp_path, lambda _: None, None, True)
+    assert grid.experiment.name == "other"
+    with pytest.raises(RecordError, match="one: 4 runs"):
+        results.collect_grids([one, other], tmp_path, lambda _: None, None, False)
+
+
+def test_a_method_without_a_grid_has_none_to_read(tmp_path):
+    text = CONFIG.replace("    grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}\n", "")
+    experiment = config.load(write_config(tmp_path, text))
+    with pytest.raises(UsageError, match="tiny: none of the methods has a grid"):
+        results.collect_grid(experiment, tmp_path, None, None, True)
+
+
+def test_a_diverged_point_has_an_infinite_loss(experiment, tmp_path):
+    point = experiment.grid()[0]
+    record(tmp_path, point.run, [0.5], 2, "diverged")
+    row, = results.read_grid(experiment, tmp_path)[0].runs.to_dict("records")
+    assert (row["status"], row["train_loss"], row["learning_rate"]) == ("diverged", float("inf"), 0.001)
