@@ -20,7 +20,7 @@ def describe_n(n: int, seeds: int, diverged: int) -> str:
 
 
 class Results(NamedTuple):
-    """Runs of one experiment, up to the last epoch of its configuration.
+    """Runs of one experiment with these ``seeds``, up to the last epoch of its configuration.
 
     ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (how many are
     complete). ``epochs``: one row per run and epoch with the columns method, seed, and those in epochs.csv.
@@ -31,6 +31,7 @@ class Results(NamedTuple):
     """
 
     experiment: Experiment
+    seeds: Sequence[int]
     runs: pd.DataFrame
     epochs: pd.DataFrame
 
@@ -66,7 +67,7 @@ class Results(NamedTuple):
     def describe_n(self, method: str) -> str:
         """How many runs a method's curve is of, as text."""
         shown = self.epochs[self.epochs["method"] == method]["seed"].nunique()
-        return describe_n(shown, len(self.experiment.seeds), self.count(method)["diverged"])
+        return describe_n(shown, len(self.seeds), self.count(method)["diverged"])
 
     def only(self, methods: Sequence[str]) -> Results:
         """Only the runs of these methods."""
@@ -124,8 +125,8 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
             runs.append((run.method, run.seed, status, len(rows)))
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
     found = pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"])
-    return Results(experiment, found, _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
-                   ), short
+    shown = _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
+    return Results(experiment, sorted({run.seed for run in chosen}), found, shown), short
 
 
 def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

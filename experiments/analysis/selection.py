@@ -18,6 +18,7 @@ import pandas as pd
 from experiments.analysis.results import Grid
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.folders import SELECTION
 from experiments.vocabulary.records import read_json, write_json
 
 RULE = "lowest mean train loss at the last epoch of the grid search; a point where a run diverged is out"
@@ -36,6 +37,17 @@ def averages(grid: Grid) -> pd.DataFrame:
         rows.append({**dict(zip(keys, values)), "n": len(runs) - diverged, "diverged": diverged,
                      "mean": losses.mean(), "std": losses.std() if not diverged else math.nan})
     return pd.DataFrame(rows)
+
+
+def along_step_size(points: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of `averages`, those that lines over the step size show.
+
+    Of each method, step size and beta2 it is the row with the lowest mean over all other hyper-parameters. Points where
+    a run diverged are left out, and methods whose grid has no step sizes.
+    """
+    points = points[(points["diverged"] == 0) & points["learning_rate"].notna()]
+    lowest = points.groupby(["method", "learning_rate", "beta2"], dropna=False)["mean"].idxmin()
+    return points.loc[sorted(lowest)]
 
 
 def select(grid: Grid) -> dict[str, dict[str, Any]]:
@@ -100,7 +112,7 @@ def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
 
 
 def _path(experiment: Experiment, results: Path) -> Path:
-    return results / experiment.name / "selection.json"
+    return results / experiment.name / SELECTION
 
 
 def describe(grid: Grid) -> str:

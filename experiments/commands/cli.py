@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from pathlib import Path
 from typing import Sequence
 
 from experiments.commands import show, train
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def add_results(command):
-        command.add_argument("--results", type=_text, default="results", metavar="DIR",
+        command.add_argument("--results", type=_folder, default="results", metavar="DIR",
                              help="where records are (default: results)")
 
     def add_tuned(command):
@@ -158,6 +159,12 @@ def _text(text: str) -> str:
     """A text that is not empty: an empty one, from an unset shell variable, would count as an option not given."""
     if not text:
         raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
+def _folder(text: str) -> str:
+    if Path(_text(text)).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: is a file")
     return text
 
 

@@ -18,6 +18,11 @@ def exit_status(command: Callable[[], int]) -> int:
         return fail(2, str(error))
     except RecordError as error:
         return fail(1, str(error))
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] in ("experiments", "namsg_mx"):
+            raise
+        return fail(2, f"needs {error.name}: pip install -e '.[experiments,cluster,tensorboard]' installs all that "
+                       "commands need")
     except BrokenPipeError:   # the reader, for instance `head`, has closed the pipe
         _flush_or_close()
         return 1

@@ -17,6 +17,8 @@ def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
     experiment = config.load(path)
     if not options.tuned:
         return experiment
+    if not experiment.tuning or not experiment.tuning.selects:
+        raise UsageError(f"--tuned: {path} has no grid search that selects values")
     from experiments.analysis import selection
 
     chosen = selection.chosen(experiment, Path(options.results))
@@ -29,7 +31,7 @@ def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
 def all_configs() -> list[Path]:
     if not CONFIGS.is_dir():
         raise UsageError(f"{CONFIGS}: no such folder here; commands are given in the checkout")
-    return sorted(CONFIGS.glob("*.yaml"))
+    return sorted(CONFIGS.glob("[!.]*.yaml"))   # an editor's files begin with a dot
 
 
 def print_paths(paths: Sequence[Path]) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from experiments.commands.ending import exit_status, fail
 from experiments.commands.inputs import load_experiment, print_paths
+from experiments.running.attempt import FAILED, conclude, explain
 from experiments.running.pool import train_in_pool
 from experiments.running.progress import Progress
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, Run, RunOptions
-from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 
 
@@ -46,6 +48,8 @@ def grid(options: argparse.Namespace) -> int:
     print(selection.describe(found))
     if experiment.tuning.selects and options.method is None and options.seeds is None:
         print_paths([selection.write(found, Path(options.results))])
+    elif experiment.tuning.selects:
+        print("not written: --tuned takes what is selected among all methods by the configuration's seeds")
     return 0
 
 
@@ -92,15 +96,21 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
     """Train the chosen runs that are not complete; returns the exit status. ``workers``: of a kvstore, if any."""
     if not workers and "DMLC_ROLE" in os.environ:
         raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
-    recorded = {}
+    recorded, unusable = {}, []
     for one in chosen:
         record = RunRecord(run_options.results / one.folder)
-        record.check(one.config_json(run_options))
-        if not record.is_complete(run_options.epochs):
-            recorded[one.folder] = len(record.epochs.rows())
+        try:
+            record.check(one.config_json(run_options))
+            if not record.is_complete(run_options.epochs):
+                recorded[one.folder] = record.epochs.count()
+        except RecordError as error:   # of this run alone
+            unusable.append(conclude(one, run_options, FAILED, explain(error, record.folder)))
     todo = [one for one in chosen if one.folder in recorded]
-    print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {len(chosen) - len(todo)} already "
-          "complete", flush=True)
+    complete = len(chosen) - len(todo) - len(unusable)
+    print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {complete} already complete")
+    for outcome in unusable:
+        print(f"{outcome.run.method} seed {outcome.run.seed}: failed: {outcome.reason}")
+    sys.stdout.flush()
     with _resumable(), Progress(recorded, run_options.epochs) as progress:
         if workers:
             outcomes = workers.train(todo, run_options, progress)
@@ -111,11 +121,14 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
         else:
             outcomes = train_in_pool(todo, run_options, options.jobs or _default_jobs(run_options), progress)
     print(f"records: {run_options.results / experiment.name}")
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    failed = sum(outcome.status == "failed" for outcome in (*unusable, *outcomes))
     if failed:
         return fail(1, f"{failed} of {len(chosen)} runs failed")
-    busy = [outcome.run for outcome in outcomes if outcome.status == "busy"]
-    left = sum(not RunRecord(run_options.results / one.folder).is_complete(run_options.epochs) for one in busy)
+    left = 0
+    for one in (outcome.run for outcome in outcomes if outcome.status == "busy"):
+        record = RunRecord(run_options.results / one.folder)
+        record.check(one.config_json(run_options))   # the other process may have other options
+        left += not record.is_complete(run_options.epochs)
     return fail(1, f"{left} of {len(chosen)} runs are not complete: another process is making them") if left else 0
 
 

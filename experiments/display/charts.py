@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results
+from experiments.analysis.selection import along_step_size
 from experiments.display.figures import BASE, PANELS, SETTLED
 from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
 
@@ -98,10 +99,10 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
     One line per method and beta2. ``grid`` has the rows of `experiments.analysis.selection.averages`.
     """
     figure = _figure(f"{MEASURES['train_loss'].label} at epoch {epochs}", "α", "log")
-    alphas = sorted(grid["learning_rate"].unique())
+    alphas = sorted(grid["learning_rate"].dropna().unique())
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     entries, colour = [], colours(grid["method"].unique(), ON_ANY_GROUND)
-    points = grid[grid["diverged"] == 0]
+    points = along_step_size(grid)
     flattening = _flattening(dict(iter(points.groupby("method")["mean"])), "log")
     for method, of_method in points.groupby("method", sort=False):
         entries.append(Entry(method, LABELS[method], colour[method], method not in flattening))

@@ -183,10 +183,10 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
 
 
 def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
-    points = selection.averages(grid)
-    points = points[points["diverged"] == 0]
+    points = selection.along_step_size(selection.averages(grid))
     if points.empty:
-        raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")
+        raise RecordError(f"{grid.experiment.name}: a run diverged at each step size of the grid, or it has none: "
+                          "nothing can be drawn")
     part.suptitle(title_of_grid(grid, points), x=0.01, ha="left", fontweight="bold", parse_math=False)
     without = points.groupby("method")["beta2"].transform("count") == 0
     shown = [methods for methods in (points[~without]["method"].unique(), points[without]["method"].unique())
@@ -228,6 +228,9 @@ def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[st
     methods = dict.fromkeys(method for grid in grids for method in grid.runs["method"].unique())
     betas = {beta2 for grid in grids for beta2 in grid.runs["beta2"].dropna().unique()}
     marks = {_mark(selected) for grid in grids for selected in selection.select(grid).values()}
+    others = sorted({name for grid in grids for method in grid.runs["method"].unique()
+                     for name, values in grid.experiment.methods[method].grid.items()
+                     if name not in ("learning_rate", "beta2") and len(values) > 1})
     words = {"o": "lowest of a method", "s": "lowest, on the edge of the grid"}
     handles = [Line2D([], [], color=colour[method], label=LABELS[method]) for method in methods]
     handles += [Line2D([], [], color="#666666", linestyle=_dash(beta2), label=f"β2 = {beta2:g}")
@@ -235,4 +238,5 @@ def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[st
     handles += [Line2D([], [], color="#666666", linestyle="", marker=mark, markersize=9, fillstyle="none",
                        label=words[mark]) for mark in sorted(marks)]
     part.legend(handles=handles, loc="center", ncols=5, fontsize=9, frameon=False,
-                title="bars: one standard deviation", title_fontsize=8)
+                title="bars: one standard deviation" + ("; each point: the lowest over "
+                                                        f"{', '.join(others)}" if others else ""), title_fontsize=8)

@@ -89,7 +89,7 @@ def write(folder: Path, configs: Path) -> Path:
     verdicts = judging.judge(evidence)
     judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
     papers = [judgement for claim, judgement in verdicts if claim.part != BESIDE]
-    surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("*.yaml"))}
+    surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("[!.]*.yaml"))}
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)

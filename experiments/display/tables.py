@@ -69,8 +69,8 @@ def of_experiment(results: Results) -> dict[str, Table]:
 def summary(results: Results) -> Table:
     """One row per method: its measures at the last epoch that `Results.epochs` has for it.
 
-    Numbers: method; its hyper-parameters; n, the number of runs that count; seeds, the number that the configuration
-    asks for; diverged, the number left out; epochs, the last epoch; and for each measure ``*_mean`` and ``*_std`` over
+    Numbers: method; its hyper-parameters; n, the number of runs that count; seeds, the number that were asked
+    for; diverged, the number left out; epochs, the last epoch; and for each measure ``*_mean`` and ``*_std`` over
     the runs (the sample's deviation, empty for one run), at that epoch, or over all epochs for best_test_accuracy.
     """
     numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
@@ -88,14 +88,14 @@ def _summary(results: Results, method: str) -> dict:
     epochs = results.epochs[results.epochs["method"] == method]
     last = epochs["epoch"].max()
     row = {"method": method, **_parameters(results, method), "n": epochs["seed"].nunique(),
-           "seeds": len(results.experiment.seeds), "diverged": results.count(method)["diverged"], "epochs": last}
+           "seeds": len(results.seeds), "diverged": results.count(method)["diverged"], "epochs": last}
     for measure in SHOWN:
         values = by_seed(epochs, measure, (1 if measure == "best_test_accuracy" else last, last))
         row[f"{measure}_mean"], row[f"{measure}_std"] = values.mean(), values.std()
     return row
 
 
-def _parameters(results: Results | Grid, method: str) -> dict[str, float | None]:
+def _parameters(results: Results, method: str) -> dict[str, float | None]:
     """A method's hyper-parameters in the configuration; of a schedule, its first value."""
     values = results.experiment.methods[method].parameters
     return {name: initial(values.get(name)) for name in HYPERPARAMETERS}
@@ -123,7 +123,7 @@ def epochs_to_loss(results: Results) -> Table:
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
                          "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
-    cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.experiment.seeds),
+    cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.seeds),
                                                         results.count(method)["diverged"]),
               **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
              for method, of_method in numbers[numbers["method"] != REFERENCE].groupby("method", sort=False)]
@@ -191,40 +191,42 @@ def table_a1(grids: Sequence[Grid]) -> Table:
         found = selection.select(grid)
         for method, points in selection.averages(grid).groupby("method", sort=False):
             selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
-            papers = _parameters(grid, method)
-            loss_at_papers, n_at_papers = _at(grid, method, papers)
+            papers = grid.experiment.methods[method].parameters
+            loss_at_papers, n_at_papers = _at_papers(grid, method, points)
             rows.append({
                 "experiment": grid.experiment.name, "method": method,
-                **{f"{name}_paper": papers[name] for name in HYPERPARAMETERS},
-                **{f"{name}_ours": selected["chosen"].get(name) for name in HYPERPARAMETERS},
+                **{f"{name}_paper": initial(papers.get(name)) for name in grid.coordinates},
+                **{f"{name}_ours": selected["chosen"].get(name) for name in grid.coordinates},
                 "train_loss_ours": selected["train_loss"], "train_loss_at_papers": loss_at_papers,
                 "n": selected["n"], "n_at_papers": n_at_papers, "points": len(points),
                 "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
     numbers = pd.DataFrame(rows)
+    names = list(dict.fromkeys(name for grid in grids for name in grid.coordinates))
     cells = [{
         "experiment": row["experiment"], "method": LABELS[row["method"]],
-        "paper (α, β1, β2)": _point(row, "paper"), "ours (α, β1, β2)": _point(row, "ours"),
+        "paper (α, β1, β2)": _point(row, "paper", names), "ours (α, β1, β2)": _point(row, "ours", names),
         "train loss at ours": _number(row["train_loss_ours"], ".4f"),
         "at the paper's": _number(row["train_loss_at_papers"], ".4f"),
         "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"] or row["n"]))),
         "points": describe_n(row["points"], row["points_of_grid"], 0),
-        "on the grid's edge": ", ".join(HYPERPARAMETERS[name] for name in row["edges"].split()),
+        "on the grid's edge": ", ".join(HYPERPARAMETERS.get(name, name) for name in row["edges"].split()),
     } for _, row in numbers.iterrows()]
     return Table("Table A1: hyper-parameters chosen by grid search", numbers, pd.DataFrame(cells))
 
 
-def _at(grid: Grid, method: str, parameters: dict[str, float | None]) -> tuple[float, int]:
-    """A point's mean train loss, NaN without runs, and how many runs it is of."""
-    points = selection.averages(grid)
-    points = points[points["method"] == method]
-    for name in grid.experiment.methods[method].grid:
-        if parameters.get(name) is not None:
-            points = points[points[name] == parameters[name]]
-    return (points["mean"].iloc[0], int(points["n"].iloc[0])) if len(points) else (math.nan, 0)
+def _at_papers(grid: Grid, method: str, points: pd.DataFrame) -> tuple[float, int]:
+    """Of a method's points, the mean train loss of the configuration's; NaN without runs. And how many runs it is of.
+    """
+    method = grid.experiment.methods[method]
+    for name in method.grid:
+        points = points[points[name] == initial(method.parameters.get(name))]
+    return (points["mean"].item(), int(points["n"].item())) if len(points) else (math.nan, 0)
 
 
-def _point(row: pd.Series, whose: str) -> str:
-    return ", ".join(filter(None, (_number(row[f"{name}_{whose}"]) for name in HYPERPARAMETERS)))
+def _point(row: pd.Series, whose: str, names: Sequence[str]) -> str:
+    """A point's α, β1 and β2; then the other hyper-parameters among ``names``, each with its name."""
+    values = {name: _number(row[f"{name}_{whose}"]) for name in names}
+    return ", ".join(value if name in HYPERPARAMETERS else f"{name} {value}" for name, value in values.items() if value)
 
 
 def table_a2(grid: Grid) -> Table:
@@ -268,7 +270,7 @@ def table_a3(results: Results) -> Table:
         best = by_seed(epochs, "best_test_accuracy", (1, end))
         (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
             paper.printed_name(method), ((float("nan"),) * 2,) * 2)
-        rows.append({"method": method, "n": len(last), "seeds": len(results.experiment.seeds),
+        rows.append({"method": method, "n": len(last), "seeds": len(results.seeds),
                      "diverged": results.count(method)["diverged"],
                      "last_paper_mean": paper_last, "last_paper_std": paper_last_std,
                      "last_mean": last.mean(), "last_std": last.std(),

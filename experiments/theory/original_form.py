@@ -27,6 +27,7 @@ from experiments.training import data, models
 from experiments.training.loop import epoch_order, optimizer_arguments
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, updates_per_epoch
+from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.folders import CONFIGS
 from experiments.vocabulary.paper import LOGISTIC
 from namsg_mx import reference
@@ -39,8 +40,12 @@ def main() -> int:
     parser.add_argument("--data", help="folder with the data sets (default: NAMSG_DATA, or MXNet's own)")
     parser.add_argument("--results", default="results", help="folder whose tables/ is written to")
     options = parser.parse_args()
-    experiment = config.load(CONFIGS / f"{LOGISTIC}.yaml")
-    made = table(curves(experiment, data.load(experiment.data, options.data)), experiment.title)
+    try:
+        experiment = config.load(CONFIGS / f"{LOGISTIC}.yaml")
+        data_set = data.load(experiment.data, options.data)
+    except UsageError as error:
+        parser.error(str(error))
+    made = table(curves(experiment, data_set), experiment.title)
     for path in tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder)):
         print(f"written: {path}")
     return 0

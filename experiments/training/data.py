@@ -66,9 +66,14 @@ def download_missing(name: str, place: Path) -> None:
 
 
 def find_folder(folder: str | None) -> Path:
-    """The folder of the data sets: ``folder``, else NAMSG_DATA, else MXNet's own."""
-    mxnets = Path(os.environ.get("MXNET_HOME", Path.home() / ".mxnet"), "datasets")
-    return Path(folder or os.environ.get("NAMSG_DATA") or mxnets.expanduser())
+    """The folder of the data sets: ``folder``, else NAMSG_DATA, else MXNet's own. UsageError if there is none."""
+    given = folder or os.environ.get("NAMSG_DATA")
+    if given:
+        return Path(given)
+    mxnets = os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))
+    if mxnets.startswith("~"):   # a user without a home, as in some containers
+        raise UsageError(f"{mxnets}: no such home; give the data sets' folder as --data or NAMSG_DATA")
+    return Path(mxnets, "datasets")
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:

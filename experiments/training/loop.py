@@ -279,7 +279,7 @@ def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -
 
 def _schedule(updates_per_epoch: int, schedule: str, **arguments: float) -> Callable[[int], float]:
     if "epochs" in arguments:
-        arguments["updates"] = round(arguments.pop("epochs") * updates_per_epoch)
+        arguments["updates"] = max(1, round(arguments.pop("epochs") * updates_per_epoch))
     if "at" in arguments:
         arguments["at"] = (arguments["at"],)
     return getattr(schedules, schedule)(**arguments)
@@ -311,5 +311,5 @@ def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
             if is_arrays:
                 mx.nd.load_frombuffer(content)   # fails if the file is cut off, which MXNet does not notice in saving
         except mx.MXNetError as error:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, or a limit on the size of files") from error
         return content

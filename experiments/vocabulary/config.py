@@ -18,6 +18,7 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 import yaml
 
 from experiments.vocabulary.errors import UsageError, quoted
+from experiments.vocabulary.folders import OTHERS, SELECTION
 from experiments.vocabulary.seeds import seed_range
 from experiments.vocabulary.yaml_blocks import NONNEGATIVE, ConfigBlock, ConfigLoader
 
@@ -40,9 +41,11 @@ SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # arg
 OF_CONSTANT_BETA1 = ("adam", "nadam", "dozatnadam")
 # Intervals of arguments, from the first number up to but without the second; NONNEGATIVE for all others.
 NORMAL = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
+EPOCHS = (1e-6, 1e6)   # of a schedule, which may have a part of one
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
           "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}
 NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they also name files
+RESERVED = (*OTHERS, "claims", "distance", "original_form", "sensitivity")   # names of folders, tables and figures
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
@@ -245,7 +248,7 @@ def run_id(settings: Mapping[str, Any], seed: int) -> str:
 
 def initial(value: Any) -> Any:
     """A hyper-parameter's value; of a schedule, its first value."""
-    return value["initial"] if isinstance(value, dict) else value
+    return value.get("initial", value.get("start")) if isinstance(value, dict) else value
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -256,7 +259,7 @@ def updates_per_epoch(examples: int, batch_size: int) -> int:
 def load(path: str | Path) -> Experiment:
     """Read an experiment from its YAML file. UsageError, naming file and key, for what is wrong in it."""
     path = Path(path)
-    _check_name(str(path), path.stem)
+    _check_name(str(path), path.stem, RESERVED)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), ConfigLoader)
     except OSError as error:
@@ -266,8 +269,10 @@ def load(path: str | Path) -> Experiment:
     return _experiment(path.stem, ConfigBlock(str(path), content, EXPERIMENT_KEYS))
 
 
-def _check_name(where: str, name: str) -> None:
-    """UsageError for a name that cannot name a folder inside the results folder."""
+def _check_name(where: str, name: str, reserved: Sequence[str]) -> None:
+    """UsageError for a name that cannot name a folder inside the results folder, or is reserved there."""
+    if name in reserved:
+        raise UsageError(f"{where}: {name} cannot be a name: results have something else of that name")
     if not NAME.fullmatch(name) or not name.strip("."):
         raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are letters, digits, '_', '.' and '-', "
                          "but not only dots")
@@ -279,7 +284,7 @@ def _experiment(name: str, block: ConfigBlock) -> Experiment:
     if not methods.content:
         raise UsageError(f"{methods.where}: must name at least one method")
     for key in methods.content:
-        _check_name(methods.where, key)
+        _check_name(methods.where, key, (SELECTION,))
     checked = {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content}
     if not any(method.by_default for method in checked.values()):
         raise UsageError(f"{methods.where}: by_default: must not be false for all methods")
@@ -344,8 +349,13 @@ def _parameter(optimizer: str, parameters: ConfigBlock, key: str) -> float | dic
         raise UsageError(f"{parameters.where}: {key}: must be a number, as {optimizer} takes no schedule for it")
     name = parameters.block(key, None).choice("schedule", SCHEDULES)
     schedule = parameters.block(key, ("schedule", *SCHEDULES[name]))
-    values = {argument: range_of(optimizer, key) for argument in ("initial", "start", "end")}
-    return {"schedule": name, **{k: _argument(schedule, k, values.get(k, NONNEGATIVE)) for k in SCHEDULES[name]}}
+    interval = range_of(optimizer, key)
+    intervals = {"initial": interval, "start": interval, "end": interval, "epochs": EPOCHS}
+    values = {k: _argument(schedule, k, intervals.get(k, NONNEGATIVE)) for k in SCHEDULES[name]}
+    low, high = interval
+    if name == "StepDecay" and not low <= values["initial"] * values["factor"] < high:
+        raise UsageError(f"{schedule.where}: factor: {values['factor']:g} takes {key} out of [{low:g}, {high:g})")
+    return {"schedule": name, **values}
 
 
 def range_of(optimizer: str, argument: str) -> tuple[float, float]:

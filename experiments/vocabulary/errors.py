@@ -13,6 +13,10 @@ class RecordError(Exception):
     """
 
 
+class DamagedError(RecordError):
+    """A file whose content is not what was written."""
+
+
 def quoted(value: Any) -> str:
     """A value as a message quotes it, shortened."""
     short = reprlib.Repr()

@@ -3,4 +3,5 @@
 from pathlib import Path
 
 CONFIGS = Path("configs")   # in the checkout, where commands are given
-FIGURES, TABLES, BENCHMARKS, ROUNDING = "figures", "tables", "benchmarks", "rounding"   # in a results folder
+OTHERS = FIGURES, TABLES, BENCHMARKS, ROUNDING = ("figures", "tables", "benchmarks", "rounding")   # in a results folder
+SELECTION = "selection.json"   # in an experiment's folder there, beside its methods' folders

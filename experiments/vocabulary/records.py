@@ -36,7 +36,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
-from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
 
 # learning_rate, eta and sgd_learning_rate are of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`).
 # train_loss is the running loss: the mean over the epoch's examples as they were trained on. train_loss_full is the
@@ -153,7 +153,7 @@ class RunRecord:
                 isinstance(config["distributed"], dict) and set(config["distributed"]) == DISTRIBUTED):
             raise damaged(self._config)
         if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
-            raise RecordError(f"{self._config}: missing, so nothing says what {self.folder} holds")
+            raise DamagedError(f"{self._config}: missing, so nothing says what {self.folder} holds")
         return config
 
     def _check_files(self, where: str, epochs: int, digests: Mapping[str, str] | None) -> None:
@@ -164,7 +164,7 @@ class RunRecord:
         self._read_config()
         recorded = self.epochs.count() if digests else len(self.epochs.rows())
         if recorded < epochs:
-            raise RecordError(f"{self.epochs.path}: has {recorded} epochs, but {where}")
+            raise DamagedError(f"{self.epochs.path}: has {recorded} epochs, but {where}")
         if digests:
             for name, digest in self._digests(epochs).items():
                 if digests[name] != digest:
@@ -246,10 +246,10 @@ class RunRecord:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self._failed, {"reason": reason})
 
-    def damaged_checkpoint(self, error: Exception) -> RecordError:
+    def damaged_checkpoint(self, error: Exception) -> DamagedError:
         """The error to raise for a checkpoint that cannot be restored, with its cause."""
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]   # MXNet's begin with a traceback
-        return RecordError(f"{self._checkpoint}: damaged ({reason}); to train the run anew, delete {self.folder}")
+        return DamagedError(f"{self._checkpoint}: damaged ({reason})")
 
     def _check_made(self) -> None:
         epochs, digests = self._made
@@ -276,11 +276,11 @@ class RunRecord:
         epoch, digests = self._position(members.pop(POSITION, b""))
         done = self.completion()
         if done and epoch < done["epochs"]:
-            raise RecordError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
+            raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
         timed = len(self.seconds.rows())
         if timed < epoch:
-            raise RecordError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
+            raise DamagedError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
             raise self.damaged_checkpoint(ValueError("its members are not what was written"))
         return epoch, members
@@ -304,7 +304,7 @@ class RunRecord:
             if isinstance(position, dict) and _is_count(position.get("epoch")) and position["epoch"] and (
                     position.keys() == {"epoch"} or self._has_digests(position, {"run", "epoch"})):
                 if position.get("run", self.folder.name) != self.folder.name:
-                    raise RecordError(f"{self._checkpoint}: is of another run, {position['run']}")
+                    raise DamagedError(f"{self._checkpoint}: is of another run, {position['run']}")
                 return position["epoch"], position.get("sha256")
         raise self.damaged_checkpoint(ValueError(f"{POSITION} is not what was written"))
 
@@ -354,7 +354,7 @@ class EpochTable:
         except FileNotFoundError:
             return []
         if (lines[0] != self._header()) if lines else not self._header().startswith(rest):
-            raise RecordError(f"{self.path}: damaged: does not begin with {','.join(self.columns)}")
+            raise DamagedError(f"{self.path}: damaged: does not begin with {','.join(self.columns)}")
         return lines
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
@@ -364,7 +364,7 @@ class EpochTable:
         except ValueError:
             row = {}
         if len(cells) != len(self.columns) or row.get("epoch") != number:
-            raise RecordError(f"{self.path}: damaged: line {number + 1} is not the row of epoch {number}")
+            raise DamagedError(f"{self.path}: damaged: line {number + 1} is not the row of epoch {number}")
         return row
 
 
@@ -392,9 +392,9 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def damaged(path: Path) -> RecordError:
+def damaged(path: Path) -> DamagedError:
     """The error to raise for a file whose content is not what was written."""
-    return RecordError(f"{path}: damaged: not what was written")
+    return DamagedError(f"{path}: damaged: not what was written")
 
 
 def read_json(path: Path, keys: Sequence[str] | None) -> Any:

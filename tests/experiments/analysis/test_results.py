@@ -37,7 +37,7 @@ def test_means_are_of_complete_runs_or_of_an_epoch_that_all_have(experiment, tmp
     ([1.0, 1.0, 1.0, 1.0, 0.0], 0.8 - 0.44721, 1.0)])  # and 0.8 + 0.44721 no accuracy
 def test_bands_are_of_one_deviation_and_end_where_the_runs_do(experiment, losses, low, high):
     runs = [{"method": "adam", "seed": seed, "epoch": 1, "train_loss": loss} for seed, loss in enumerate(losses)]
-    curve = results.Results(experiment, pd.DataFrame(), pd.DataFrame(runs)).curve("adam", "train_loss")
+    curve = results.Results(experiment, range(5), pd.DataFrame(), pd.DataFrame(runs)).curve("adam", "train_loss")
     assert curve.loc[1, ["n", "mean", "low", "high"]].tolist() == pytest.approx(
         [5, sum(losses) / 5, low, high], abs=1e-5)
     assert curve.loc[1, "std"] == pytest.approx(statistics.stdev(losses))
@@ -67,6 +67,12 @@ def test_runs_of_different_kvstores_are_not_pooled(experiment, tmp_path):
     with pytest.raises(RecordError, match="seed0 was made with no --kvstore, .*seed1 with --kvstore dist_async, 2"):
         results.read(experiment, tmp_path)
     assert results.read(experiment, tmp_path, seeds=[1])[0].count("adam")["done"] == 1
+
+
+def test_runs_of_one_kvstore_are_pooled(experiment, tmp_path):
+    for run in experiment.runs(["adam"]):
+        record(tmp_path, run, [0.5] * 3, 3, distributed={"kvstore": "dist_sync", "workers": 2, "updates_on": "workers"})
+    assert results.read(experiment, tmp_path, ["adam"])[0].count("adam")["done"] == 2
 
 
 def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
@@ -155,3 +161,27 @@ def test_a_diverged_point_has_an_infinite_loss(experiment, tmp_path):
     record(tmp_path, point.run, [0.5], 2, "diverged")
     row, = results.read_grid(experiment, tmp_path)[0].runs.to_dict("records")
     assert (row["status"], row["train_loss"], row["learning_rate"]) == ("diverged", float("inf"), 0.001)
+
+
+@pytest.mark.parametrize(("made", "partial", "shown"), [
+    ((), False, ["adam"]), ((), True, ["adam"]), ((3, 3), False, ["adam", "namsg"]), ((3, 3), True, ["adam", "namsg"]),
+    ((3, 1), False, ["adam"]), ((3, 1), True, ["adam", "namsg"]), ((1, 1), True, ["adam"])])
+def test_a_method_that_is_not_a_default_is_shown_once_it_is_recorded(tmp_path, made, partial, shown):
+    text = "".join(CONFIG.rpartition("source: a test\n")[:2]) + "    by_default: false\n"   # namsg, without a grid
+    experiment = config.load(write_config(tmp_path, text))
+    for run, epochs in zip(experiment.runs(["namsg"]), made):
+        record(tmp_path, run, [0.5] * epochs, 3)
+    assert results.recorded_methods(experiment, tmp_path, None, partial, is_grid=False) == shown
+    assert results.recorded_methods(experiment, tmp_path, None, partial, is_grid=True) == ["adam"]
+
+
+def test_a_method_with_a_grid_is_shown_once_its_grid_is_recorded(tmp_path):
+    head, source, grid = CONFIG.rpartition("source: a test\n")
+    text = f"{head}{source}    by_default: false\n{grid}".replace("{epochs: 2,", "{epochs: 3,")
+    experiment = config.load(write_config(tmp_path, text))
+    assert results.recorded_methods(experiment, tmp_path, None, False, is_grid=True) == ["adam"]
+    for run, _ in experiment.grid(["namsg"]):
+        record(tmp_path, run, [0.9, 0.8, 0.5], 3)
+    assert results.recorded_methods(experiment, tmp_path, None, False, is_grid=True) == ["adam", "namsg"]
+    grid, _ = results.read_grid(experiment, tmp_path, ["namsg"])
+    assert grid.runs["train_loss"].tolist() == [0.5, 0.5]   # of the last epoch

@@ -56,3 +56,11 @@ def test_a_method_that_diverged_everywhere_leaves_the_others_theirs(tmp_path, me
                     other: {"adam": "learning_rate 0.002, beta1 0.9, beta2 0.99: 0.5000 (n = 3, best of 3 points)",
                             "namsg": "learning_rate 0.001, beta1 0.9, beta2 0.99: 0.1000 (n = 3, best of 3 points; on "
                                      "the edge of the grid in learning_rate)"}[other]}
+
+
+def test_a_line_over_the_step_size_shows_the_lowest_of_the_others():
+    points = pd.DataFrame([("adam", 0.1, 0.99, 0.9, 0, 0.7), ("adam", 0.1, 0.99, 3.0, 0, 0.5),
+                           ("adam", 0.1, 0.999, 0.9, 0, 0.6), ("adam", 0.2, 0.99, 0.9, 1, 0.1),
+                           ("sgd", 0.1, math.nan, math.nan, 0, 0.9), ("other", math.nan, 0.9, 0.9, 0, 0.2)],
+                          columns=["method", "learning_rate", "beta2", "eta", "diverged", "mean"])
+    assert selection.along_step_size(points).index.tolist() == [1, 2, 4]

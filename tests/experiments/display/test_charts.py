@@ -15,7 +15,7 @@ def test_curves_have_means_bands_and_deviations(tmp_path):
     epochs = [{**dict.fromkeys(EPOCH_COLUMNS, 0.5), "method": "adam", "seed": seed, "epoch": 1, "train_loss": loss}
               for seed, loss in enumerate((0.1, 0.2, 0.6))]
     runs = [{"method": "adam", "seed": seed, "status": "done", "epochs": 1} for seed in range(3)]
-    results = Results(config.load(write_config(tmp_path)), pd.DataFrame(runs), pd.DataFrame(epochs))
+    results = Results(config.load(write_config(tmp_path)), [0, 1], pd.DataFrame(runs), pd.DataFrame(epochs))
     train, test, accuracy = charts.curves(results)
     low, high, mean = train["data"]
     assert [trace["y"] for trace in (low, high, mean)] == [[0.1], [pytest.approx(0.56458)], [pytest.approx(0.3)]]
@@ -44,7 +44,7 @@ def test_curves_that_flatten_all_others_are_off_at_first(tmp_path):
                    "train_loss": (1 + i / 10) / epoch * (10 if method == far else 1)}
                   for i, method in enumerate(experiment.methods) for epoch in (1, 2, 3)]
         runs = [{"method": method, "seed": 0, "status": "done", "epochs": 3} for method in experiment.methods]
-        results = Results(experiment, pd.DataFrame(runs), pd.DataFrame(epochs))
+        results = Results(experiment, experiment.seeds, pd.DataFrame(runs), pd.DataFrame(epochs))
         off = {far} - {"namsg"}
         assert {entry.method for entry in charts.legend(results) if not entry.shown} == off
         train, ratio, *_ = charts.curves(results)

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from tiny_experiment import small_disk, write_config
+from tiny_experiment import CONFIG, small_disk, write_config
 
 from experiments.analysis.results import Grid, Results
 from experiments.display import tables
@@ -22,7 +22,41 @@ def results_of(folder, losses, accuracies=None, statuses=None):
     runs = [{"method": method, "seed": seed, "status": "done", "epochs": len(values)}
             for (method, seed), values in losses.items()]
     runs += [{"method": method, "seed": seed, "status": "diverged", "epochs": 0} for method, seed in statuses or ()]
-    return Results(config.load(write_config(folder)), pd.DataFrame(runs), pd.DataFrame(epochs))
+    return Results(config.load(write_config(folder)), [0, 1], pd.DataFrame(runs), pd.DataFrame(epochs))
+
+
+def test_a_schedules_first_value_stands_for_it(tmp_path):
+    schedule = "{schedule: ObservationDistance, start: 0.5, end: 0.9, epochs: 1}"
+    text = CONFIG.replace("beta1: 0.9\n", f"beta1: {schedule}\n").replace(", beta1: [0.9]", "")
+    results = results_of(tmp_path, {("namsg", 0): [0.1]})._replace(experiment=config.load(write_config(tmp_path, text)))
+    assert tables.summary(results).cells["β1"].tolist() == ["0.5"]
+
+
+def test_n_is_of_the_seeds_that_were_asked_for(tmp_path):
+    results = results_of(tmp_path, {("adam", seed): [0.5] for seed in range(4)})
+    assert tables.summary(results._replace(seeds=[0, 1, 2, 3])).cells["n"].tolist() == ["4"]
+    assert tables.summary(results._replace(seeds=[0, 1, 2, 3, 4])).cells["n"].tolist() == ["4 of 5"]
+
+
+@pytest.mark.parametrize("etas", ["0.0, 0.9, 3.0", "3.0, 0.9, 0.0"])
+def test_table_a1_knows_a_grids_other_hyper_parameters(tmp_path, etas):
+    """The configuration's point has its eta, whatever the order; the best one is named, and on the edge."""
+    text = CONFIG.replace("eta: {schedule: ObservationDistance, start: 0.9, end: 3.0, epochs: 1}", "eta: 0.9").replace(
+        "grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}",
+        f"grid: {{learning_rate: [0.005], beta2: [0.99], eta: [{etas}]}}")
+    text = text.replace(f", eta: [{etas}]", "", 1)   # adam's
+    experiment = config.load(write_config(tmp_path, text))
+    runs = [{"method": run.method, **point, "seed": run.seed, "status": "done",
+             "train_loss": 0.7 if run.method == "adam" else {0.0: 0.5, 0.9: 0.4, 3.0: 0.3}[point["eta"]]}
+            for run, point in experiment.grid()]
+    names = [*HYPERPARAMETERS, "eta"]
+    frame = pd.DataFrame(runs, columns=["method", *names, "seed", "status", "train_loss"])
+    adam, namsg = tables.table_a1([Grid(experiment, [100], names, frame)]).cells.to_dict("records")
+    assert namsg["paper (α, β1, β2)"] == "0.005, 0.9, 0.99, eta 0.9"
+    assert namsg["ours (α, β1, β2)"] == "0.005, 0.99, eta 3"
+    assert (namsg["train loss at ours"], namsg["at the paper's"]) == ("0.3000", "0.4000")
+    assert (namsg["on the grid's edge"], adam["on the grid's edge"]) == ("eta", "")
+    assert adam["ours (α, β1, β2)"] == "0.005, 0.99"
 
 
 def test_the_summary_has_mean_deviation_and_n(tmp_path):

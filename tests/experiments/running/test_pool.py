@@ -140,6 +140,22 @@ def test_one_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
     assert checkpoint.read_bytes() == b"no zip file"
 
 
+@pytest.mark.parametrize("file", ["done.json", "config.json", "epochs.csv"])
+def test_a_run_whose_records_are_damaged_does_not_stop_the_others(tmp_path, file):
+    path = write_config(tmp_path)
+    adam, namsg = config.load(path).runs(seeds=[0])
+    record(tmp_path, adam, [1.0, 0.5, 0.25], 3)
+    whole = (tmp_path / adam.folder / file).read_bytes()
+    (tmp_path / adam.folder / file).write_bytes(whole[:20] + b"\n" + whole[20:30])
+    result = experiments("run", path, "--results", tmp_path, "--seeds", "0")
+    assert (result.returncode, result.stderr) == (1, "experiments: 1 of 2 runs failed\n")
+    assert "A tiny experiment: 2 runs of 3 epochs, 0 already complete" in result.stdout
+    assert f"adam seed 0: failed: {tmp_path / adam.folder / file}: " in result.stdout
+    assert f"; to make the run anew, delete {tmp_path / adam.folder}\n" in result.stdout
+    assert RunRecord(tmp_path / namsg.folder).is_complete(3)
+    assert (tmp_path / adam.folder / file).read_bytes() == whole[:20] + b"\n" + whole[20:30]
+
+
 @pytest.mark.parametrize(("error", "reason"), [
     (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
     (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),
@@ -205,6 +221,22 @@ def test_runs_that_another_process_is_at_are_not_complete(tmp_path):
         result = experiments("run", path, "--results", tmp_path, "--seeds", "0", "--method", "adam")
     assert result.returncode == 1
     assert result.stderr == "experiments: 1 of 1 runs are not complete: another process is making them\n"
+
+
+def test_a_run_that_another_process_makes_with_other_threads_is_not_what_was_asked_for(tmp_path):
+    """It began after this command had looked."""
+    path = write_config(tmp_path)
+    run = config.load(path).runs(["adam"], [0])[0]
+    folder = RunRecord(tmp_path / run.folder)
+    with folder.lock():
+        process = subprocess.Popen(**command("run", path, "--results", tmp_path, "--seeds", "0"))
+        while not (tmp_path / "tiny" / "namsg").exists():   # it makes the other run
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        folder.begin(run.config_json(RunOptions(tmp_path, 3, None, "cpu", 2)))
+        _, error = process.communicate()
+    assert process.returncode == 2
+    assert "recorded with threads 2, which fixes its numbers; asked for 1" in error
 
 
 def test_diverged_runs_are_no_failure_and_are_counted(tmp_path):

@@ -39,6 +39,15 @@ def test_without_a_folder_given_it_is_mxnets(home, expected, tmp_path, monkeypat
     assert data.find_folder(None) == Path(expected.format(home=tmp_path), "datasets")
 
 
+def test_a_user_without_a_home_gives_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MXNET_HOME", "~no-such-user/mx")
+    monkeypatch.setenv("NAMSG_DATA", str(tmp_path))
+    assert data.find_folder(None) == tmp_path
+    monkeypatch.delenv("NAMSG_DATA")
+    with pytest.raises(UsageError, match="no such home; give the data sets' folder as --data or NAMSG_DATA"):
+        data.find_folder(None)
+
+
 @REAL_DATA
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_the_arrays_are_those_that_mxnet_reads(name):

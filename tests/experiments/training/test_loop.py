@@ -220,7 +220,7 @@ def test_a_run_that_diverges_is_recorded_with_its_last_finite_epoch(tmp_path):
 def test_hyper_parameters_out_of_range_are_a_usage_error(tmp_path):
     run = tiny_run(tmp_path)
     run.settings["parameters"]["eta"]["start"] = -0.9   # which a configuration refuses
-    with pytest.raises(UsageError, match=r"tiny: namsg: start=-0\.9: must be in \[0, inf\)"):
+    with pytest.raises(UsageError, match=r"tiny: namsg: start=-0\.9: must be a number in \[0, inf\)"):
         make(run, tmp_path, 1)
 
 

@@ -84,6 +84,14 @@ WRONG = [
     ("beta1: [0.9]", "beta1: [0.9, -0.1]", "methods: adam: grid: beta1: -0.1 is not in [0, 1)"),
     ("beta2: 0.99", "beta2: {schedule: HarmonicDecay, initial: 0.9}", "beta2: must be a number, as adam takes"),
     ("start: 0.9", "start: -0.9", "methods: namsg: parameters: eta: start: -0.9 is not in [0, inf)"),
+    ("end: 3.0, epochs: 1", "end: 3.0, epochs: 0", "eta: epochs: 0 is not in [1e-06, 1e+06)"),
+    ("end: 3.0, epochs: 1", "end: 3.0, epochs: 1.7e+308", "eta: epochs: 1.7e+308 is not in [1e-06, 1e+06)"),
+    ("optimizer: namsg\n    parameters:\n      learning_rate: 0.005",
+     "optimizer: namsb\n    parameters:\n      learning_rate: {schedule: StepDecay, initial: 0.1, at: 9, factor: 0}",
+     "learning_rate: factor: 0 takes learning_rate out of [1.17549e-38, inf)"),
+    ("beta1: 0.9\n", "beta1: {schedule: StepDecay, initial: 0.5, at: 9, factor: 2}\n",
+     "beta1: factor: 2 takes beta1 out of [0, 1)"),
+    ("  namsg:", "  selection.json:", "methods: selection.json cannot be a name: results have something else of that"),
     ("  namsg:", "  no:", "key 'no' is a bool to YAML, not a text; quote it (in methods)"),
     ("  namsg:", "  1:", "key '1' is a int to YAML"),
     ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
@@ -116,6 +124,12 @@ def test_some_method_runs_by_default(tmp_path):
     path = write_config(tmp_path, CONFIG.replace("source: a test", "source: a test\n    by_default: false"))
     with pytest.raises(UsageError, match="tiny.yaml: methods: by_default: must not be false for all methods"):
         config.load(path)
+
+
+@pytest.mark.parametrize("name", ["tables", "rounding", "claims", "sensitivity"])
+def test_a_name_that_results_have_already_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=f"{name} cannot be a name: results have something else of that name"):
+        config.load(write_config(tmp_path, name=name))
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
