@@ -188,6 +188,9 @@ WRONG = [
     (("run", "CONFIG", "--device", f"gpu:{'9' * 5000}"), "is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--scheduler", ""), "argument --scheduler: is empty"),
     (("status", "--results", ""), "argument --results: is empty"),
+    (("status", "--results", "README.md"), "argument --results: README.md: is a file"),
+    (("run", "configs/mnist_logistic_distance.yaml", "--tuned"),
+     "--tuned: configs/mnist_logistic_distance.yaml has no grid search that selects values"),
     (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
     (("run", "configs/mnist_logistic.yaml", "--data", "nowhere"), "train-images-idx3-ubyte.gz: not found"),
     (("run",), "the following arguments are required: CONFIG"),
@@ -246,7 +249,8 @@ def test_another_thread_count_is_refused(made):
 
 
 def test_results_that_cannot_be_written_are_one_line(tmp_path):
-    (tmp_path / "results").write_text("a file where a folder should be")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "tiny").write_text("a file where a folder should be")
     result = experiments("run", write_config(tmp_path), "--results", tmp_path / "results", "--seeds", "0")
     assert result.returncode != 0
     assert "Traceback" not in result.stdout + result.stderr
@@ -284,6 +288,23 @@ def test_a_reader_that_has_seen_enough_gets_no_error():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
+
+
+def test_a_package_that_is_not_installed_is_one_line(tmp_path):
+    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError('no module', name=__name__)")
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(CHECKOUT)]))
+    result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", "tcp://127.0.0.1:1",
+                         cwd=tmp_path, env=environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith("experiments: needs distributed: pip install") and result.stderr.count("\n") == 1
+
+
+def test_an_editors_files_are_no_configurations(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    write_config(tmp_path / "configs")
+    (tmp_path / "configs" / ".#tiny.yaml").write_text("an editor's")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["status"]) == 0
 
 
 def test_an_interrupt_promises_to_go_on_only_where_that_is_so(monkeypatch, capsys, tmp_path):

@@ -10,6 +10,7 @@ from tiny_experiment import CONFIG, experiments, write_config
 
 from experiments.analysis import selection
 from experiments.analysis.results import Grid, read_grid
+from experiments.commands import cli
 from experiments.display import figures, tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError, UsageError
@@ -210,6 +211,15 @@ def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
     status = experiments("status", path, "--results", tmp_path / "results").stdout
     assert f"failed: {run.folder}: " in status
     assert "done.json: damaged" in status
+
+
+def test_a_search_of_some_methods_says_that_it_writes_no_selection(searched, capsys):
+    path, results, _ = searched
+    before = (results / "tiny" / "selection.json").read_bytes()
+    assert cli.main(["grid", str(path), "--results", str(results), "--method", "adam"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "not written: --tuned takes what is selected among all methods by the configuration's seeds")
+    assert (results / "tiny" / "selection.json").read_bytes() == before
 
 
 def test_what_is_missing_is_refused(searched, tmp_path):

@@ -54,3 +54,15 @@ def test_the_table_by_hand():
         tuple(np.expm1([1.5 * step, step * (1.5 - 12.7062 / 2), step * (1.5 + 12.7062 / 2)])), rel=1e-4)
     assert (row["test_difference"], row["test_low"], row["test_high"]) == (0, 0, 0)
     assert made.cells["train loss, difference"].item().startswith("+15.369% (-")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--data", "nowhere"], "train-images-idx3-ubyte.gz: not found"), ([], "mnist_logistic.yaml: No such file")])
+def test_what_it_lacks_is_told(tmp_path, monkeypatch, capsys, arguments, message):
+    if not arguments:
+        monkeypatch.chdir(tmp_path)   # not the checkout
+    monkeypatch.setattr("sys.argv", ["original_form", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        original_form.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
