@@ -24,6 +24,7 @@ from namsg_mx.optimizers.arguments import (
     value_at,
 )
 from namsg_mx.optimizers.arrays import Calls, filled, in_precision, is_list_of_arrays, split_state
+from namsg_mx.optimizers.counting import CountingOptimizer
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
 UNCHOSEN_BASE_LR = (None, LRScheduler().base_lr)   # a scheduler's base_lr if none was given
@@ -80,7 +81,7 @@ class ScheduledLearningRate(LRScheduler):
         return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
 
 
-class ElementwiseOptimizer(Optimizer):
+class ElementwiseOptimizer(CountingOptimizer):
     """Base of the optimizers whose step treats each element of the parameters by itself.
 
     A subclass names its state arrays in ``STATE`` and defines ``_step``, which returns the numbers of an update. The
@@ -135,7 +136,6 @@ class ElementwiseOptimizer(Optimizer):
     DEFAULT_LEARNING_RATE = 0.001
     LEARNING_RATES = NONNEGATIVE
     _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
-    _least_num_update = 0   # what a program has set num_update to
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule], beta1: ScalarOrSchedule, *,
                  bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
@@ -175,10 +175,8 @@ class ElementwiseOptimizer(Optimizer):
         self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # the kernel, k and Settings of the latest update
-        self._device_id = 0                # the current one
         self._calls = Calls()
         self._nonfinite_before_loading = 0
-        self._loaded_update_counts = {}    # by parameter index
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the step size, in the range of ``learning_rate``. UserWarning if it has a schedule or lr_scheduler."""
@@ -336,60 +334,23 @@ class ElementwiseOptimizer(Optimizer):
             return self.param_dict[index].lr_mult
         return self.lr_mult.get(index, self.lr_mult.get(self.idx2name.get(index), 1.0))
 
-    def _set_current_context(self, device_id):
-        # MXNet counts updates by device: on a device other than where the states were saved, it would restart at 0.
-        # But its num_update is common to all devices: in a schedule, the second replica would be one update ahead.
-        self._keep_num_update()
-        left, self._device_id = self._index_update_count, device_id
-        self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
-        super()._set_current_context(device_id)
-        if self._index_update_count is not left:
-            self.num_update = self._most_updates(self._index_update_count)
-
-    def _keep_num_update(self):
-        """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
-        if self.num_update > self._most_updates(self._index_update_count):
-            self._least_num_update = self.num_update
-
-    def _most_updates(self, counts):
-        return max(self._least_num_update, max(counts.values(), default=self.begin_num_update))
-
     def _follow_move(self, index, state):
         """If a parameter has moved here from another device, which its state tells, take its counts along."""
         latest = self._calls.latest
         if len(self._all_index_update_counts) < 2 or (self.kernel, self._device_id, index) in latest:
             return
-        counts = self._index_update_count
         for key, call in reversed(list(latest.items())):
             if any(each is state for each in call.kept):
-                before = self._all_index_update_counts.get(key[1], counts)
-                if before is not counts:
-                    counts.update({i: max(count, counts.get(i, 0)) for i, count in before.items()})
-                    self.num_update = self._most_updates(counts)
+                if self._take_counts_along(key[1]):
                     del latest[key]   # or its moving back would go unnoticed
                 return
-
-    def _is_replica(self, index):
-        """Whether another device has counted this update's gradient already: replicas see the same one."""
-        name = self.idx2name.get(index)
-        if isinstance(index, int) and name is not None and self.idx2name.get(index - 1) == name:
-            return True   # Module gives replicas successive indices
-        here = self._index_update_count
-        return any(counts is not here and counts.get(index, 0) >= here[index]
-                   for counts in self._all_index_update_counts.values())
 
     def _count_nonfinite(self):
         return self._nonfinite_before_loading + self._calls.count_nonfinite()
 
     def __getstate__(self):
         # Without any NDArray or library: a kvstore server unpickles this while MXNet is still being imported.
-        self._keep_num_update()
-        counts = dict(self._loaded_update_counts)
-        for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
-            counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
-        state = dict(super().__getstate__(), _nonfinite_before_loading=self._count_nonfinite(),
-                     _loaded_update_counts=counts, _index_update_count=dict(counts), _all_index_update_counts={},
-                     num_update=self._most_updates(counts))
+        state = dict(super().__getstate__(), _nonfinite_before_loading=self._count_nonfinite())
         del state["_calls"]
         return state
 

@@ -1,0 +1,62 @@
+"""Counts updates as schedules need it: on several devices, after moves between them, and from saved states on.
+
+MXNet counts the updates of each parameter by device, and has one ``num_update`` for all devices.
+"""
+
+from mxnet.optimizer import Optimizer
+
+
+class CountingOptimizer(Optimizer):
+    """An optimizer whose ``num_update`` on each device is that of the most-updated parameter there."""
+
+    _least_num_update = 0   # what a program has set num_update to
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._device_id = 0               # the current one
+        self._loaded_update_counts = {}   # by parameter index: those of saved states
+
+    def _set_current_context(self, device_id):
+        # MXNet's counts would restart at 0 on a device other than where the states were saved. And with its num_update,
+        # which all devices share, the second replica would be one update ahead in a schedule.
+        self._keep_num_update()
+        left, self._device_id = self._index_update_count, device_id
+        self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
+        super()._set_current_context(device_id)
+        if self._index_update_count is not left:
+            self.num_update = self._most_updates(self._index_update_count)
+
+    def _keep_num_update(self):
+        """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
+        if self.num_update > self._most_updates(self._index_update_count):
+            self._least_num_update = self.num_update
+
+    def _most_updates(self, counts):
+        return max(self._least_num_update, max(counts.values(), default=self.begin_num_update))
+
+    def _take_counts_along(self, device_id):
+        """Parameters have moved here from another device: count on from there. Whether there was such a device."""
+        here = self._index_update_count
+        before = self._all_index_update_counts.get(device_id, here)
+        if before is here:
+            return False
+        here.update({i: max(count, here.get(i, 0)) for i, count in before.items()})
+        self.num_update = self._most_updates(here)
+        return True
+
+    def _is_replica(self, index):
+        """Whether another device has counted this update's gradient already: replicas see the same one."""
+        name = self.idx2name.get(index)
+        if isinstance(index, int) and name is not None and self.idx2name.get(index - 1) == name:
+            return True   # Module gives replicas successive indices
+        here = self._index_update_count
+        return any(counts is not here and counts.get(index, 0) >= here[index]
+                   for counts in self._all_index_update_counts.values())
+
+    def __getstate__(self):
+        self._keep_num_update()
+        counts = dict(self._loaded_update_counts)
+        for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
+            counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
+        return dict(super().__getstate__(), _loaded_update_counts=counts, _index_update_count=dict(counts),
+                    _all_index_update_counts={}, num_update=self._most_updates(counts))
