@@ -102,8 +102,8 @@ sanitize: $(INSTALLED)
 	touch $@
 
 benchmark: $(INSTALLED) .venv-torch/installed
-	.venv/bin/python benchmarks/optimizer_step.py --torch .venv-torch/bin/python
-	.venv/bin/python benchmarks/update_patterns.py
+	.venv/bin/python -m benchmarks.optimizer_step --torch .venv-torch/bin/python
+	.venv/bin/python -m benchmarks.update_patterns
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce

@@ -144,7 +144,7 @@ def measure_step(cupy, torch, elements, rounds):
         contenders[ENGINE] = lambda steps: by_clock(whole, steps)
     workers = [Here(contenders)]
     if torch:
-        workers.append(Worker(torch, "torch_amsgrad.py", "torch", elements, {}))
+        workers.append(Worker(torch, "torch_amsgrad", "torch", elements, {}))
     return take_turns(workers, rounds, SECONDS_PER_TURN)
 
 

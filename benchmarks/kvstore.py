@@ -1,6 +1,6 @@
 """What a step costs MXNet's kvstore on loopback: bytes and seconds by workers, servers and gradient compression.
 
-    python benchmarks/kvstore.py [--arrays 16] [--size 62500] [--steps 30] [--rounds 3]
+    python -m benchmarks.kvstore [--arrays 16] [--size 62500] [--steps 30] [--rounds 3]
 
 A step pushes gradients of all the arrays and pulls as many numbers, as `gluon.Trainer` does; nothing is trained. Each
 round starts every set-up once; bytes are those of the loopback device, in a network namespace of its own where that is
@@ -19,6 +19,7 @@ import time
 
 SETUPS = [(1, 1, None), (2, 1, None), (2, 2, None), (4, 1, None), (4, 2, None), (2, 1, "2bit"), (4, 2, "2bit")]
 FLOAT, FLOATS_PER_COMPRESSED = 4, 16
+COMMAND = [sys.executable, "-m", "benchmarks.kvstore"]
 NAMESPACE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
@@ -34,7 +35,7 @@ def main():
         return
     has_namespace = subprocess.run([*NAMESPACE, "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0
     if has_namespace and "KVSTORE_BENCHMARK" not in os.environ:
-        sys.exit(subprocess.call([*NAMESPACE, sys.executable, *sys.argv], env=dict(os.environ, KVSTORE_BENCHMARK="1")))
+        sys.exit(subprocess.call([*NAMESPACE, *COMMAND, *sys.argv[1:]], env=dict(os.environ, KVSTORE_BENCHMARK="1")))
     results = {setup: [] for setup in SETUPS}
     for _ in range(options.rounds):
         for setup in SETUPS:
@@ -64,7 +65,7 @@ def run(workers, servers, compression):
     environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(port), OMP_NUM_THREADS="1",
                        DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_WORKER=str(workers),
                        DMLC_NUM_SERVER=str(servers), COMPRESSION=compression or "")
-    processes = [subprocess.Popen([sys.executable, *sys.argv], stdout=subprocess.PIPE, text=True,
+    processes = [subprocess.Popen([*COMMAND, *sys.argv[1:]], stdout=subprocess.PIPE, text=True,
                                   env=dict(environment, DMLC_ROLE=role))
                  for role in ["scheduler", *["server"] * servers, *["worker"] * workers]]
     try:

@@ -1,6 +1,6 @@
 """What an optimizer's step costs: ours, MXNet's and PyTorch's, in turn in one run.
 
-    python benchmarks/optimizer_step.py [--torch PYTHON] [--threads 1 2] [--rounds 15]
+    python -m benchmarks.optimizer_step [--torch PYTHON] [--threads 1 2] [--rounds 15]
 
 Each round times every contender once; reported are medians over the rounds, of times and of ratios within a round; the
 JSON has all the times. PyTorch, beside which gluoncv does not load, runs in a process of ``--torch``'s interpreter,
@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from turns import Worker, machine, summary, take_turns, torch_version
+from benchmarks.turns import Worker, machine, summary, take_turns, torch_version
 
 SHAPE_SETS = ("ResNet-20", "ResNet-50", "one array of 25 M", "2000 arrays of 1000")
 OURS = "namsg, cpu kernel"
@@ -41,9 +41,9 @@ def shapes_of(name):
 def measure(shapes, threads, rounds, torch):
     """Seconds per step of each contender in each round."""
     environment = {"OMP_NUM_THREADS": str(threads)}
-    workers = [Worker(sys.executable, "step_worker.py", "mxnet", shapes, environment)]
+    workers = [Worker(sys.executable, "step_worker", "mxnet", shapes, environment)]
     if torch:
-        workers.append(Worker(torch, "step_worker.py", "torch", shapes, environment))
+        workers.append(Worker(torch, "step_worker", "torch", shapes, environment))
     return take_turns(workers, rounds, SECONDS_PER_TURN)
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from turns import serve
+from benchmarks.turns import serve
 
 ROWS, COLUMNS, ROWS_OF_A_BATCH = 20_000, 64, 500
 

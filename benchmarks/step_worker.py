@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from turns import serve
+
+from benchmarks.turns import serve
 
 
 def gradient_and_weight(shape, seed):

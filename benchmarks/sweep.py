@@ -1,6 +1,6 @@
 """What a sweep of many short runs costs: 300 runs locally and over Dask on SLURM, and what reads the records of 10,000.
 
-    python benchmarks/sweep.py [--runs 300] [--records 10000]
+    python -m benchmarks.sweep [--runs 300] [--records 10000]
 
 A run is three epochs of logistic regression on 300 rendered digits. Dask's workers are SLURM's jobs, on a cluster that
 this starts on this machine: as root, with Debian's slurmctld, slurmd and munge, and `pip install dask-jobqueue`. More
@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from turns import machine, write_report
+from benchmarks.turns import machine, write_report
 
 CHECKOUT = Path(__file__).parents[1]
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
+sys.path.insert(0, str(CHECKOUT / "tests"))
 
 import slurm  # noqa: E402
 from tiny_experiment import numbers, record  # noqa: E402

@@ -1,7 +1,8 @@
 """PyTorch's fused AMSGrad on one float32 array of gpu 0: gpu_step.py's other worker, in a Python that has torch."""
 
 import torch
-from turns import serve
+
+from benchmarks.turns import serve
 
 
 def contenders(elements):

@@ -1,6 +1,6 @@
 """What a training step of the paper's networks costs: ours, the stock networks in MXNet, and PyTorch, in turn.
 
-    python benchmarks/training_step.py [--torch PYTHON] [--threads 2] [--rounds 15] [--networks CNN] [--data DIR]
+    python -m benchmarks.training_step [--torch PYTHON] [--threads 2] [--rounds 15] [--networks CNN] [--data DIR]
 
 A step is forward, backward and update of one batch of 256 that is there already. Reported are medians over the rounds,
 of times and of ratios within a round, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch
@@ -14,7 +14,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from turns import Worker, machine, summary, take_turns, torch_version, write_report
+from benchmarks.turns import Worker, machine, summary, take_turns, torch_version, write_report
 
 NETWORKS = ("ResNet-20", "CNN")
 OURS = "ours, namsg"
@@ -24,18 +24,18 @@ SECONDS_PER_TURN = 1.5
 def measure(network, threads, rounds, torch):
     """Seconds per step of each contender in each round."""
     environment = {"OMP_NUM_THREADS": str(threads)}
-    workers = [Worker(sys.executable, "training_worker.py", "mxnet", [network, whose], environment)
+    workers = [Worker(sys.executable, "training_worker", "mxnet", [network, whose], environment)
                for whose in ("ours", "stock")]
     if torch:
-        workers.append(Worker(torch, "training_worker.py", "torch", [network], environment))
+        workers.append(Worker(torch, "training_worker", "torch", [network], environment))
     return take_turns(workers, rounds, SECONDS_PER_TURN)
 
 
 def measure_epochs(data, threads, epochs):
     """Seconds of real epochs of ResNet-20 (training with records and checkpoint; test pass) between bare steps."""
     environment = {"OMP_NUM_THREADS": str(threads)}
-    bare = Worker(sys.executable, "training_worker.py", "mxnet", ["ResNet-20", "ours"], environment)
-    real = Worker(sys.executable, "training_worker.py", "epochs", data, environment)
+    bare = Worker(sys.executable, "training_worker", "mxnet", ["ResNet-20", "ours"], environment)
+    real = Worker(sys.executable, "training_worker", "epochs", data, environment)
     contender, = bare.contenders
     bare.time(contender, 10)
     real.time("training", 1)
@@ -75,7 +75,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--data", metavar="DIR", help="folder of the real data sets")
+    parser.add_argument("--data", metavar="DIR", type=os.path.abspath, help="folder of the real data sets")
     parser.add_argument("--epochs", type=int, default=3, help="real epochs to measure with --data")
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()

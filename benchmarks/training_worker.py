@@ -1,12 +1,12 @@
 """Times training steps in a process of its own, with one framework: `training_step.py` is the other end."""
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from turns import serve
+
+from benchmarks.turns import serve
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 256
@@ -144,5 +144,4 @@ def real_epochs(folder):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))   # experiments is not installed
     serve({"mxnet": mxnet_contenders, "torch": torch_contenders, "epochs": real_epochs})

@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 SECONDS_BETWEEN_TURNS = 0.3   # idle OpenMP threads spin for a while, on the core that the other process needs
 
 
 class Worker:
-    """The other end of `serve`: a script that has been asked one question to begin with, and waits for its turns."""
+    """The other end of `serve`: a module of the benchmarks that has been asked its first question, and waits for turns.
+    """
 
-    def __init__(self, python, script, framework, question, environment):
-        self._process = subprocess.Popen([python, str(Path(__file__).with_name(script)), framework],
+    def __init__(self, python, module, framework, question, environment):
+        self._process = subprocess.Popen([python, "-m", f"benchmarks.{module}", framework], cwd=CHECKOUT,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                          env=dict(os.environ, **environment))
         self.contenders = self._ask(question)

@@ -1,6 +1,6 @@
 """What updates cost that are not one step of a `Trainer` on one device, beside MXNet's adam, in turn in one run.
 
-    python benchmarks/update_patterns.py [--threads 1 2] [--rounds 15]
+    python -m benchmarks.update_patterns [--threads 1 2] [--rounds 15]
 
 The dense parameters are ResNet-20's; the embedding's weight is 20,000 x 64, and its gradient has 500 rows. Each round
 times every contender once; reported are medians and quartiles over the rounds, of times and of ratios within a round.
@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from optimizer_step import OURS, shapes_of
-from turns import Worker, machine, summary, take_turns, write_report
+from benchmarks.optimizer_step import OURS, shapes_of
+from benchmarks.turns import Worker, machine, summary, take_turns, write_report
 
 PATTERNS = ("new gradients, one array a call", "two contexts", "two contexts, update on the kvstore",
             "row_sparse gradient, standard", "row_sparse gradient, lazy")
@@ -25,7 +25,7 @@ def measure_all(options):
     report = {"machine": machine(), "rounds": options.rounds, "measurements": []}
     for pattern in options.patterns:
         for threads in options.threads:
-            worker = Worker(sys.executable, "pattern_worker.py", "mxnet", [pattern, shapes],
+            worker = Worker(sys.executable, "pattern_worker", "mxnet", [pattern, shapes],
                             {"OMP_NUM_THREADS": str(threads)})
             seconds = take_turns([worker], options.rounds, SECONDS_PER_TURN)
             report["measurements"].append({"pattern": pattern, "threads": threads,

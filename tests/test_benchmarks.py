@@ -31,7 +31,7 @@ def run(*arguments, **environment):
     ("training_step", ["--networks", "CNN", "--threads", "1"], "ours, namsg", 2)])
 @pytest.mark.slow
 def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, options, ours, contenders):
-    benchmark = run(f"benchmarks/{name}.py", *options, "--rounds", "2", "--results", tmp_path / "benchmarks")
+    benchmark = run("-m", f"benchmarks.{name}", *options, "--rounds", "2", "--results", tmp_path / "benchmarks")
     assert benchmark.returncode == 0, benchmark.stderr
     path = tmp_path / "benchmarks" / f"{name}.json"
     found = json.loads(path.read_text())
@@ -55,7 +55,7 @@ def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, o
 @pytest.mark.slow
 def test_the_sweeps_engines_make_every_run_once(tmp_path):
     """It exits if one does not, or if two make other records; on SLURM where that is."""
-    benchmark = run("benchmarks/sweep.py", "--runs", "6", "--records", "20", "--results", tmp_path)
+    benchmark = run("-m", "benchmarks.sweep", "--runs", "6", "--records", "20", "--results", tmp_path)
     assert benchmark.returncode == 0, benchmark.stderr
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert [one["runs"] for one in found["sweeps"]] == [6] * (3 if can_dask_on_slurm() else 1)

@@ -213,7 +213,7 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
             ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
             ("update_patterns", "Updates in other ways", "pattern", "make benchmark"),
             ("training_step", "Training step", "network",
-             "python benchmarks/training_step.py --torch .venv-torch/bin/python --data DIR"),
+             "python -m benchmarks.training_step --torch .venv-torch/bin/python --data DIR"),
             ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):
         report = evidence.benchmark(name)
         if report is None:
