@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import array, assert_close, signed_gradients
+from comparison import CPU_KERNEL, array, assert_close, signed_gradients
 
 from namsg_mx import NAMSG, StepDecay, reference
 
@@ -47,6 +47,18 @@ def data():
     random = np.random.RandomState(5)
     weights = [random.standard_normal(s).astype(np.float32) for s in SHAPES]
     return weights, list(zip(*[signed_gradients(s, STEPS, seed=i) for i, s in enumerate(SHAPES)]))
+
+
+@CPU_KERNEL
+def test_only_the_update_that_measures_takes_the_slow_kernel():
+    namsg, weight, kernels = optimizer(), array(np.ones(3)), []
+    state = namsg.create_state(0, weight)
+    for _ in range(SWITCH + 3):
+        namsg.update(0, weight, array(np.ones(3)), state)
+        kernels.append(namsg.last_update().kernel)
+    assert kernels[SWITCH - 1] == "ndarray"
+    del kernels[SWITCH - 1]
+    assert set(kernels) == {"cpu"}
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
