@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
 GRACE_SECONDS = 3    # after one process has failed, for the others to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
@@ -127,21 +127,28 @@ def _processes() -> Iterator[dict[str, subprocess.Popen]]:
         # A second Ctrl-C must not leave any behind.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        for process in processes.values():
-            _signal(process, signal.SIGTERM)
+        _signal(processes.values(), signal.SIGTERM)
         deadline = time.monotonic() + KILL_SECONDS
+        while _signal(processes.values(), 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _signal(processes.values(), signal.SIGKILL)
         for process in processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0, deadline - time.monotonic()))
-        for process in processes.values():
-            _signal(process, signal.SIGKILL)
             process.wait()
 
 
-def _signal(process: subprocess.Popen, number: int) -> None:
-    """Send a signal to a process and all that it has started, also where only these still run."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _signal(processes: Iterable[subprocess.Popen], number: int) -> bool:
+    """Send a signal to processes and all that they have started, also where only these still run.
+
+    Returns whether any still runs; the signal 0 only asks. One that has ended with 0 is left out: it may have ended
+    long ago, and its number be another's.
+    """
+    still_run = False
+    for process in processes:
+        if process.poll() != 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+                still_run = True
+    return still_run
 
 
 def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> subprocess.Popen:

@@ -37,11 +37,14 @@ def check_number(name, value, interval):
     value = _item(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
         raise ValueError(f"{name}={value!r}: must be a number in {interval}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name}: has more than 300 digits") from error
 
 
 def check_count(name, value, at_least=0):
-    """``value`` as an int. It may be a float that is an integer, as epochs times updates per epoch may be."""
+    """``value`` as an int. It may be a float that is exactly an integer."""
     value = _item(value)
     is_integer = isinstance(value, numbers.Integral) or isinstance(value, numbers.Real) and float(value).is_integer()
     if isinstance(value, bool) or not is_integer or value < at_least:

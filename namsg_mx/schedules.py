@@ -37,7 +37,7 @@ class ObservationDistance:
     end: float = 3.0
 
     def __post_init__(self):
-        check_count("updates", self.updates, at_least=1)
+        object.__setattr__(self, "updates", check_count("updates", self.updates, at_least=1))
         check_number("start", self.start, NONNEGATIVE)
         check_number("end", self.end, NONNEGATIVE)
 
@@ -127,9 +127,8 @@ class StepDecay:
         check_number("initial", self.initial, NONNEGATIVE)
         if not isinstance(self.at, Iterable):
             raise ValueError(f"at={self.at!r}: must be a sequence of update numbers")
-        object.__setattr__(self, "at", tuple(self.at))   # YAML has lists
-        counts = [check_count("at", boundary) for boundary in self.at]
-        if counts != sorted(set(counts)):
+        object.__setattr__(self, "at", tuple(check_count("at", boundary) for boundary in self.at))   # YAML has lists
+        if list(self.at) != sorted(set(self.at)):
             raise ValueError(f"at={self.at!r}: must be increasing")
         check_number("factor", self.factor, NONNEGATIVE)
 
@@ -155,7 +154,7 @@ class WarmUp:
     start: float = 0.0
 
     def __post_init__(self):
-        check_count("updates", self.updates, at_least=1)
+        object.__setattr__(self, "updates", check_count("updates", self.updates, at_least=1))
         if isinstance(self.target, type) or is_mxnet_scheduler(self.target):
             raise ValueError(f"target={self.target!r}: must be a number or a schedule of k, not a class, nor one of "
                              "MXNet's schedulers, which count updates from 1")

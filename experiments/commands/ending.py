@@ -19,7 +19,7 @@ def exit_status(command: Callable[[], int]) -> int:
     except RecordError as error:
         return fail(1, str(error))
     except ModuleNotFoundError as error:
-        if error.name.partition(".")[0] in ("experiments", "namsg_mx"):
+        if not error.name or error.name.partition(".")[0] in ("experiments", "namsg_mx"):   # not what pip installs
             raise
         return fail(2, f"needs {error.name}: pip install -e '.[experiments,cluster,tensorboard]' installs all that "
                        "commands need")

@@ -11,12 +11,12 @@ from typing import Iterator, Sequence
 
 from experiments.commands.ending import exit_status, fail
 from experiments.commands.inputs import load_experiment, print_paths
-from experiments.running.attempt import FAILED, conclude, explain
+from experiments.running.attempt import Outcome, explain
 from experiments.running.pool import train_in_pool
 from experiments.running.progress import Progress
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, Run, RunOptions
-from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 
 
@@ -102,9 +102,11 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
         try:
             record.check(one.config_json(run_options))
             if not record.is_complete(run_options.epochs):
-                recorded[one.folder] = record.epochs.count()
+                recorded[one.folder] = len(record.epochs.rows())
         except RecordError as error:   # of this run alone
-            unusable.append(conclude(one, run_options, FAILED, explain(error, record.folder)))
+            unusable.append(Outcome(one, "failed", explain(error, record.folder)))
+            if isinstance(error, DamagedError):   # else the folder is another run's
+                record.fail(unusable[-1].reason)
     todo = [one for one in chosen if one.folder in recorded]
     complete = len(chosen) - len(todo) - len(unusable)
     print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {complete} already complete")

@@ -208,11 +208,11 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
         _label_plainly(axes)
 
 
-def title_of_grid(grid: Grid, points: pd.DataFrame) -> str:
+def title_of_grid(grid: Grid, points: pd.DataFrame, separator: str = ": ") -> str:
     """The title of a figure of these rows of `selection.averages`."""
     n = sorted({points["n"].min(), points["n"].max()})   # an unfinished search has points with fewer runs
-    return (f"{grid.experiment.title}: {MEASURES['train_loss'].label} at epoch {grid.experiment.tuning.epochs} "
-            f"(n = {' to '.join(map(str, n))} a point)")
+    return (f"{grid.experiment.title}{separator}{MEASURES['train_loss'].label} at epoch "
+            f"{grid.experiment.tuning.epochs} (n = {' to '.join(map(str, n))} a point)")
 
 
 def _dash(beta2: float) -> str:
@@ -225,10 +225,12 @@ def _mark(selected: dict) -> str:
 
 def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[str, str]) -> None:
     """Explain the colours, dashes, bars, rings and squares that are drawn."""
-    methods = dict.fromkeys(method for grid in grids for method in grid.runs["method"].unique())
-    betas = {beta2 for grid in grids for beta2 in grid.runs["beta2"].dropna().unique()}
-    marks = {_mark(selected) for grid in grids for selected in selection.select(grid).values()}
-    others = sorted({name for grid in grids for method in grid.runs["method"].unique()
+    drawn = [selection.along_step_size(selection.averages(grid)) for grid in grids]
+    methods = dict.fromkeys(method for points in drawn for method in points["method"].unique())
+    betas = {beta2 for points in drawn for beta2 in points["beta2"].dropna().unique()}
+    marks = {_mark(selected) for grid in grids for method, selected in selection.select(grid).items()
+             if method in methods}
+    others = sorted({name for grid, points in zip(grids, drawn) for method in points["method"].unique()
                      for name, values in grid.experiment.methods[method].grid.items()
                      if name not in ("learning_rate", "beta2") and len(values) > 1})
     words = {"o": "lowest of a method", "s": "lowest, on the edge of the grid"}

@@ -43,7 +43,7 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
         axes.set_xticks(range(len(mean.columns)), [f"{alpha:g}" for alpha in mean.columns])
         axes.set_yticks(range(len(mean.index)), [f"{eta:g}" for eta in mean.index])
         axes.set(xlabel="step size α", ylabel="observation distance η (0: AMSGRAD's step)")
-        axes.set_title(title_of_grid(grid, points).replace(": ", ":\n", 1), fontsize=10, parse_math=False)
+        axes.set_title(title_of_grid(grid, points, ":\n"), fontsize=10, parse_math=False)
         bar = figure.colorbar(image, format=PercentFormatter(1, decimals=1), extend="max")
         bar.set_label("above the lowest (in bold)")
         return save(figure, name, folder)

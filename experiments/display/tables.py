@@ -215,11 +215,10 @@ def table_a1(grids: Sequence[Grid]) -> Table:
 
 
 def _at_papers(grid: Grid, method: str, points: pd.DataFrame) -> tuple[float, int]:
-    """Of a method's points, the mean train loss of the configuration's; NaN without runs. And how many runs it is of.
-    """
-    method = grid.experiment.methods[method]
-    for name in method.grid:
-        points = points[points[name] == initial(method.parameters.get(name))]
+    """Of a method's points, the mean train loss of the configuration's, and of how many runs; NaN without any."""
+    configured = grid.experiment.methods[method]
+    for name in configured.grid:
+        points = points[points[name] == initial(configured.parameters.get(name))]
     return (points["mean"].item(), int(points["n"].item())) if len(points) else (math.nan, 0)
 
 

@@ -25,8 +25,7 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def try_run(run: Run, options: RunOptions, report: Callable[[int], None],
-            workers: Any = None) -> Message:
+def try_run(run: Run, options: RunOptions, report: Callable[[int], None], workers: Any = None) -> Message:
     """Make a run in this process; returns the closing message, never raises an Exception.
 
     MXNet must have been loaded here with the run's number of threads, or not yet. ``report`` gets the number of each

@@ -6,6 +6,7 @@ A worker makes one run at a time in its own process, which loads MXNet with the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -15,7 +16,7 @@ import uuid
 from concurrent.futures import CancelledError
 from typing import Sequence
 
-from distributed import Client, as_completed, get_worker, rpc
+from distributed import Client, as_completed, get_worker, rpc, wait
 from distributed.scheduler import KilledWorker
 
 from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, conclude, try_run
@@ -31,8 +32,8 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
     """Make the runs on this scheduler's cluster; returns how each ended, in the order in which they ended.
 
     Workers must see the results and data folders under the same paths, and import the same experiments. UsageError if
-    no scheduler answers, or a worker cannot import them. UsageError from one run, or KeyboardInterrupt, cancels all
-    runs that no worker has begun; workers complete the others. ConnectionError if the scheduler is lost.
+    no scheduler answers, or a worker that is there cannot import them. UsageError from one run, or KeyboardInterrupt,
+    cancels all runs that no worker has begun; workers complete the others. ConnectionError if the scheduler is lost.
     """
     options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
@@ -41,7 +42,7 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
     outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
     with Client(address, timeout=ANSWER_SECONDS) as client:
         _check_workers(client, address)
-        if not client.scheduler_info()["workers"]:
+        if runs and not client.scheduler_info()["workers"]:
             progress.line("no worker yet; the runs begin when one joins")
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))
@@ -73,12 +74,18 @@ def _check_scheduler(address: str) -> None:
 
 
 def _check_workers(client: Client, address: str) -> None:
-    """UsageError if a worker cannot import this module: its process would end with the first task, without a word."""
-    try:
-        client.run(importlib.import_module, __name__)
-    except ImportError as error:
-        raise UsageError(f"--scheduler {address}: a worker cannot import {__name__} ({error}); start the workers in "
-                         "the checkout, with its environment") from error
+    """UsageError if a worker cannot import this module: its process would end with the first task, without a word.
+
+    Workers that are busy, hang or end just now are not waited for: the scheduler sees to them.
+    """
+    imports = [client.submit(importlib.import_module, __name__, workers=[worker], pure=False)
+               for worker in client.scheduler_info()["workers"]]
+    with contextlib.suppress(asyncio.TimeoutError):
+        wait(imports, timeout=ANSWER_SECONDS)
+    for error in (future.exception() for future in imports if future.status == "error"):
+        if isinstance(error, ImportError):
+            raise UsageError(f"--scheduler {address}: a worker cannot import {__name__} ({error}); start the workers "
+                             "in the checkout, with its environment") from error
 
 
 def _message(future) -> Message:

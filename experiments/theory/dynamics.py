@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 START = 1e-100   # so small that no squared gradient exceeds epsilon, and v_hat stays at epsilon
-UPDATES = 100     # the factor of one update is the root of that of so many
+UPDATES = 100   # the factor of one is the 100th root of their joint factor
 
 
 def measured_rate(tau: Sequence[float], beta: float, eta: float) -> np.ndarray:

@@ -45,7 +45,9 @@ EPOCHS = (1e-6, 1e6)   # of a schedule, which may have a part of one
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
           "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}
 NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they also name files
-RESERVED = (*OTHERS, "claims", "distance", "original_form", "sensitivity")   # names of folders, tables and figures
+# Names of other folders, tables and figures in the results folder, and the endings of an experiment's own.
+RESERVED = re.compile("|".join((*OTHERS, "claims", "distance", "original_form", "sensitivity", "figure.*", "table.*",
+                                "theory.*", ".*_tuned", ".*_epochs_to_loss")))
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
@@ -259,7 +261,9 @@ def updates_per_epoch(examples: int, batch_size: int) -> int:
 def load(path: str | Path) -> Experiment:
     """Read an experiment from its YAML file. UsageError, naming file and key, for what is wrong in it."""
     path = Path(path)
-    _check_name(str(path), path.stem, RESERVED)
+    _check_name(str(path), path.stem)
+    if RESERVED.fullmatch(path.stem):
+        raise UsageError(f"{path}: {path.stem} cannot be a name: results have something else of that name")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), ConfigLoader)
     except OSError as error:
@@ -269,10 +273,8 @@ def load(path: str | Path) -> Experiment:
     return _experiment(path.stem, ConfigBlock(str(path), content, EXPERIMENT_KEYS))
 
 
-def _check_name(where: str, name: str, reserved: Sequence[str]) -> None:
-    """UsageError for a name that cannot name a folder inside the results folder, or is reserved there."""
-    if name in reserved:
-        raise UsageError(f"{where}: {name} cannot be a name: results have something else of that name")
+def _check_name(where: str, name: str) -> None:
+    """UsageError for a name that cannot name a folder inside the results folder."""
     if not NAME.fullmatch(name) or not name.strip("."):
         raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are letters, digits, '_', '.' and '-', "
                          "but not only dots")
@@ -284,7 +286,9 @@ def _experiment(name: str, block: ConfigBlock) -> Experiment:
     if not methods.content:
         raise UsageError(f"{methods.where}: must name at least one method")
     for key in methods.content:
-        _check_name(methods.where, key, (SELECTION,))
+        _check_name(methods.where, key)
+        if key == SELECTION:
+            raise UsageError(f"{methods.where}: {key} cannot be a name: results have a file of that name")
     checked = {key: _method(key, methods.block(key, METHOD_KEYS)) for key in methods.content}
     if not any(method.by_default for method in checked.values()):
         raise UsageError(f"{methods.where}: by_default: must not be false for all methods")
@@ -329,11 +333,13 @@ def _method(name: str, block: ConfigBlock) -> Method:
         if isinstance(values.get(key), dict) and "initial" not in values[key]:
             raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "
                              "schedules of learning_rate and of parameters in the grid must have one")
-    return Method(name, optimizer, values,
-                  block.optional("averaging", lambda key: _averaging(block)), block.text("source"),
-                  {key: grid.integers(key, at_least=1) if key in INTEGERS else
-                   grid.numbers(key, range_of(optimizer, key)) for key in grid.content},
-                  block.flag("by_default", default=True))
+    points = {key: grid.integers(key, at_least=1) if key in INTEGERS else
+              grid.numbers(key, range_of(optimizer, key)) for key in grid.content}
+    for key, initials in points.items():
+        for initial_value in initials if isinstance(values.get(key), dict) else ():
+            _check_decay(grid.where, key, initial_value, values[key].get("factor", 1), range_of(optimizer, key))
+    return Method(name, optimizer, values, block.optional("averaging", lambda key: _averaging(block)),
+                  block.text("source"), points, block.flag("by_default", default=True))
 
 
 def _averaging(method: ConfigBlock) -> dict[str, float]:
@@ -352,10 +358,16 @@ def _parameter(optimizer: str, parameters: ConfigBlock, key: str) -> float | dic
     interval = range_of(optimizer, key)
     intervals = {"initial": interval, "start": interval, "end": interval, "epochs": EPOCHS}
     values = {k: _argument(schedule, k, intervals.get(k, NONNEGATIVE)) for k in SCHEDULES[name]}
-    low, high = interval
-    if name == "StepDecay" and not low <= values["initial"] * values["factor"] < high:
-        raise UsageError(f"{schedule.where}: factor: {values['factor']:g} takes {key} out of [{low:g}, {high:g})")
+    if name == "StepDecay":
+        _check_decay(schedule.where, key, values["initial"], values["factor"], interval)
     return {"schedule": name, **values}
+
+
+def _check_decay(where: str, key: str, initial: float, factor: float, interval: tuple[float, float]) -> None:
+    """UsageError if a StepDecay leaves the interval of the argument ``key``."""
+    low, high = interval
+    if not low <= initial * factor < high:
+        raise UsageError(f"{where}: factor: {factor:g} takes {key} from {initial:g} out of [{low:g}, {high:g})")
 
 
 def range_of(optimizer: str, argument: str) -> tuple[float, float]:

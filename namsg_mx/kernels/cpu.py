@@ -113,7 +113,7 @@ class BoundArrays:
                     parameter.size = parameter.row_count * parameter.row_length
         self.binding = self.library.namsg_bind(len(weights), parameters)
         if self.binding is None:
-            check_call(-1)   # raises MXNetError with MXNet's reason
+            check_call(-1)   # raises MXNet's reason
         # Not at exit: a daemon thread may be in a step then, and an exit handler may make one more.
         weakref.finalize(self, self.library.namsg_release, self.binding).atexit = False
 

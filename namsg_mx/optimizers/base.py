@@ -327,7 +327,8 @@ class ElementwiseOptimizer(CountingOptimizer):
         one, base = type(self), Optimizer
         lrs = self._get_lrs(indices) if one._get_lr is base._get_lr else [self._get_lr(i) for i in indices]
         wds = self._get_wds(indices) if one._get_wd is base._get_wd else [self._get_wd(i) for i in indices]
-        return [float(lr) for lr in lrs], [float(wd) for wd in wds]   # copied: a subclass may return one list each time
+        # Copied: a subclass may return the same list each time.
+        return [float(lr) for lr in lrs], [float(wd) for wd in wds]
 
     def _lr_mult_of(self, index):
         if index in self.param_dict:

@@ -69,6 +69,7 @@ def test_arguments_out_of_range(build):
     (StepDecay(1.0, at=(0,), factor=0.5), {0: 0.5, 9: 0.5}), (ExponentialDecay(0.9, 1.0), {0: 0.9, 9: 0.9})])
 def test_the_ends_of_the_ranges_are_in_them(schedule, values):
     assert {k: schedule(k) for k in values} == pytest.approx(values)
+    hash(schedule)   # no array inside
 
 
 def test_a_decay_never_reaches_0():

@@ -23,6 +23,20 @@ with open(path + ".tmp", "w") as file:
 os.rename(path + ".tmp", path)
 """
 WAIT = NOTE + "time.sleep(10**6)"
+# Takes a second to end when it is asked to.
+CLEAN_UP = """
+import os, signal, sys, time
+path = os.path.join(sys.argv[1], f"child-{os.getpid()}")
+def end(*_):
+    time.sleep(1)
+    with open(path, "w") as file:
+        file.write("'cleaned up'")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+with open(path, "w") as file:
+    file.write("''")
+time.sleep(10**6)
+"""
 ODD = ["/a b", "a;touch X", "$HOME", "'", '"', "*", "", "\\", "a\nb", "ü"]
 
 
@@ -98,15 +112,18 @@ def test_what_a_command_that_fails_has_started_ends_with_it(tmp_path):
     """As of a script around the training, which is killed itself."""
     script = NOTE.replace("import os,", "import os, subprocess,") + f"""
 if role == "server":
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10**6)"])
-    open({str(tmp_path / "child")!r} + f"-{{child.pid}}", "w").write("()")
+    child = subprocess.Popen([sys.executable, "-c", {CLEAN_UP!r}, folder], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    while not os.path.exists(os.path.join(folder, f"child-{{child.pid}}")):
+        time.sleep(0.01)
     sys.exit(3)
 time.sleep(10**6)
 """
     process = launch(tmp_path, script)
     assert process.communicate() == ("", "") and process.returncode == 3
-    assert any(name.startswith("child-") for name in noted(tmp_path))
+    child, = (name for name in noted(tmp_path) if name.startswith("child-"))
     wait_for_the_end_of(tmp_path)
+    assert noted(tmp_path)[child] == "cleaned up"   # it had the time for that
 
 
 def test_what_is_wrong_with_the_command_is_told_once(tmp_path):

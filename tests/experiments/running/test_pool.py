@@ -156,6 +156,17 @@ def test_a_run_whose_records_are_damaged_does_not_stop_the_others(tmp_path, file
     assert (tmp_path / adam.folder / file).read_bytes() == whole[:20] + b"\n" + whole[20:30]
 
 
+def test_the_records_of_another_run_are_left_as_they_are(tmp_path):
+    path = write_config(tmp_path)
+    one, other = config.load(path).runs(["adam"])
+    record(tmp_path, one, [1.0, 0.5, 0.25], 3)
+    (tmp_path / one.folder).rename(tmp_path / other.folder)
+    result = experiments("run", path, "--results", tmp_path, "--method", "adam", "--seeds", "1")
+    assert (result.returncode, result.stderr) == (1, "experiments: 1 of 1 runs failed\n")
+    assert "config.json: is not the configuration of this run" in result.stdout
+    assert not (tmp_path / other.folder / "failed.json").exists()
+
+
 @pytest.mark.parametrize(("error", "reason"), [
     (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
     (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),

@@ -23,7 +23,7 @@ def test_the_demo_says_that_its_digits_are_not_mnist():
     assert "not MNIST" in experiment.title
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("[!.]*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_give_runs_with_ids_of_their_own(path):
     experiment = config.load(path)
     runs = experiment.runs(list(experiment.methods))
@@ -88,10 +88,12 @@ WRONG = [
     ("end: 3.0, epochs: 1", "end: 3.0, epochs: 1.7e+308", "eta: epochs: 1.7e+308 is not in [1e-06, 1e+06)"),
     ("optimizer: namsg\n    parameters:\n      learning_rate: 0.005",
      "optimizer: namsb\n    parameters:\n      learning_rate: {schedule: StepDecay, initial: 0.1, at: 9, factor: 0}",
-     "learning_rate: factor: 0 takes learning_rate out of [1.17549e-38, inf)"),
+     "learning_rate: factor: 0 takes learning_rate from 0.1 out of [1.17549e-38, inf)"),
     ("beta1: 0.9\n", "beta1: {schedule: StepDecay, initial: 0.5, at: 9, factor: 2}\n",
-     "beta1: factor: 2 takes beta1 out of [0, 1)"),
-    ("  namsg:", "  selection.json:", "methods: selection.json cannot be a name: results have something else of that"),
+     "beta1: factor: 2 takes beta1 from 0.5 out of [0, 1)"),
+    ("beta1: 0.9\n", "beta1: {schedule: StepDecay, initial: 0.5, at: 9, factor: 1.5}\n",
+     "namsg: grid: factor: 1.5 takes beta1 from 0.9 out of [0, 1)"),
+    ("  namsg:", "  selection.json:", "methods: selection.json cannot be a name: results have a file of that name"),
     ("  namsg:", "  no:", "key 'no' is a bool to YAML, not a text; quote it (in methods)"),
     ("  namsg:", "  1:", "key '1' is a int to YAML"),
     ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
@@ -126,7 +128,7 @@ def test_some_method_runs_by_default(tmp_path):
         config.load(path)
 
 
-@pytest.mark.parametrize("name", ["tables", "rounding", "claims", "sensitivity"])
+@pytest.mark.parametrize("name", ["tables", "rounding", "claims", "sensitivity", "tableA1", "figure2", "a_tuned"])
 def test_a_name_that_results_have_already_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match=f"{name} cannot be a name: results have something else of that name"):
         config.load(write_config(tmp_path, name=name))
