@@ -155,6 +155,12 @@ def test_single_epochs_of_the_cnn_are_told():
         "(-", "(\N{MINUS SIGN}") in " ".join(RESULTS.split()))
 
 
+def test_how_far_mxnets_nadam_is_from_dozats_on_the_cnn():
+    found = _difference("mnist_cnn", "nadam_mxnet", "nadam", "train_loss", (10, 10))
+    assert found.n == 10
+    assert f"reaches from {found.low:.0f} to {found.high:+.0f} %".replace("-", "\N{MINUS SIGN}") in RESULTS
+
+
 def test_how_often_the_train_loss_rises_at_the_end_on_the_cnn():
     curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("mnist_cnn")
     last = curves[curves["epoch"] >= 7].pivot(index=["method", "seed"], columns="epoch", values="train_loss")

@@ -96,7 +96,8 @@ def _flattening(values: Mapping[str, pd.Series], scale: str) -> set[str]:
 def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[Entry]]:
     """A chart of train loss at a grid search's last epoch against the step size, and its legend.
 
-    One line per method and beta2. ``grid`` has the rows of `experiments.analysis.selection.averages`.
+    One line per method and beta2, of the lowest losses over all other hyper-parameters. ``grid`` has the rows of
+    `experiments.analysis.selection.averages`.
     """
     figure = _figure(f"{MEASURES['train_loss'].label} at epoch {epochs}", "α", "log")
     alphas = sorted(grid["learning_rate"].dropna().unique())
