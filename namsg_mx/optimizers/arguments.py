@@ -20,7 +20,7 @@ def check_setting(name, value, interval):
     if isinstance(value, type):
         raise ValueError(f"{name}={value!r}: is a class; give an instance, {value.__name__}(...)")
     if is_mxnet_scheduler(value):
-        raise ValueError(f"{name}={value!r}: has a base_lr, as MXNet's schedulers: give it as lr_scheduler")
+        raise ValueError(f"{name}={value!r}: has a base_lr: MXNet's schedulers are given as lr_scheduler")
     try:
         pickle.dumps(value)
     except Exception as error:
