@@ -20,8 +20,9 @@ def describe_n(n: int, seeds: int, diverged: int) -> str:
 
 
 class Results(NamedTuple):
-    """Runs of one experiment with these ``seeds``, up to the last epoch of its configuration.
+    """Runs of one experiment, up to the last epoch of its configuration.
 
+    ``seeds``: the configuration's, and others that were asked for; n is counted among them.
     ``runs``: one row per run with columns method, seed, status ('done', 'diverged' or 'short') and epochs (how many are
     complete). ``epochs``: one row per run and epoch with the columns method, seed, and those in epochs.csv.
 
@@ -126,7 +127,7 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
     found = pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"])
     shown = _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
-    return Results(experiment, sorted({run.seed for run in chosen}), found, shown), short
+    return Results(experiment, sorted({*experiment.seeds, *(run.seed for run in chosen)}), found, shown), short
 
 
 def _shown(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

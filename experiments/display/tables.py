@@ -69,9 +69,10 @@ def of_experiment(results: Results) -> dict[str, Table]:
 def summary(results: Results) -> Table:
     """One row per method: its measures at the last epoch that `Results.epochs` has for it.
 
-    Numbers: method; its hyper-parameters; n, the number of runs that count; seeds, the number that were asked
-    for; diverged, the number left out; epochs, the last epoch; and for each measure ``*_mean`` and ``*_std`` over
-    the runs (the sample's deviation, empty for one run), at that epoch, or over all epochs for best_test_accuracy.
+    Numbers: method; its hyper-parameters; n, the number of runs that count; seeds, how many the configuration and the
+    command ask for; diverged, the number left out; epochs, the last epoch; and for each measure ``*_mean`` and
+    ``*_std`` over the runs (the sample's deviation, empty for one run), at that epoch, or over all epochs for
+    best_test_accuracy.
     """
     numbers = pd.DataFrame([_summary(results, method) for method in results.methods])
     cells = [{

@@ -170,7 +170,7 @@ def test_nothing_is_selected_where_every_point_diverged(tmp_path):
     assert rows.loc["ADAM", ["ours (α, β1, β2)", "train loss at ours", "n"]].tolist() == ["", "", "0"]
     adam = read_grid(config.load(path), results)[0].only(["adam"])
     assert selection.select(adam) == {}
-    with pytest.raises(RecordError, match="a run diverged at each point of the grid: nothing can be drawn"):
+    with pytest.raises(RecordError, match="a run diverged at each step size of the grid, or it has none"):
         figures.draw_sensitivity([adam], "sensitivity", tmp_path)
 
 
