@@ -149,6 +149,15 @@ def test_of_several_grid_searches_those_that_are_begun_are_shown(tmp_path):
         results.collect_grids([one, other], tmp_path, lambda _: None, None, False)
 
 
+@pytest.mark.parametrize(("asked", "seeds"), [(None, [0, 1]), ([0], [0, 1]), ([0, 1, 2, 3], [0, 1, 2, 3])])
+def test_n_is_counted_among_the_seeds_that_are_asked_for(experiment, tmp_path, asked, seeds):
+    for run in experiment.runs(["adam"], asked):
+        record(tmp_path, run, [0.5] * 3, 3)
+    found = results.read(experiment, tmp_path, ["adam"], asked)[0]
+    assert found.seeds == seeds
+    assert found.describe_n("adam") == ("1 of 2" if asked == [0] else f"{len(seeds)}")
+
+
 def test_a_method_without_a_grid_has_none_to_read(tmp_path):
     text = CONFIG.replace("    grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}\n", "")
     experiment = config.load(write_config(tmp_path, text))
