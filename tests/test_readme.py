@@ -155,6 +155,15 @@ def test_single_epochs_of_the_cnn_are_told():
         "(-", "(\N{MINUS SIGN}") in " ".join(RESULTS.split()))
 
 
+def test_how_far_behind_the_first_epochs_of_the_cnn_are():
+    told = []
+    for method, name in (("adam", "ADAM"), ("nadam", "NADAM"), ("nadam_mxnet", "MXNet's")):
+        found = [_difference("mnist_cnn", method, "sgd", "train_loss", (1, last)) for last in range(1, 7)]
+        assert all(each.low > 0 and each.n == 10 for each in found)
+        told.append(f"{name} by {min(each.mean for each in found):.1f} to {max(each.mean for each in found):.1f} %")
+    assert ", ".join(told) in " ".join(RESULTS.split())
+
+
 def test_how_far_mxnets_nadam_is_from_dozats_on_the_cnn():
     found = _difference("mnist_cnn", "nadam_mxnet", "nadam", "train_loss", (10, 10))
     assert found.n == 10

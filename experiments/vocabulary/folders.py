@@ -1,4 +1,4 @@
-"""Names of folders that several rooms use: the configurations, and a results folder's folders beside its records."""
+"""Names that several rooms use: the configurations' folder, and what a results folder holds beside its records."""
 
 from pathlib import Path
 

@@ -72,6 +72,11 @@ def test_the_ends_of_the_ranges_are_in_them(schedule, values):
     hash(schedule)   # no array inside
 
 
+def test_a_number_beyond_floats_is_refused():
+    with pytest.raises(ValueError, match="initial: has more than 300 digits"):
+        InverseSquareRoot(10**400)
+
+
 def test_a_decay_never_reaches_0():
     """At a beta1 of 0 mu would be infinite."""
     assert 0 < ExponentialDecay(0.9, 0.5)(10**6) < 1e-299
