@@ -4,7 +4,7 @@ import contextlib
 from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Union
 
 import numpy as np
-from mxnet.autograd import backward, record
+from mxnet.autograd import record
 from mxnet.base import MXNetError
 from mxnet.ndarray import NDArray, multi_sgd_update, waitall
 from mxnet.ndarray import load as load_arrays
@@ -176,9 +176,9 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     kept = [(gradient.copy(), weight._fresh_grad) for weight, gradient in zip(weights, gradients)]
     try:
         for batch in batches:
-            with record():
-                outputs = net(batch)
-            backward(_arrays_in(outputs))   # MXNet's BatchNorm moves its statistics here
+            with record():   # one sum, as some outputs may be outside of the graph
+                total = sum(array.astype("float32").sum() for array in _arrays_in(net(batch)))
+            total.backward()    # MXNet's BatchNorm moves its statistics here
             waitall()           # or all the batches would be in memory at once
     finally:
         for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):

@@ -4,8 +4,10 @@ The package does not import this module: a server imports the package inside ``i
 """
 
 import atexit
+import gc
 import os
 
+import numpy as np
 from mxnet import gluon, nd
 from mxnet.kvstore import KVStore, create
 
@@ -16,6 +18,9 @@ REASON = (
     "Or take update_on_kvstore=False, which updates on the workers."
 )
 
+# An array that each server updates once, before any parameter: from 0, where the smallest step is seen, and from beside
+# it, which a sum of gradients forgets; by gradients of both signs, as bounds can stop one of them.
+PROBE, PROBE_GRADIENT = np.array([0, 1e-3, 0, 1e-3], np.float32), np.array([1, 1, -1, -1], np.float32)
 
 ONE_OPTIMIZER = (
     "the servers of the kvstore hold one optimizer at a time, and it is now the one of another DistributedTrainer of "
@@ -61,10 +66,10 @@ class ServerKeys(KVStore):
 
     @staticmethod
     def _of_type(name):
-        kvstore = ServerKeys._kvstore or create(name)
+        kvstore = ServerKeys._kvstore or _made_by_the_program() or create(name)
         if kvstore.type != name:
-            raise RuntimeError(f"kvstore={name!r}: MXNet allows one distributed kvstore in a process, and another "
-                               f"DistributedTrainer here has {kvstore.type!r}")
+            raise RuntimeError(f"kvstore={name!r}: MXNet allows one distributed kvstore in a process, and this one "
+                               f"has {kvstore.type!r} already")
         return kvstore
 
     @staticmethod
@@ -104,6 +109,11 @@ class ServerKeys(KVStore):
 atexit.register(ServerKeys.leave)
 
 
+def _made_by_the_program():
+    """A distributed kvstore that this process has, as for its rank, or None: MXNet does not tell."""
+    return next((each for each in gc.get_objects() if type(each) is KVStore and "dist" in each.type), None)
+
+
 class DistributedTrainer(gluon.Trainer):
     """A ``gluon.Trainer`` for kvstore 'dist_sync' and 'dist_async' that notices at the start if training cannot work.
 
@@ -112,7 +122,7 @@ class DistributedTrainer(gluon.Trainer):
 
     - waits for the initial weights. MXNet does not: with ``update_on_kvstore=False``, another worker's gradients can
       then become a worker's initial weights;
-    - with updates on the servers, has each server update an array of two elements once, which belongs to no network.
+    - with updates on the servers, has each server update an array of four elements once, which belongs to no network.
       If the optimizer raises an error on a server, MXNet keeps the weights as they are; if the server could not
       unpickle it, MXNet takes the sum of the gradients for the weights. Both are silent on the workers;
     - with updates on the servers, sends them each parameter's present ``lr_mult`` and ``wd_mult``. MXNet does not:
@@ -184,24 +194,25 @@ class DistributedTrainer(gluon.Trainer):
 
     def _check_servers(self):
         """Why training would not work, or None."""
-        probes = {key: nd.zeros((2,), self._contexts[0])
+        context = self._contexts[0]
+        gradient = PROBE_GRADIENT / (self._optimizer.rescale_grad or 1.0)   # which the optimizer makes 1 and -1
+        probes = {key: nd.array(PROBE, context)
                   for key in range(len(self._params), len(self._params) + count_servers())}
         for key, probe in probes.items():
             self._kvstore.broadcast(key, probe, out=probe)
         # With dist_async each worker's gradient is an update: a second one would count in the schedules.
         if self._kvstore.type != "dist_async" or self._kvstore.rank == 0:
             for key, probe in probes.items():
-                # From 0, with gradients of both signs: bounds can stop one element at most.
-                self._kvstore.pushpull(key, nd.array([1.0, -1.0], self._contexts[0]), out=probe)
+                self._kvstore.pushpull(key, nd.array(gradient, context), out=probe)
             nd.waitall()
         self._kvstore._barrier()
         for key, probe in probes.items():
             self._kvstore.pull(key, out=probe)
-            first, second = probe.asnumpy()
-            if first > 0 > second:
+            found = probe.asnumpy()
+            if (found[::2] == found[1::2]).all() and (found * gradient > 0).all():
                 return ("a server of the kvstore takes the sum of the gradients for the weights, and does not apply "
                         f"the optimizer. {REASON}")
-            if first == second == 0 and self._optimizer.learning_rate > 0:
+            if (found == PROBE).all() and self._optimizer.learning_rate > 0:
                 return f"a server of the kvstore does not move the weights: it does not apply the optimizer. {REASON}"
         return None
 

@@ -22,7 +22,7 @@ from experiments.vocabulary.methods import LABELS
 
 RELATIONS = {"below": below, "above": above, "within": within}
 # A test after each new seed, until the first interval that decides, would be wrong far more often than 5 %.
-WHEN = "decided when all the configuration's seeds are run"
+WHEN = "decided when all the configuration's seeds are run, or one of these runs diverged"
 
 
 class Judgement(NamedTuple):
@@ -361,7 +361,7 @@ class BestOfGrid:
 
     def judge(self, evidence: Evidence) -> Judgement:
         experiment = evidence.experiment(self.experiment)
-        seeds = range(self.judges[0], self.judges[1] + 1)
+        seeds, last = range(self.judges[0], self.judges[1] + 1), experiment.tuning.epochs
         search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
         rows, decisions = [], []
         for name in self.methods:
@@ -391,6 +391,8 @@ class BestOfGrid:
                f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "")
             for row in rows)
         verdict, p = all_of(decisions)
+        if verdict == TOO_FEW:
+            finding += _rounding(evidence.made_twice(self.experiment), "train_loss", (last, last))
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
 
 

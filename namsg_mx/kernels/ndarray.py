@@ -1,5 +1,7 @@
 """The step in MXNet's own array operations: runs on every device and dtype, slower than a fused kernel."""
 
+import numbers
+
 import numpy as np
 from mxnet.context import cpu
 from mxnet.ndarray import array as make_array
@@ -30,8 +32,8 @@ class BoundArrays:
 
     def step(self, scalars, coefficients, count, measure=False):
         """One step. With ``measure``, returns each array's `switch_sums`, or None if the array has no gradient rows."""
-        columns = [[column] * len(self.arrays) if isinstance(column, float) else column for column in coefficients]
-        # All the rows are checked before anything moves.
+        columns = [[each] * len(self.arrays) if isinstance(each, numbers.Real) else each for each in coefficients]
+        # All the rows of this device are checked before anything moves.
         gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
         return [self._step_array(weight, *gradient, state, scalars, *numbers, count, measure)
                 for (weight, _, state), gradient, numbers in zip(self.arrays, gradients, zip(*columns))]

@@ -78,7 +78,7 @@ class Calls:
         key = (kernel, device_id, indices[0])
         lazy_update, num_update = optimizer.lazy_update, optimizer.num_update
         call = self.latest.pop(key, None)
-        if call is None or not call.takes(indices, weights, grads, states) or call.lazy_update != lazy_update:
+        if call is None or call.lazy_update != lazy_update or not call.takes(indices, weights, grads, states):
             check_update(optimizer, indices, weights, grads, states)
             bindings = self._bind(kernel, indices, weights, grads, states, lazy_update)
             call = Call(indices, weights, grads, states, lazy_update, bindings)

@@ -118,9 +118,10 @@ class ElementwiseOptimizer(CountingOptimizer):
         the first update raises RuntimeError with the reason. `last_update` tells which one ran.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
         MXNet's own, or any picklable callable with a ``base_lr``. As in MXNet, a number given as ``learning_rate``
-        overwrites the scheduler's ``base_lr``. Without one, the method's default overwrites a ``base_lr`` that nobody
-        chose: None, or MXNet's default of 0.01. A 0.01 of your own looks the same: give it as ``learning_rate``.
-        MXNet's Adam overwrites any by its default.
+        overwrites the scheduler's ``base_lr``. Without one, the method's default replaces a ``base_lr`` of None or
+        0.01, MXNet's default; to use 0.01, give ``learning_rate=0.01``. MXNet's Adam replaces any by its default.
+        ``CosineScheduler``, ``PolyScheduler`` and warm-ups keep the ``base_lr`` that they were made with, with every
+        optimizer: give it to them.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. As in MXNet, nothing is
         clipped if ``clip_gradient`` is None, infinite, 0 or below. float16 weights need ``multi_precision=True``, as
@@ -229,7 +230,7 @@ class ElementwiseOptimizer(CountingOptimizer):
             k = self.num_update - 1
             for binding in self._calls.bind(self, self._kernel_of(k), self._device_id, index, weight, grad, state):
                 self._run(k, binding)
-        except Exception:   # an update that raises an error does not count
+        except Exception:   # an update that raises an error does not count, even if one of its devices made its part
             for i in index:
                 counts.pop(i, None)
             counts.update(before)

@@ -21,7 +21,9 @@ class CountingOptimizer(Optimizer):
         # which all devices share, the second replica would be one update ahead in a schedule.
         self._keep_num_update()
         left, self._device_id = self._index_update_count, device_id
-        self._all_index_update_counts.setdefault(device_id, dict(self._loaded_update_counts))
+        # A loaded optimizer is on no device yet, and may have made updates without an Updater.
+        counts = dict(self._loaded_update_counts) if self._all_index_update_counts else self._index_update_count
+        self._all_index_update_counts.setdefault(device_id, counts)
         super()._set_current_context(device_id)
         if self._index_update_count is not left:
             self.num_update = self._most_updates(self._index_update_count)

@@ -120,14 +120,17 @@ class NAMSG(ElementwiseOptimizer):
         Raises
         ------
         ValueError
-            If update ``at`` is the next or was made already: alpha_hat comes from the update before. Also with updates
-            on the servers of a distributed kvstore, none of which sees all the parameters; it is raised when the
-            optimizer is sent to them, or here afterwards. Use ``update_on_kvstore=False``.
+            If update ``at`` is the next or was made already: alpha_hat comes from the update before. If this optimizer
+            has switched. Also with updates on the servers of a distributed kvstore, none of which sees all the
+            parameters; it is raised when the optimizer is sent to them, or here afterwards. Use
+            ``update_on_kvstore=False``.
         RuntimeError
             By update ``at``: if update ``at - 1`` was not made, or its steps were all 0, or one was not finite.
         """
         if self._is_on_servers:
             raise ValueError(f"switch_to_sgd={at!r}: {ON_SERVERS}")
+        if self._switch is not None and self.num_update > self._switch:
+            raise ValueError(f"switch_to_sgd={at!r}: switched at update {self._switch} already")
         if isinstance(at, bool) or not isinstance(at, Integral) or at <= self.num_update:
             raise ValueError(f"switch_to_sgd={at!r}: must be an integer above {self.num_update}, "
                              "the number of updates made so far")

@@ -295,6 +295,25 @@ def test_statistics_of_a_net_with_nested_outputs():
     assert_equal_bits(statistics(nested), statistics(plain))
 
 
+class WithConstants(Embedded):
+    def forward(self, x):
+        y, _ = super().forward(x)
+        return y.detach(), y, mx.nd.zeros((2,)), mx.nd.array([1], dtype="int32")
+
+
+def test_statistics_of_a_net_some_of_whose_outputs_are_outside_of_the_graph():
+    mx.random.seed(0)
+    plain, other = Embedded(), WithConstants()
+    x = mx.nd.array([0, 1, 4, 4])
+    for net in (plain, other):
+        net.initialize()
+        net(x)
+    other.embedding.weight.set_data(plain.embedding.weight.data())
+    for net in (plain, other):
+        update_batch_norm(net, [x])
+    assert_equal_bits(statistics(other), statistics(plain))
+
+
 def test_training_does_not_notice_the_statistics_of_the_average():
     plain, averaged = convolutional_net(), convolutional_net()
     train(plain, gluon.Trainer(plain.collect_params(), "namsg"), 6, lambda _: None)

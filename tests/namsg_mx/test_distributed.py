@@ -188,6 +188,34 @@ def test_otherwise_it_is_a_trainer(on_servers):
     assert [out for out, _ in outputs] == [expected] * 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments, batch_size", [
+    ("'namsg', {'learning_rate': 0.1, 'rescale_grad': -1.0}", 1),                          # gradient ascent
+    ("'sgd', {'learning_rate': 1.0, 'rescale_grad': -1.0}", 1),                            # adds the gradients
+    ("'ftrl', {'learning_rate': 0.1}", 256),                                               # has a threshold
+    ("'namsg', {'learning_rate': 1e-9}", 256),
+], ids=["ascent", "sum", "threshold", "small steps"])
+def test_optimizers_that_move_otherwise_are_applied(arguments, batch_size):
+    def output(kvstore, on_servers):
+        return SCRIPT.format(optimizer="", arguments=arguments, kvstore=kvstore, on_servers=on_servers).replace(
+            "trainer.step(1)", f"trainer.step({batch_size})")
+    outputs, statuses = run_cluster(output("'dist_sync'", True), workers=1)
+    alone = subprocess.run([sys.executable, "-c", output(None, None)], check=True, text=True, stdout=subprocess.PIPE)
+    assert statuses == [0], outputs
+    assert outputs[0][0] == alone.stdout
+    assert alone.stdout.startswith("0 failed, weights")
+
+
+@pytest.mark.slow
+def test_the_kvstore_that_a_program_has_made_is_used():
+    """A second one would wait for ever."""
+    script = SCRIPT.format(optimizer="store = mx.kv.create('dist_sync'); rank = store.rank", on_servers=True,
+                           arguments="'namsg', {'learning_rate': 0.1}", kvstore="'dist_sync'")
+    outputs, statuses = run_cluster(script, workers=1)
+    assert statuses == [0], outputs
+    assert outputs[0][0].startswith("0 failed, weights")
+
+
 SEVERAL = textwrap.dedent("""
     import namsg_mx
     import mxnet as mx

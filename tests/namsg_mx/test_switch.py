@@ -140,6 +140,22 @@ def test_a_weight_that_is_nan_is_told_at_the_switch_and_spreads_to_no_other():
     assert np.isfinite([weights[0].asnumpy()[1], weights[1].asscalar()]).all()
 
 
+def test_a_switch_is_not_taken_back():
+    namsg = NAMSG(switch_to_sgd=2)
+    weight = array([1.0, 2.0])
+    state = namsg.create_state(0, weight)
+    for _ in range(2):
+        namsg.update(0, weight, array([1.0, -1.0]), state)
+    namsg.switch_to_sgd(3)   # update 2, the next one, would have been the first by SGD
+    for _ in range(2):
+        namsg.update(0, weight, array([1.0, -1.0]), state)
+    rate = namsg.last_update().sgd_learning_rate
+    with pytest.raises(ValueError, match="switch_to_sgd=6: switched at update 3 already"):
+        namsg.switch_to_sgd(6)
+    namsg.update(0, weight, array([1.0, -1.0]), state)
+    assert namsg.last_update().sgd_learning_rate == rate > 0
+
+
 def test_can_be_asked_for_while_training():
     namsg = NAMSG()
     weight = array([1.0, 2.0])

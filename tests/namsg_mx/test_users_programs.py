@@ -403,6 +403,29 @@ def test_a_schedule_goes_on_where_a_program_sets_num_update(contexts):
     assert restored.num_update == 7
 
 
+def test_updates_of_an_unpickled_optimizer_count_also_for_an_updater_that_takes_it_over():
+    optimizer, weight = namsg_mx.NAMSG(), mx.nd.ones(1)
+    state = optimizer.create_state(0, weight)
+    for _ in range(3):
+        optimizer.update(0, weight, mx.nd.ones(1), state)
+    optimizer = pickle.loads(pickle.dumps(optimizer))
+    for _ in range(5):
+        optimizer.update(0, weight, mx.nd.ones(1), state)
+    mx.optimizer.get_updater(optimizer)(0, mx.nd.ones(1), weight)
+    assert optimizer.num_update == 9
+    assert optimizer.last_update().k == 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("beta1", [0, np.float32(0.5)])
+def test_a_momentum_that_a_program_sets_is_a_number_of_any_kind(beta1, dtype):
+    optimizer, weight = mx.optimizer.create("averagedsgd", learning_rate=0.5), mx.nd.ones(1, dtype=dtype)
+    state = optimizer.create_state(0, weight)
+    optimizer.beta1 = beta1
+    optimizer.update(0, weight, mx.nd.ones(1, dtype=dtype), state)
+    assert weight.asscalar() == 1 - 0.5 * (1 - beta1)
+
+
 def test_half_precision_without_a_master_copy_is_refused_before_a_server_could_fail():
     parameter = gluon.Parameter("w", shape=(3,), dtype="float16")
     frozen = gluon.Parameter("frozen", shape=(3,), dtype="float16", grad_req="null")
