@@ -163,7 +163,7 @@ def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[
     passed = {key: value for key, value in {**os.environ, **variables}.items() if key.startswith(PASSED_ON)}
     remote = REMOTE.format(folder=shlex.quote(os.getcwd()), no_folder=NO_FOLDER, command=shlex.join(command),
                            variables=" ".join(shlex.quote(f"{key}={value}") for key, value in passed.items()))
-    return _start(["ssh", "-o", "BatchMode=yes", "-p", port, name, f"exec sh -c {shlex.quote(remote)}"], {},
+    return _start(["ssh", "-o", "BatchMode=yes", "-p", port, "--", name, f"exec sh -c {shlex.quote(remote)}"], {},
                   stdin=subprocess.PIPE)
 
 

@@ -43,6 +43,15 @@ class ParameterAverage:
     decay : float
         In [0, 1).
 
+    Raises
+    ------
+    ValueError
+        If ``decay`` is out of range.
+    TypeError
+        If ``params`` is a network.
+    RuntimeError
+        By Gluon, if a parameter is not initialised (its shape may not be known yet), or row_sparse.
+
     State: one array for each parameter in its shape and dtype (float32 for float16), also after ``net.cast``; see
     `save` and `load`.
 

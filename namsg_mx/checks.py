@@ -34,7 +34,7 @@ def check_number(name, value, interval):
 
     A NumPy array without dimensions is a number, too: ``numpy.where``, in a schedule, returns one.
     """
-    value = _item(value)
+    value = item(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
         raise ValueError(f"{name}={value!r}: must be a number in {interval}")
     try:
@@ -44,15 +44,19 @@ def check_number(name, value, interval):
 
 
 def check_count(name, value, at_least=0):
-    """``value`` as an int. It may be a float that is exactly an integer."""
-    value = _item(value)
+    """``value`` as an int; ValueError unless it is an integer (not a bool), at least ``at_least``.
+
+    It may be a float that is exactly an integer.
+    """
+    value = item(value)
     is_integer = isinstance(value, numbers.Integral) or isinstance(value, numbers.Real) and float(value).is_integer()
     if isinstance(value, bool) or not is_integer or value < at_least:
         raise ValueError(f"{name}={value!r}: must be an integer, at least {at_least}")
     return int(value)
 
 
-def _item(value):
+def item(value):
+    """The number in a NumPy array without dimensions; anything else as it is."""
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 

@@ -1,8 +1,9 @@
 """Schedules for the step size, beta1 and the observation distance: pure functions of the update number.
 
-A schedule maps k to the value for update k. k counts updates from 0 (the paper's t is k + 1); if steps skip parameters,
-those of the most-updated one. A schedule keeps no state, so that resuming a run needs none. Schedules of one type with
-equal fields are equal. Any other picklable callable of k will do, too.
+A schedule maps k to the value for update k. k is the number of updates made before this one; the paper's t is k + 1. If
+some steps skip parameters, k + 1 is the count of the parameter updated most often. A schedule keeps no state, so that
+resuming a run needs none. Schedules of one type with equal fields are equal. Any other picklable callable of k will do,
+too.
 """
 
 import math
@@ -23,7 +24,12 @@ class ObservationDistance:
     updates : int
         Number of updates of the linear part, at least 1.
     start, end : float
-        First and last value of eta, finite and at least 0; 0.9 and 3.0 in all of the paper's experiments.
+        First and last value of eta, in [0, inf); 0.9 and 3.0 in all of the paper's experiments.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range: with its name, its value and the range.
 
     Example
     -------
@@ -49,6 +55,16 @@ class ObservationDistance:
 class InverseSquareRoot:
     """``initial`` / sqrt(t), t = k + 1: Theorem 1's step size.
 
+    Parameters
+    ----------
+    initial : float
+        The value at k = 0, in [0, inf): Theorem 1's alpha.
+
+    Raises
+    ------
+    ValueError
+        If ``initial`` is out of range.
+
     Example
     -------
     >>> [InverseSquareRoot(0.1)(k) for k in (0, 3, 99)]
@@ -66,7 +82,21 @@ class InverseSquareRoot:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """``initial`` * ``factor`` ** (t - 1), t = k + 1: Corollary 1's decay of beta1. ``factor`` is in (0, 1].
+    """``initial`` * ``factor`` ** (t - 1), t = k + 1: Corollary 1's decay of beta1.
+
+    ``factor`` ** (t - 1) stays at 1e-300 where it would be smaller.
+
+    Parameters
+    ----------
+    initial : float
+        The value at k = 0, in [0, inf); below 1 as beta1.
+    factor : float
+        Corollary 1's lambda, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
 
     Example
     -------
@@ -89,7 +119,17 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class HarmonicDecay:
-    """``initial`` / t, t = k + 1: a modest decay of beta1, which the paper names after Corollary 1.
+    """``initial`` / t, t = k + 1: a modest decay of beta1, which the paper mentions after Corollary 1.
+
+    Parameters
+    ----------
+    initial : float
+        The value at k = 0, in [0, inf); below 1 as beta1.
+
+    Raises
+    ------
+    ValueError
+        If ``initial`` is out of range.
 
     Example
     -------
@@ -108,9 +148,24 @@ class HarmonicDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``initial``, multiplied by ``factor`` (in [0, inf)) at each update number in ``at``.
+    """``initial``, multiplied by ``factor`` at each update number in ``at``.
 
-    The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: k = 12000 is the first update with a smaller step.
+    The paper's CIFAR-10 runs take ``StepDecay(alpha, at=(12000,))``: k = 12000 is the first update with a smaller step
+    (Section 5.2).
+
+    Parameters
+    ----------
+    initial : float
+        The value before the first number in ``at``, in [0, inf).
+    at : sequence of int
+        Increasing update numbers k, each at least 0.
+    factor : float
+        In [0, inf).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or ``at`` does not increase.
 
     Example
     -------
@@ -140,7 +195,22 @@ class StepDecay:
 class WarmUp:
     """Linear from ``start`` to ``target`` over the first ``updates`` updates, then ``target``.
 
-    ``target`` is a number, or a schedule that is called with the same k.
+    It is not from the paper.
+
+    Parameters
+    ----------
+    target : float or schedule
+        A number in [0, inf), or a schedule, which is called with the same k.
+    updates : int
+        Number of updates of the linear part, at least 1.
+    start : float
+        The value at k = 0, in [0, inf).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range. Also if ``target`` is a class or one of MXNet's schedulers, which count updates
+        from 1.
 
     Example
     -------

@@ -20,6 +20,11 @@ def exempt_from_decay(params: Mapping[str, Any],
     list of str
         Names of the exempted parameters, in the order of ``params``.
 
+    Raises
+    ------
+    TypeError
+        If ``params`` has no names, as a network or a list of parameters has none.
+
     Example
     -------
     >>> net = gluon.nn.Dense(2, in_units=3, prefix='dense_')

@@ -18,8 +18,8 @@ import pandas as pd
 from experiments.analysis.results import Grid
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.files import read_json, write_json
 from experiments.vocabulary.folders import SELECTION
-from experiments.vocabulary.records import read_json, write_json
 
 RULE = "lowest mean train loss at the last epoch of the grid search; a point where a run diverged is out"
 

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from experiments.vocabulary.config import Experiment, Run
-from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.errors import RecordError, explain
 from experiments.vocabulary.records import RunRecord
 
 # 'unfinished': some epochs are recorded, and the run can go on from there. 'missing': none is.
@@ -16,7 +16,10 @@ STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
 
 
 class RunStatus(NamedTuple):
-    """A run's state (one of STATES), why it failed, its complete epochs, and the seconds that each epoch took."""
+    """A run's state (one of STATES), why it failed, its complete epochs, and the seconds that each took.
+
+    ``seconds`` is empty if the times of some epochs are unknown.
+    """
 
     run: Run
     state: str
@@ -68,17 +71,28 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
     try:
         record.made_with(run.settings, run.seed)
         state, rows = record.read(epochs)
-        seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
+        seconds = _seconds(record, state, len(rows))
         reason = record.failure()
+        is_running = state == "short" and record.is_running()
     except RecordError as error:
-        return RunStatus(run, "failed", str(error), 0, [])
+        return RunStatus(run, "failed", explain(error, record.folder), 0, [])
     if state == "short":
-        state = "running" if record.is_running() else "failed" if reason else "unfinished" if rows else "missing"
+        state = "running" if is_running else "failed" if reason else "unfinished" if rows else "missing"
     return RunStatus(run, state, reason, len(rows), seconds)
 
 
+def _seconds(record: RunRecord, state: str, epochs: int) -> list[float]:
+    try:
+        seconds = [row["training"] + row["evaluation"] for row in record.seconds.rows()]
+    except RecordError:
+        if state == "short":   # the run cannot go on
+            raise
+        return []
+    return seconds if len(seconds) >= epochs else []
+
+
 def _seconds_per_run(statuses: Sequence[RunStatus], method: str) -> float | None:
-    complete = [sum(s.seconds) for s in statuses if s.run.method == method and s.state == "done"]
+    complete = [sum(s.seconds) for s in statuses if s.run.method == method and s.state == "done" and s.seconds]
     return mean(complete) if complete else None
 
 

@@ -16,8 +16,8 @@ from experiments.analysis.rounding import MadeTwice
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.files import damaged, read_json
 from experiments.vocabulary.folders import BENCHMARKS, FIGURES, TABLES
-from experiments.vocabulary.records import damaged, read_json
 
 
 class CsvFile(NamedTuple):

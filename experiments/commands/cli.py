@@ -41,8 +41,12 @@ GOES_ON = "An interrupted command goes on where it was when it is given again.\n
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     def command():
-        options = _parser().parse_args(arguments)
-        status = options.command(options)
+        try:
+            options = _parser().parse_args(arguments)
+        except SystemExit:   # --help has been printed
+            status = 0
+        else:
+            status = options.command(options)
         sys.stdout.flush()   # output that cannot be written is an error here, not at the interpreter's end
         return status
     return exit_status(command)
@@ -96,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
                               help="how far to go (default: as the configuration says)")
         training.add_argument("--jobs", type=count, metavar="N",
                               help="runs in parallel (default: cores / threads; on a GPU 1)")
-        training.add_argument("--data", type=_text, metavar="DIR",
+        training.add_argument("--data", type=_folder, metavar="DIR",
                               help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
                                    "files are downloaded)")
         training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N",
@@ -106,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         training.add_argument("--scheduler", type=_text, metavar="ADDR",
                               help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
                                    "--results and --data under the same paths")
-        training.add_argument("--tensorboard", type=_text, metavar="DIR", help="also log each epoch for TensorBoard "
+        training.add_argument("--tensorboard", type=_folder, metavar="DIR", help="also log each epoch for TensorBoard "
                                    "(pip install '.[tensorboard]')")
 
     running = add("run", train.run, "train an experiment's runs, or the rest of them")
@@ -123,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
                            help="only these points (learning_rate=0.001), and no selection")
 
     getting = add("data", train.get_data, "download MNIST and CIFAR-10, and check them")
-    getting.add_argument("--data", type=_text, metavar="DIR",
+    getting.add_argument("--data", type=_folder, metavar="DIR",
                          help="folder of the data sets (default: NAMSG_DATA, else MXNet's own)")
 
     add("list", show.show_list, "show experiments, methods and their sources")
@@ -163,8 +167,15 @@ def _text(text: str) -> str:
 
 
 def _folder(text: str) -> str:
-    if Path(_text(text)).is_file():
-        raise argparse.ArgumentTypeError(f"{text}: is a file")
+    """The path of a folder, or of one that can be made."""
+    path = Path(_text(text)).absolute()
+    try:
+        while not path.exists() and not path.is_symlink():
+            path = path.parent
+        if not path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text}: {path.name} is not a folder")
+    except OSError as error:   # too long a name, no permission
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
     return text
 
 

@@ -11,12 +11,12 @@ from typing import Iterator, Sequence
 
 from experiments.commands.ending import exit_status, fail
 from experiments.commands.inputs import load_experiment, print_paths
-from experiments.running.attempt import Outcome, explain
+from experiments.running.attempt import Outcome
 from experiments.running.pool import train_in_pool
 from experiments.running.progress import Progress
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, Run, RunOptions
-from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError, explain
 from experiments.vocabulary.records import RunRecord
 
 

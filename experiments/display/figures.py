@@ -22,9 +22,9 @@ from experiments.analysis.results import Grid, Results
 from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims import parts as claim_parts
 from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.files import write_atomically
 from experiments.vocabulary.methods import BOUNDED, DASHED_BETA2, DASHES, FIVE, LABELS, STRATEGIES, colours
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
-from experiments.vocabulary.records import write_atomically
 
 
 class PaperRow(NamedTuple):

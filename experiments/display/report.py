@@ -28,9 +28,10 @@ from experiments.claims.rules import Claim, Judgement
 from experiments.display import charts, tables
 from experiments.display.figures import PAPER
 from experiments.vocabulary import benchmarks, config
+from experiments.vocabulary.files import write_atomically
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import EXPERIMENTS
-from experiments.vocabulary.records import read_environments, write_atomically
+from experiments.vocabulary.records import read_environments
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")

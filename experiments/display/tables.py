@@ -20,8 +20,8 @@ from experiments.claims.parts import PARTS
 from experiments.vocabulary import paper
 from experiments.vocabulary.config import Experiment, initial
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.files import write_atomically
 from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS
-from experiments.vocabulary.records import write_atomically
 
 SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
 LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",

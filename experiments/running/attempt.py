@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Tuple, Union
 
 from experiments.running.tensorboard import Log
 from experiments.vocabulary.config import Run, RunOptions
-from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
+from experiments.vocabulary.errors import RecordError, UsageError, explain
 from experiments.vocabulary.records import Busy, RunRecord
 
 # Messages of a process that makes a run: (EPOCH, number) after each epoch, at the end one of the others with a text.
@@ -56,11 +56,6 @@ def try_run(run: Run, options: RunOptions, report: Callable[[int], None], worker
     except Exception as error:
         traceback.print_exc()
         return FAILED, _reason(error)
-
-
-def explain(error: RecordError, folder: Path) -> str:
-    """The error of the run in this folder, with what to do about damage."""
-    return f"{error}; to make the run anew, delete {folder}" if isinstance(error, DamagedError) else str(error)
 
 
 def _reason(error: Exception) -> str:

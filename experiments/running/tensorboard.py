@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.records import naming
+from experiments.vocabulary.files import naming
 
 
 class Log:

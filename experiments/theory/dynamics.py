@@ -19,13 +19,22 @@ def measured_rate(tau: Sequence[float], beta: float, eta: float) -> np.ndarray:
 
     Parameters
     ----------
-    tau : array of shape (n,)
-        alpha * lambda of each quadratic, with alpha = (1 - beta) * learning_rate / sqrt(v_hat).
-    beta, eta : float
+    tau : array of shape (n,), n at least 1
+        alpha * lambda of each quadratic, finite, with alpha = (1 - beta) * learning_rate / sqrt(v_hat).
+    beta : float
+        beta1, in [0, 1).
+    eta : float
+        Observation distance, in [0, inf), in units of the last step.
 
     Returns
     -------
-    array of shape (n,).
+    array of shape (n,)
+        Factors per update, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If beta or eta is out of range, or a direction diverges so fast that its gradients move v_hat.
     """
     curvature = mx.nd.array(np.asarray(tau) / (1 - beta), dtype="float64")
     optimizer = mx.optimizer.create("namsg", learning_rate=1.0, epsilon=1.0, beta1=beta, eta=eta)

@@ -18,8 +18,8 @@ from experiments.display.figures import STYLE, save
 from experiments.theory.dynamics import measured_rate
 from experiments.theory.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
 from experiments.theory.progress import follow
+from experiments.vocabulary.files import write_atomically
 from experiments.vocabulary.methods import COLOURS, LABELS
-from experiments.vocabulary.records import write_atomically
 from namsg_mx.schedules import HarmonicDecay
 from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
 from namsg_mx.theory.regret import (

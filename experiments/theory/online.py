@@ -1,4 +1,8 @@
-"""Plays the real optimizers on online convex problems on a box, one round after another (Section 4)."""
+"""Plays the real optimizers on online convex problems on a box, one round after another (Section 4).
+
+T is the number of rounds and d the dimension, both at least 1. A round's index t is 0 to T - 1 here; the paper's is one
+more.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,10 @@ class Logistic(NamedTuple):
 
     @classmethod
     def random(cls, rounds: int, dimension: int, seed: int) -> Logistic:
-        """Features of unequal scale; labels by a random hyperplane, with noise."""
+        """Features of unequal scale; labels by a random hyperplane, with noise.
+
+        rounds and dimension at least 1, seed at least 0; ValueError by NumPy for negative ones.
+        """
         random = np.random.default_rng(seed)
         a = random.standard_normal((rounds, dimension)) * 10.0 ** random.uniform(-1, 0.5, dimension)
         noisy = a @ random.standard_normal(dimension) + random.standard_normal(rounds)
@@ -51,7 +58,10 @@ class Quadratics(NamedTuple):
 
     @classmethod
     def random(cls, rounds: int, dimension: int, seed: int) -> Quadratics:
-        """Curvatures of unequal scale, and minima inside and outside of [-1, 1]."""
+        """Curvatures of unequal scale, and minima inside and outside of [-1, 1].
+
+        rounds and dimension at least 1, seed at least 0; ValueError by NumPy for negative ones. n is drawn, 1 to d.
+        """
         random = np.random.default_rng(seed)
         rows = random.integers(1, dimension + 1)
         scale = 10.0 ** random.uniform(-1, 0.5, dimension)
@@ -85,6 +95,8 @@ class AdmissibleDistance(NamedTuple):
 
     Theorem 1 admits distances from beta1_t to beta1_t / (1 - beta1_t). ``remoteness`` chooses one of them: 0 the
     nearest, 1 the farthest. It is constant, and so (1 - beta1_t) (1 + eta_t) does not decrease, as Theorem 1 needs.
+
+    ``beta1`` is a schedule with values in [0, 1), ``remoteness`` is in [0, 1]. Neither is checked.
     """
 
     beta1: Callable[[int], float]
@@ -97,7 +109,26 @@ class AdmissibleDistance(NamedTuple):
 
 def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay, beta2: float,
              remoteness: float = 0.0) -> dict:
-    """Arguments of the optimizer for which its bound holds: alpha / sqrt(t), a decreasing beta1, an eta that fits."""
+    """Arguments of the optimizer for which its bound holds: alpha / sqrt(t), a decreasing beta1, an eta that fits.
+
+    Parameters
+    ----------
+    method : str
+        'namsg', which gets an eta, or another registered optimizer.
+    alpha : float
+        Theorem 1's alpha, in (0, inf).
+    beta1 : ExponentialDecay or HarmonicDecay
+        With the initial value in [0, sqrt(beta2)), so that gamma is below 1.
+    beta2 : float
+        In (0, 1).
+    remoteness : float
+        Of `AdmissibleDistance`, in [0, 1]; for 'namsg' only.
+
+    Raises
+    ------
+    ValueError
+        If alpha is negative or not finite. `play` raises it for a beta1 or beta2 outside of [0, 1).
+    """
     arguments = {"learning_rate": InverseSquareRoot(alpha), "beta1": beta1, "beta2": beta2}
     if method == "namsg":
         arguments["eta"] = AdmissibleDistance(beta1, remoteness)
@@ -114,7 +145,31 @@ class Played(NamedTuple):
 
 def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Sequence[float],
          bounds: tuple[float, float]) -> Played:
-    """Play all rounds of a problem with a registered optimizer that has v_hat, projecting on the box ``bounds``."""
+    """Play all rounds of a problem with a registered optimizer that has v_hat, projecting on the box ``bounds``.
+
+    Parameters
+    ----------
+    problem : Logistic or Quadratics
+        Of T rounds in d dimensions.
+    method : str
+        'namsg', 'amsgrad', 'namsb' or 'amsbound'.
+    arguments : dict
+        The optimizer's, as `settings` makes them.
+    start : sequence of d floats
+        x_1, within ``bounds``. It is rounded to float32, as the optimizer's weights are.
+    bounds : (float, float)
+        low < high of the box, the same in each dimension.
+
+    Returns
+    -------
+    Played
+        In float64; x and v_hat have the values of the optimizer's float32.
+
+    Raises
+    ------
+    ValueError
+        If the optimizer is not known, has no v_hat, or refuses an argument; or if ``start`` has another length than d.
+    """
     optimizer = mx.optimizer.create(method, bounds=bounds, **arguments)
     weight = mx.nd.array(start)
     grad = mx.nd.zeros_like(weight)
@@ -139,10 +194,12 @@ CHAINS = 64
 
 
 def counterexamples(rounds: int) -> np.ndarray:
-    """The slopes c_t of f_t(x) = c_t x on [-1, 1], whose best point is -1: shape (T, 1 + CHAINS).
+    """The slopes c_t of f_t(x) = c_t x on [-1, 1], whose best point is -1: shape (T, 1 + CHAINS), T = ``rounds``.
 
     Column 0 is Reddi et al.'s deterministic problem: C in every C-th round, beginning with the first, else -1. The
     other columns are independent draws of their stochastic problem: C with probability 1.2 / (C + 1), else -1.
+
+    T is at least 1; ValueError by NumPy if it is negative.
     """
     steep = np.random.default_rng(0).random((rounds, 1 + CHAINS)) < 1.2 / (C + 1)
     steep[:, 0] = np.arange(rounds) % C == 0
@@ -157,14 +214,21 @@ def play_slopes(method: str, slopes: np.ndarray, alpha: float, every: int) -> np
     method : {'adam', 'dozatnadam', 'amsgrad', 'namsg'}
         NAMSG with eta = 0.9.
     slopes : array of shape (T, columns)
-        c_t.
+        c_t, finite.
     alpha : float
+        In [0, inf).
     every : int
-        x is recorded after every so many rounds.
+        x is recorded after every so many rounds, at least 1.
 
     Returns
     -------
-    array of shape (T // every, columns): x after each ``every``-th round.
+    array of shape (T // every, columns)
+        x after each ``every``-th round, in [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        If alpha is out of range.
     """
     if method == "adam":   # MXNet's Adam takes no schedule of the step size, and does not project
         optimizer = mx.optimizer.create(method, **COUNTEREXAMPLE)

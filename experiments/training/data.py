@@ -122,5 +122,5 @@ def _read(folder: Path, file: Mapping[str, str]) -> bytes:
     found = hashlib.sha1(content).hexdigest()
     if found != file[name]:
         raise UsageError(f"{folder / name}: damaged (its SHA-1 is {found}, not {file[name]}); replace it by the "
-                         "official file, or delete it to have it downloaded again")
+                         f"official file, or delete it and give python -m experiments data --data {folder.parent}")
     return gzip.decompress(content) if name.endswith(".gz") else content

@@ -28,8 +28,11 @@ def code() -> dict[str, Any]:
 
     Later changes and commits do not count: the process has loaded its modules before them.
     """
-    changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES)
-    return {"commit": _output("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+    # This repository's, whatever GIT_DIR says, and without refreshing its index, which is a write.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    git = ("git", "--no-optional-locks", "-C", str(ROOT))
+    changes = _output(*git, "status", "--porcelain", "--", *SOURCES, environment=environment)
+    return {"commit": _output(*git, "rev-parse", "HEAD", environment=environment),
             "dirty": None if changes is None else bool(changes)}
 
 

@@ -29,7 +29,8 @@ from experiments.training.batches import RandomCrops, ahead, batches
 from experiments.training.workers import ONE_WORKER, Workers
 from experiments.vocabulary.config import Run, RunOptions, updates_per_epoch
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.records import RunRecord, naming
+from experiments.vocabulary.files import naming
+from experiments.vocabulary.records import RunRecord
 from namsg_mx.optimizers.base import ScheduledLearningRate
 
 EVALUATION_BATCH = 1000

@@ -44,7 +44,7 @@ NORMAL = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal num
 EPOCHS = (1e-6, 1e6)   # of a schedule, which may have a part of one
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
           "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}
-NAME = re.compile(r"[A-Za-z0-9_.-]+")   # an experiment's or a method's: they also name files
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")   # an experiment's or a method's: they also name files
 # Names of other folders, tables and figures in the results folder, and the endings of an experiment's own.
 RESERVED = re.compile("|".join((*OTHERS, "claims", "distance", "original_form", "sensitivity", "figure.*", "table.*",
                                 "theory.*", ".*_tuned", ".*_epochs_to_loss")))
@@ -276,8 +276,8 @@ def load(path: str | Path) -> Experiment:
 def _check_name(where: str, name: str) -> None:
     """UsageError for a name that cannot name a folder inside the results folder."""
     if not NAME.fullmatch(name) or not name.strip("."):
-        raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are letters, digits, '_', '.' and '-', "
-                         "but not only dots")
+        raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are up to 100 letters, digits, '_', '.' "
+                         "and '-', but not only dots")
 
 
 def _experiment(name: str, block: ConfigBlock) -> Experiment:

@@ -1,6 +1,7 @@
 """Errors that end a command with one line instead of a traceback."""
 
 import reprlib
+from pathlib import Path
 from typing import Any
 
 
@@ -15,6 +16,11 @@ class RecordError(Exception):
 
 class DamagedError(RecordError):
     """A file whose content is not what was written."""
+
+
+def explain(error: RecordError, folder: Path) -> str:
+    """The error of the run in this folder, with what to do about damage."""
+    return f"{error}; to make the run anew, delete {folder}" if isinstance(error, DamagedError) else str(error)
 
 
 def quoted(value: Any) -> str:

@@ -6,6 +6,7 @@
     epochs.csv         one row per epoch; equal to the byte whenever the run is repeated
     seconds.csv        the time that each epoch took
     checkpoint.zip     the state after the last epoch, from which the run goes on; with the run's id and that epoch
+    run.lock           held by the process that works on the run; never to be deleted while one does
     done.json          written last: how many epochs are complete, and whether the run diverged in the next one
     failed.json        why the last attempt failed, until the next one begins
 
@@ -29,7 +30,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from filelock import FileLock, Timeout
 
 from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
+from experiments.vocabulary.files import damaged, naming, read_json, reading, remove, sync, write_atomically, write_json
 
 # learning_rate, eta and sgd_learning_rate are of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`).
 # train_loss is the running loss: the mean over the epoch's examples as they were trained on. train_loss_full is the
@@ -114,16 +115,17 @@ class RunRecord:
     def is_running(self) -> bool:
         """Whether a process holds the lock."""
         try:
-            with open(self._lock, "rb") as file:   # only for reading: the folder may be another user's
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with reading(self._lock), open(self._lock, "rb") as file:   # not for writing, in another user's folder
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
         return False
 
     def made_with(self, settings: Mapping[str, Any], seed: int) -> str | None:
-        """The kvstore and workers of the recorded run, in words; None if nothing is recorded.
+        """The kvstore and workers of the recorded run, in words; None if no epoch is recorded.
 
         RecordError if the record has other settings or another seed.
         """
@@ -148,11 +150,14 @@ class RunRecord:
                              f"{_describe(config.get('distributed'))}: use another --results")
 
     def _read_config(self) -> dict[str, Any] | None:
+        """The content of config.json; None before the first epoch, up to which it fixes no number."""
+        if not (self._checkpoint.exists() or self._done.exists() or self.epochs.count()):
+            return None
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
         if config and "distributed" in config and not (
                 isinstance(config["distributed"], dict) and set(config["distributed"]) == DISTRIBUTED):
             raise damaged(self._config)
-        if config is None and any(path.exists() for path in (self.epochs.path, self._checkpoint, self._done)):
+        if config is None:
             raise DamagedError(f"{self._config}: missing, so nothing says what {self.folder} holds")
         return config
 
@@ -169,6 +174,8 @@ class RunRecord:
             for name, digest in self._digests(epochs).items():
                 if digests[name] != digest:
                     raise damaged(self.folder / name)
+            if recorded > epochs:
+                self.epochs.rows()   # those have no digest
 
     def _digests(self, epochs: int) -> dict[str, str]:
         """By name, the digests of config.json, and of epochs.csv up to this many epochs."""
@@ -207,14 +214,13 @@ class RunRecord:
         if not goes_on and self.completion():
             raise RecordError(f"{self.folder}: complete, and cannot go on, as its servers did not save their states; "
                               "train it anew in another --results")
-        if not self._config.exists():
-            write_json(self._config, config)
         epoch, members = self._read_checkpoint() if goes_on else (0, {})
-        if epoch == 0:   # a checkpoint promises rows
-            _remove(self._checkpoint)
+        if epoch == 0:
+            remove(self._checkpoint)   # it promises rows
+            write_json(self._config, config)   # an attempt before this one may have left another commit's
         for table in (self.epochs, self.seconds):
             table.trim(epoch)
-        _remove(self._failed)
+        remove(self._failed)
         self._made = epoch, self._digests(epoch)
         return epoch, members
 
@@ -238,7 +244,7 @@ class RunRecord:
         """Write done.json with the status 'done' or 'diverged'. RecordError as from `add_epoch`."""
         self._check_made()
         write_json(self._done, {"epochs": epochs, "status": status, "sha256": self._digests(epochs)})
-        _remove(self._failed)   # by another process that failed meanwhile
+        remove(self._failed)   # by another process that failed meanwhile
 
     def fail(self, reason: str) -> None:
         """Record why an attempt failed, if the disk takes it."""
@@ -254,6 +260,8 @@ class RunRecord:
     def _check_made(self) -> None:
         epochs, digests = self._made
         self._check_files(f"this process had made {epochs}", epochs, digests)
+        if not self.epochs.is_of(epochs):   # without the lock's file, another process could write, too
+            raise DamagedError(f"{self.epochs.path}: damaged: has more than the {epochs} epochs that are made here")
 
     def _write_checkpoint(self, epoch: int, state: Mapping[str, bytes]) -> None:
         digests = {**self._made[1], **{name: _digest(data) for name, data in state.items()}}
@@ -288,7 +296,7 @@ class RunRecord:
     def _read_members(self, *names: str) -> dict[str, bytes] | None:
         """These members of the checkpoint, or all members; None without a checkpoint."""
         try:
-            with open(self._checkpoint, "rb") as file:
+            with reading(self._checkpoint), open(self._checkpoint, "rb") as file:
                 try:
                     with zipfile.ZipFile(file) as archive:
                         return {name: archive.read(name) for name in names or archive.namelist()}
@@ -327,22 +335,26 @@ class EpochTable:
         """The header and the first ``count`` rows as the file has them; empty if ``count`` is 0."""
         return b"".join(line + b"\n" for line in self._lines()[:count + 1]) if count else b""
 
+    def is_of(self, count: int) -> bool:
+        """Whether the file has ``count`` rows, and nothing after them."""
+        return not self.path.exists() if count == 0 else self.path.read_bytes() == self.content(count)
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Append a row (before the first, also the header) and wait until it is on the disk."""
         lines = [] if self.path.exists() else [self._header()]
         lines.append(",".join("" if row[c] is None else repr(row[c]) for c in self.columns).encode())
         with naming(self.path), open(self.path, "ab") as file:
             file.write(b"".join(line + b"\n" for line in lines))
-            _sync(file)
+            sync(file)
 
     def trim(self, count: int) -> None:
         """Keep only the first ``count`` rows."""
         if count == 0:
-            _remove(self.path)
+            remove(self.path)
             return
         with naming(self.path), open(self.path, "r+b") as file:
             file.truncate(len(self.content(count)))
-            _sync(file)
+            sync(file)
 
     def _header(self) -> bytes:
         return ",".join(self.columns).encode()
@@ -350,7 +362,8 @@ class EpochTable:
     def _lines(self) -> list[bytes]:
         """The complete lines, first the header."""
         try:
-            *lines, rest = self.path.read_bytes().split(b"\n")
+            with reading(self.path):
+                *lines, rest = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
         if (lines[0] != self._header()) if lines else not self._header().startswith(rest):
@@ -392,25 +405,6 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def damaged(path: Path) -> DamagedError:
-    """The error to raise for a file whose content is not what was written."""
-    return DamagedError(f"{path}: damaged: not what was written")
-
-
-def read_json(path: Path, keys: Sequence[str] | None) -> Any:
-    """A JSON file's content; None without the file. RecordError unless it is an object that has the ``keys``, if any.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        if keys is None or isinstance(content, dict) and all(key in content for key in keys):
-            return content
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError):   # RecursionError: nested too deeply
-        pass
-    raise damaged(path)
-
-
 def read_environments(path: Path) -> list[dict[str, Any]]:
     """The environments of an environment.json, oldest first; none without the file. RecordError if it is damaged."""
     content = read_json(path, None) if path.exists() else []
@@ -418,64 +412,3 @@ def read_environments(path: Path) -> list[dict[str, Any]]:
                                                 for one in content):
         raise damaged(path)
     return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a file by this content, as `write_atomically`."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader, or a kill, finds the whole old or the whole new content.
-
-    Processes that write the same file take turns.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    with naming(path), _only_writer(temporary) as file:
-        try:
-            file.write(content)
-            _sync(file)
-            os.replace(temporary, path)
-        except BaseException:
-            _remove(temporary)
-            raise
-
-
-@contextlib.contextmanager
-def _only_writer(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open an empty file for writing once no other process has it open so."""
-    while True:
-        with open(path, "ab") as file:   # opening so does not truncate what another process is writing
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(path, file):   # else another process has renamed it while this one waited
-                file.truncate(0)
-                yield file
-                return
-
-
-def _is_at(path: Path, file: io.BufferedIOBase) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Give system errors this path: on a full disk they name none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno:
-            error.filename = str(path)
-        raise
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-
-
-def _sync(file: io.BufferedIOBase) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -12,6 +12,7 @@ import yaml
 from experiments.vocabulary.errors import UsageError, quoted
 from experiments.vocabulary.seeds import SEEDS, parse_seeds
 
+FLOAT32 = (2.0**-126, 2.0**128)   # its normal numbers: MXNet refuses others, or takes them for 0
 NONNEGATIVE = (0.0, math.inf)   # an interval: from the first number up to but without the second
 UNPRINTABLE = ("Cc", "Cs")   # Unicode's control characters and surrogates: figures, pages and LaTeX fail on them
 
@@ -44,6 +45,8 @@ class ConfigLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             kind = key.tag.rpartition(":")[2]
+            if not isinstance(key, yaml.ScalarNode):
+                self._refuse("a key is a list or mapping, not a text", key)
             if kind not in ("str", "merge"):
                 self._refuse(f"key {quoted(key.value)} is a {kind} to YAML, not a text; quote it", key)
             if key.value in seen:
@@ -181,4 +184,6 @@ class ConfigBlock:
         low, high = interval
         if not low <= value < high:
             raise UsageError(f"{self.where}: {key}: {value!r} is not in [{low:g}, {high:g})")
+        if value and not FLOAT32[0] <= abs(value) < FLOAT32[1]:
+            raise UsageError(f"{self.where}: {key}: {value!r} is beyond what float32 holds")
         return float(value)

@@ -4,7 +4,7 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import ScalarOrSchedule
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_absent
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -12,20 +12,27 @@ from namsg_mx.optimizers.namsg import NAMSG
 class AMSGrad(NAMSG):
     """AMSGRAD, Reddi et al. 2018, as in the paper's (4): v_hat starts at epsilon, and there is no bias correction.
 
+    It is `NAMSG` with ``eta=0``, to the bit: the same state, and the same order of operations.
+
     Parameters
     ----------
     learning_rate : float, schedule or None
         alpha, in [0, inf); 0.001 unless an ``lr_scheduler`` is given.
     beta1 : float or schedule
-        In [0, 1).
+        Decay rate of the momentum, in [0, 1).
     beta2 : float
-        In [0, 1).
+        Decay rate of the second moment, in [0, 1).
     epsilon : float
         Initial v_hat, in [1.2e-38, inf), as float32 has no smaller normal number.
     **kwargs
         See `ElementwiseOptimizer`.
 
-    It is `NAMSG` with ``eta=0``, to the bit: the same state, and the same order of operations.
+    Raises
+    ------
+    ValueError, TypeError
+        As `ElementwiseOptimizer`. ValueError also for eta, mu and switch_to_sgd, which AMSGRAD does not have.
+
+    State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
 
     Example
     -------
@@ -46,10 +53,7 @@ class AMSGrad(NAMSG):
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.999, epsilon: float = 1e-8, **kwargs):
-        for name in ("eta", "mu", "switch_to_sgd"):
-            given = kwargs.pop(name, None)
-            if given is not None:
-                raise ValueError(f"{name}={given!r}: AMSGrad has none; use NAMSG")
+        check_absent("AMSGrad", ("eta", "mu", "switch_to_sgd"), kwargs, instead="NAMSG")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
     def switch_to_sgd(self, at):

@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Union
 
 import numpy as np
 
-from namsg_mx.checks import FINITE, check_number, is_mxnet_scheduler
+from namsg_mx.checks import FINITE, check_number, is_mxnet_scheduler, item
 
 ScalarOrSchedule = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
 
@@ -47,10 +47,17 @@ def check_choice(name, value, choices):
     return value
 
 
+def check_absent(optimizer_name, names, given, instead):
+    """Take the arguments ``names`` out of the dict ``given``; ValueError if one of them has a value, not None."""
+    for name in names:
+        value = given.pop(name, None)
+        if value is not None:
+            raise ValueError(f"{name}={value!r}: {optimizer_name} has none; use {instead}")
+
+
 def check_clip(value):
     """None or a number. Infinity clips nothing, and as in MXNet neither do 0 and below."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
+    value = item(value)
     if value is None or (isinstance(value, numbers.Real) and math.isinf(value)):
         return value
     return check_number("clip_gradient", value, FINITE)

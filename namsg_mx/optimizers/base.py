@@ -92,8 +92,8 @@ class ElementwiseOptimizer(CountingOptimizer):
     ----------
     learning_rate : float, schedule or None
         Step size alpha, in [0, inf). None: ``lr_scheduler``'s, else the method's default. A schedule is a picklable
-        function of k (`namsg_mx.schedules`). k counts updates from 0; if steps skip parameters, those of the
-        most-updated one.
+        function of k (`namsg_mx.schedules`). k is the number of updates made before this one. If some steps skip
+        parameters, k + 1 is the count of the parameter updated most often.
     beta1 : float or schedule
         Decay rate of the momentum, in [0, 1).
     bounds : (float, float) or None
@@ -130,7 +130,11 @@ class ElementwiseOptimizer(CountingOptimizer):
     Raises
     ------
     ValueError
-        With the argument's name, its value and the range.
+        If an argument is out of range: with its name, its value and the range. A schedule's first value is checked at
+        once, each later one in its update. Also for float16 weights without ``multi_precision``, in `create_state` at
+        the latest.
+    TypeError
+        If there is no argument of this name.
     """
 
     STATE = ()
@@ -194,6 +198,7 @@ class ElementwiseOptimizer(CountingOptimizer):
         return LastUpdate(kernel, k, learning_rate, beta1, eta, sgd_learning_rate, self._count_nonfinite())
 
     def create_state(self, index, weight):
+        """New state of a weight: a list of ``STATE``'s arrays, all 0, each in the weight's shape and dtype."""
         if weight.dtype == np.float16:
             self._check_half()
         return [filled(weight, 0) for _ in self.STATE]
@@ -203,6 +208,7 @@ class ElementwiseOptimizer(CountingOptimizer):
             raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
 
     def create_state_multi_precision(self, index, weight):
+        """`create_state`; for a float16 weight in float32, with a float32 master copy of the weight as last array."""
         if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
         # Not for a dense weight: `tostype` copies it by an operator, which newer GPUs do not run.
@@ -212,7 +218,36 @@ class ElementwiseOptimizer(CountingOptimizer):
         return [*state, master] if is_list_of_arrays(state) else (master, state)
 
     def update(self, index, weight, grad, state):
-        """Update one array (int, NDArray, NDArray, list) or many (lists of these), without waiting for dense ones."""
+        """Make one update of one parameter, or of many: all four arguments are then lists of one length.
+
+        Weights and states change in place; gradients stay as they are. It does not wait for dense arrays.
+        An update that raises an error does not count.
+
+        Parameters
+        ----------
+        index : int or list of int
+            The parameter's number, by which its updates are counted.
+        weight : NDArray or list of NDArray
+            float16, float32 or float64, all of one dtype; dense or row_sparse; of any shape.
+        grad : NDArray or list of NDArray
+            In its weight's shape and dtype; dense or row_sparse.
+        state : list of NDArray, or list of such lists
+            As `create_state_multi_precision` makes it: arrays in the weight's shape and dtype (float32 for float16). A
+            state of another precision, as from a file, is converted.
+
+        Raises
+        ------
+        TypeError
+            If something is no NDArray, a state is no such list, or a dtype or storage type does not fit.
+        ValueError
+            If lengths, shapes or devices differ, a schedule's value is out of range, or no number of the weights'
+            dtype is within ``bounds``.
+        RuntimeError
+            If the ``kernel`` asked for cannot run; and see `NAMSG.switch_to_sgd`.
+        mxnet.base.MXNetError
+            Inside of ``autograd.record()``, if a weight has a gradient attached. If a row_sparse gradient has rows that
+            its weight does not. If arrays overlap and the ``kernel`` asked for is 'cuda' or 'cpu'.
+        """
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         # MXNet's operators check this, and the engine, which runs ours, does not.

@@ -5,7 +5,7 @@ from typing import Optional
 from mxnet.optimizer import register
 
 from namsg_mx.checks import NORMAL, POSITIVE, check_number
-from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_setting, value_at
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_absent, check_setting, value_at
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -38,8 +38,9 @@ class NAMSB(NAMSG):
 
     Raises
     ------
-    ValueError
-        Also in an update for which a schedule has the step size 0: the limits are not defined there.
+    ValueError, TypeError
+        As `ElementwiseOptimizer`. ValueError also for eta together with mu, and for switch_to_sgd. Also in an update
+        for which a schedule has the step size 0: the limits are not defined there.
 
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
 
@@ -87,7 +88,12 @@ class NAMSB(NAMSG):
 class AMSBound(NAMSB):
     """AMSBound, Luo et al. 2019, as the paper has it: `NAMSB` with ``eta=0``, to the bit.
 
-    See `NAMSB` for parameters, state and errors; there is no eta and no mu.
+    See `NAMSB` for the state and for all parameters but eta and mu: it has neither.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `NAMSB`. ValueError also for eta and mu.
 
     Example
     -------
@@ -103,8 +109,5 @@ class AMSBound(NAMSB):
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.99, epsilon: float = 1e-8, **kwargs):
-        for name in ("eta", "mu"):
-            given = kwargs.pop(name, None)
-            if given is not None:
-                raise ValueError(f"{name}={given!r}: AMSBound has none; use NAMSB")
+        check_absent("AMSBound", ("eta", "mu"), kwargs, instead="NAMSB")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)

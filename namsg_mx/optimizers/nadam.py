@@ -43,6 +43,11 @@ class DozatNadam(ElementwiseOptimizer):
     **kwargs
         See `ElementwiseOptimizer`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `ElementwiseOptimizer`. ValueError also for a schedule as beta1.
+
     State: m and v, each in the weight's shape and dtype (float32 for float16 weights).
 
     Example

@@ -41,7 +41,7 @@ class NAMSG(ElementwiseOptimizer):
     learning_rate : float, schedule or None
         alpha, in [0, inf); 0.002 unless an ``lr_scheduler`` is given (the paper's footnote 4).
     beta1 : float or schedule
-        In [0, 1).
+        Decay rate of the momentum, in [0, 1).
     beta2 : float
         Decay rate of the second moment, in [0, 1).
     epsilon : float
@@ -55,6 +55,13 @@ class NAMSG(ElementwiseOptimizer):
         See the method of that name.
     **kwargs
         See `ElementwiseOptimizer`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ElementwiseOptimizer`. ValueError also for eta together with mu, and as `switch_to_sgd` says.
+    RuntimeError
+        In the update that switches to SGD, as `switch_to_sgd` says.
 
     State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
 
@@ -97,6 +104,7 @@ class NAMSG(ElementwiseOptimizer):
             self.switch_to_sgd(switch_to_sgd)
 
     def create_state(self, index, weight):
+        """As `ElementwiseOptimizer.create_state`, but v_hat starts at epsilon."""
         m, v, _ = super().create_state(index, weight)
         return [m, v, filled(weight, self.epsilon)]
 

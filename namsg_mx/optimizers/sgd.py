@@ -23,14 +23,24 @@ class AveragedSGD(ElementwiseOptimizer):
     With a constant step size this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and ``momentum=beta1``. A
     drop of the step size acts at once; MXNet's velocity keeps the former one for about 1 / (1 - beta1) updates.
 
+    The paper prints no update of its SGD, so no equation can be cited for the convention. m is that of (4), first row.
+    That the paper's step sizes for SGD belong to it is inferred. Table A1's for logistic regression trains worse as
+    MXNet's learning rate (results/README.md). And the paper's later version (ARSG, 2020) calls learning rate 0.1 with
+    momentum 0.9 "alpha = 1, beta = 0.9".
+
     Parameters
     ----------
     learning_rate : float, schedule or None
         alpha, in [0, inf); 0.1 unless an ``lr_scheduler`` is given.
     beta1 : float or schedule
-        In [0, 1).
+        Decay rate of the momentum, in [0, 1).
     **kwargs
         See `ElementwiseOptimizer`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ElementwiseOptimizer`.
 
     State: m, in the weight's shape and dtype (float32 for float16 weights).
 

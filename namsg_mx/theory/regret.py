@@ -2,7 +2,8 @@
 
 In round t = 1, ..., T the method plays x_t in a convex set F, then sees the convex loss f_t. Its regret is the sum of
 f_t(x_t) - f_t(x*); x* is the best fixed point of F in hindsight. The bounds depend on the data: they are computed from
-a recorded `Trajectory`. Nothing here trains.
+a recorded `Trajectory`. Nothing here trains. Except where its section Raises says so, a function does not check its
+arguments.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Callable, NamedTuple, Union
 import numpy as np
 from scipy.optimize import minimize, root
 
+from namsg_mx.checks import Interval, check_number
+
 Numbers = Union[float, np.ndarray]
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
@@ -20,7 +23,24 @@ STARTS = 5        # L-BFGS-B sometimes gives up early; started anew at that poin
 
 
 class Trajectory(NamedTuple):
-    """The record of a run of T rounds in d dimensions; row t - 1 belongs to round t.
+    """The record of a run of T rounds in d dimensions, T and d at least 1; row t - 1 belongs to round t.
+
+    Nothing is checked here; `violated_conditions` names what Theorem 1 does not allow. Arrays are of floats.
+
+    Parameters
+    ----------
+    g : array of shape (T, d)
+        The gradients of f_t at x_t, finite, in loss per unit of x.
+    v_hat : array of shape (T, d)
+        v_hat after the update of round t, in (0, inf), in the unit of g**2. It never decreases in t.
+    alpha : array of shape (T,)
+        The step size alpha_t of Algorithm 1, in (0, inf), in the unit of x.
+    beta1 : array of shape (T,)
+        beta1_t, in [0, 1).
+    eta : array of shape (T,)
+        The observation distance eta_t, in [0, inf), in units of the last step; 0 for AMSGRAD.
+    beta2 : float
+        In (0, 1).
 
     Example
     -------
@@ -30,15 +50,15 @@ class Trajectory(NamedTuple):
     (4, 2)
     """
 
-    g: np.ndarray        # (T, d): the gradients of f_t at x_t
-    v_hat: np.ndarray    # (T, d): v_hat after the update of round t
-    alpha: np.ndarray    # (T,): the step size alpha_t
-    beta1: np.ndarray    # (T,): beta1_t
-    eta: np.ndarray      # (T,): the observation distance eta_t; 0 for AMSGRAD
+    g: np.ndarray
+    v_hat: np.ndarray
+    alpha: np.ndarray
+    beta1: np.ndarray
+    eta: np.ndarray
     beta2: float
 
     def first(self, rounds: int) -> Trajectory:
-        """The first ``rounds`` rounds of the run."""
+        """The first ``rounds`` rounds of the run, 1 to T."""
         return Trajectory(*(values[:rounds] for values in self[:-1]), self.beta2)
 
 
@@ -69,8 +89,8 @@ def violated_conditions(run: Trajectory) -> list[str]:
 
     Example
     -------
-    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
-    ...           eta=np.full(4, 0.9), beta2=0.99)
+    With the ``run`` of `Trajectory`'s example:
+
     >>> violated_conditions(run)
     []
     >>> violated_conditions(run._replace(eta=np.full(4, 3.0)))
@@ -95,29 +115,46 @@ def violated_conditions(run: Trajectory) -> list[str]:
             for condition, holds in conditions.items() if not holds.all()]
 
 
-def namsg_coefficients(beta1: Numbers, beta2: float) -> Terms:
-    """The coefficients of NAMSG's bound (14); beta1 in [0, sqrt(beta2)) and beta2 in (0, 1), numbers or arrays.
+def namsg_coefficients(beta1: Numbers, beta2: Numbers) -> Terms:
+    """The coefficients of NAMSG's bound (14).
+
+    Parameters
+    ----------
+    beta1 : float or array
+        beta1 of the first round, in [0, sqrt(beta2)), so that gamma = beta1 / sqrt(beta2) is below 1.
+    beta2 : float or array
+        In (0, 1). Arrays broadcast.
+
+    Returns
+    -------
+    Terms
+        Each a number, or an array of the broadcast shape; none has a unit.
+
+    Raises
+    ------
+    ValueError
+        If beta1 or beta2 is out of range.
 
     Example
     -------
     >>> [round(coefficient, 2) for coefficient in namsg_coefficients(0.9, 0.99)]
     [2.63, 2.63, 675.11]
     """
-    gamma = beta1 / np.sqrt(beta2)
+    gamma = _gamma(beta1, beta2)
     return Terms(1 / (2 * (1 - beta1**2)),
                  1 / (2 * (1 - beta1**2)),
                  (3 * beta1**2 / (2 * (1 - beta1) * (1 - gamma)) + 1) / (1 - beta1**2))
 
 
-def amsgrad_coefficients(beta1: Numbers, beta2: float) -> Terms:
-    """The coefficients of AMSGRAD's bound (15); arguments as in `namsg_coefficients`.
+def amsgrad_coefficients(beta1: Numbers, beta2: Numbers) -> Terms:
+    """The coefficients of AMSGRAD's bound (15); arguments, result and errors as in `namsg_coefficients`.
 
     Example
     -------
     >>> [round(coefficient, 2) for coefficient in amsgrad_coefficients(0.9, 0.99)]
     [10.0, 5.0, 1047.49]
     """
-    gamma = beta1 / np.sqrt(beta2)
+    gamma = _gamma(beta1, beta2)
     return Terms(1 / (1 - beta1), 1 / (2 * (1 - beta1)), 1 / ((1 - beta1) ** 2 * (1 - gamma)))
 
 
@@ -127,13 +164,19 @@ def namsg_bound(run: Trajectory, diameter: float) -> Terms:
     Parameters
     ----------
     run : Trajectory
+        A run of NAMSG.
     diameter : float
-        D_infinity, the largest distance between two points of F in the maximum norm.
+        D_infinity, the largest distance between two points of F in the maximum norm; in (0, inf), in the unit of x.
+
+    Raises
+    ------
+    ValueError
+        If the first round's beta1, or beta2, is out of the range that `namsg_coefficients` has for it.
 
     Example
     -------
-    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
-    ...           eta=np.full(4, 0.9), beta2=0.99)
+    With the ``run`` of `Trajectory`'s example:
+
     >>> round(namsg_bound(run, diameter=2).total, 1)
     112.7
     """
@@ -141,14 +184,14 @@ def namsg_bound(run: Trajectory, diameter: float) -> Terms:
 
 
 def amsgrad_bound(run: Trajectory, diameter: float) -> Terms:
-    """The bound (15) on AMSGRAD's regret, as `Terms`; arguments as in `namsg_bound`.
+    """The bound (15) on AMSGRAD's regret, as `Terms`; arguments and errors as in `namsg_bound`, for a run of AMSGRAD.
 
     The second term has beta1_t, as in Reddi et al. 2018; the paper prints beta1_t**2.
 
     Example
     -------
-    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
-    ...           eta=np.full(4, 0.9), beta2=0.99)
+    With the ``run`` of `Trajectory`'s example:
+
     >>> round(amsgrad_bound(run, diameter=2).total, 1)
     276.7
     """
@@ -170,16 +213,21 @@ def bounded_quantities(run: Trajectory, x: np.ndarray, best: np.ndarray) -> Term
     Parameters
     ----------
     run : Trajectory
-        A run of NAMSG, or of AMSGRAD with eta_t = 0.
+        A run of NAMSG, or of AMSGRAD with eta_t = 0. a_t must be in (0, 1], as Theorem 1's conditions ensure.
     x : array of shape (T + 1, d)
-        x_1, ..., x_{T+1}.
+        x_1, ..., x_{T+1}, in F.
     best : array of shape (d,)
         x*, or any other point of F.
 
+    Returns
+    -------
+    Terms
+        Three floats, in the unit of the loss.
+
     Example
     -------
-    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
-    ...           eta=np.full(4, 0.9), beta2=0.99)
+    With the ``run`` of `Trajectory`'s example:
+
     >>> x = np.array([[1.0], [0.5], [0.0], [-0.5], [-1.0]])
     >>> [round(term, 2) for term in bounded_quantities(run, x, best=np.array([-1.0]))]
     [2.8, 0.25, 1.41]
@@ -207,22 +255,25 @@ def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bou
     Parameters
     ----------
     run : Trajectory
+        A run of NAMSG with Corollary 1's beta1_t.
     diameter : float
         See `namsg_bound`.
     decay : float
         lambda of Corollary 1, in (0, 1).
     gradient_bound : float
-        G_infinity: at least every |gradient element|, and at least sqrt(epsilon), as v_hat starts at epsilon.
+        G_infinity, in (0, inf): at least every |gradient element|, and at least sqrt(epsilon), as v_hat starts at
+        epsilon. In loss per unit of x.
 
     Raises
     ------
     ValueError
-        If the run's beta1_t is another schedule, or its v_hat is above gradient_bound**2.
+        If ``decay`` is out of range, the run's beta1_t is another schedule, or its v_hat is above gradient_bound**2.
+        Also as `namsg_bound`.
 
     Example
     -------
-    >>> run = Trajectory(g=np.ones((4, 1)), v_hat=np.ones((4, 1)), alpha=np.arange(1, 5) ** -0.5, beta1=np.full(4, 0.5),
-    ...           eta=np.full(4, 0.9), beta2=0.99)
+    With the ``run`` of `Trajectory`'s example:
+
     >>> run = run._replace(beta1=0.5 * 0.9 ** np.arange(4))
     >>> round(corollary_bound(run, diameter=2, decay=0.9, gradient_bound=1.0).total, 1)
     242.0
@@ -236,6 +287,16 @@ def corollary_bound(run: Trajectory, diameter: float, decay: float, gradient_bou
     decay_term = (beta1 * diameter**2 * gradient_bound * dimension
                   / (2 * run.alpha[0] * (1 - beta1**2) * (1 - decay) ** 2))
     return namsg_bound(run, diameter)._replace(decay=decay_term)
+
+
+def _gamma(beta1, beta2):
+    """Theorem 1's gamma = beta1 / sqrt(beta2); ValueError unless 0 < beta2 < 1 and 0 <= gamma < 1."""
+    for number in np.ravel(beta2).tolist():
+        check_number("beta2", number, Interval(0, 1, includes_low=False))
+    roots = np.sqrt(beta2)
+    for number, limit in zip(*(each.ravel().tolist() for each in np.broadcast_arrays(beta1, roots))):
+        check_number("beta1", number, Interval(0, limit))
+    return beta1 / roots
 
 
 def _bound(coefficients, run, diameter, momentum):

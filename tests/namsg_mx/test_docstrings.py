@@ -14,6 +14,9 @@ from namsg_mx import distributed
 from namsg_mx.theory import gain, regret
 
 NAMES = {"mx": mx, "np": np, "os": os, "autograd": autograd, "gluon": gluon, "nd": nd}   # what examples may use
+# And `run`, which the first statement of Trajectory's example makes: the bounds' examples go on with it.
+OF_TRAJECTORY, = doctest.DocTestFinder(recurse=False).find(regret.Trajectory)
+exec(OF_TRAJECTORY.examples[0].source, dict(vars(regret)), NAMES)
 
 
 def public_objects():

@@ -188,7 +188,12 @@ WRONG = [
     (("run", "CONFIG", "--device", f"gpu:{'9' * 5000}"), "is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--scheduler", ""), "argument --scheduler: is empty"),
     (("status", "--results", ""), "argument --results: is empty"),
-    (("status", "--results", "README.md"), "argument --results: README.md: is a file"),
+    (("run", "CONFIG", "--results", "README.md/sub"), "argument --results: README.md/sub: README.md is not a folder"),
+    (("run", "CONFIG", "--results", "/dev/null"), "argument --results: /dev/null: null is not a folder"),
+    (("run", "CONFIG", "--results", "n" * 300), "File name too long"),
+    (("run", "CONFIG", "--data", "n" * 300), "File name too long"),
+    (("run", "CONFIG", "--tensorboard", "README.md"), "argument --tensorboard: README.md: README.md is not a folder"),
+    (("status", "--results", "README.md"), "argument --results: README.md: README.md is not a folder"),
     (("run", "configs/mnist_logistic_distance.yaml", "--tuned"),
      "--tuned: configs/mnist_logistic_distance.yaml has no grid search that selects values"),
     (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
@@ -265,8 +270,7 @@ def test_help_shows_examples():
 
 @pytest.mark.parametrize("name", [name for name in cli.EXAMPLES if name])
 def test_each_commands_help_has_examples_of_its_own_that_can_be_given(name, capsys):
-    with pytest.raises(SystemExit):
-        cli.main([name, "--help"])
+    assert cli.main([name, "--help"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m experiments")]
     assert lines
     for line in lines:
@@ -283,8 +287,10 @@ def test_every_command_has_examples():
     assert {"", *commands} == set(cli.EXAMPLES)
 
 
-def test_a_reader_that_has_seen_enough_gets_no_error():
-    process = subprocess.Popen(**command("list", cwd=CHECKOUT))
+@pytest.mark.parametrize("arguments", ["list", "--help", "run --help"])
+def test_a_reader_that_has_seen_enough_gets_no_error(arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(**command(*arguments.split(), cwd=CHECKOUT, env=environment))
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1

@@ -14,8 +14,8 @@ from experiments.commands import cli
 from experiments.display import figures, tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.files import write_json
 from experiments.vocabulary.methods import HYPERPARAMETERS
-from experiments.vocabulary.records import write_json
 
 # ADAM's grid has three step sizes, NAMSG's one.
 GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(

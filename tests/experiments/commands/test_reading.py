@@ -61,6 +61,30 @@ def test_status_tells_how_long_a_complete_run_took(tmp_path):
     assert (adam.split()[-2:], namsg.split()[-2:]) == (["6", "s"], ["1", "-"])   # one run of namsg is missing
 
 
+@pytest.mark.parametrize("content", [None, "epoch,training,evaluation\n1,1.0,1.0\n", "garbage"])
+def test_a_complete_run_whose_time_is_unknown_is_complete_and_has_no_time(tmp_path, content):
+    path, _ = made(tmp_path / "results")
+    seconds = next((tmp_path / "results").glob("tiny/*/*/done.json")).with_name("seconds.csv")
+    seconds.unlink()
+    if content is not None:
+        seconds.write_text(content)
+    assert states(path, tmp_path / "results")["done"] == 1
+    status, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
+    assert status["seconds_per_run"] == {"adam": None, "namsg": None}
+
+
+def test_status_says_how_to_mend_a_damaged_run_as_run_does(tmp_path):
+    path, _ = made(tmp_path / "results")
+    done = next((tmp_path / "results").glob("tiny/*/*/done.json")).parent
+    with open(done / "epochs.csv", "a") as file:
+        file.write("garbage\n")
+    status, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
+    reason = status["failed"][str(done.relative_to(tmp_path / "results"))]
+    assert reason.endswith(f"line 5 is not the row of epoch 4; to make the run anew, delete {done}")
+    run = experiments("run", path, "--results", tmp_path / "results", "--method", "adam", "--seeds", "0")
+    assert (run.returncode, f"failed: {reason}" in run.stdout) == (1, True)
+
+
 def test_status_reads_where_nothing_can_be_written(tmp_path):
     """And sees there, too, whether a run is under way."""
     path, running = made(tmp_path / "results")

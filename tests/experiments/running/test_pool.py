@@ -17,7 +17,7 @@ from experiments.running.pool import train_in_pool
 from experiments.training import loop
 from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
-from experiments.vocabulary.records import RunRecord
+from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
 
 # Long enough to be killed in any part of it.
 SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
@@ -121,6 +121,25 @@ def test_no_worker_sees_ctrl_c():
     result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             check=False)
     assert (result.stdout, result.stderr) == ("0\n0\n", "")
+
+
+def test_the_display_has_no_thread_that_would_take_ctrl_c():
+    code = """if True:
+        import os, signal
+        from experiments.running.pool import _interrupts_blocked
+        from experiments.running.progress import Progress
+        with Progress({"run": 0}, 1):
+            try:
+                with _interrupts_blocked():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    for _ in range(100000):
+                        pass
+                    print("blocked")
+            except KeyboardInterrupt:
+                print("then interrupted")"""
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            check=False)
+    assert (result.stdout, result.stderr) == ("blocked\nthen interrupted\n", "")
 
 
 @pytest.mark.slow
@@ -245,6 +264,8 @@ def test_a_run_that_another_process_makes_with_other_threads_is_not_what_was_ask
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         folder.begin(run.config_json(RunOptions(tmp_path, 3, None, "cpu", 2)))
+        folder.add_epoch({**dict.fromkeys(EPOCH_COLUMNS, 0.1), "epoch": 1, "updates": 5},
+                         {"epoch": 1, "training": 1.0, "evaluation": 1.0}, {})
         _, error = process.communicate()
     assert process.returncode == 2
     assert "recorded with threads 2, which fixes its numbers; asked for 1" in error

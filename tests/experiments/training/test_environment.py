@@ -1,5 +1,6 @@
 """What a run says that it was made with."""
 
+import os
 import platform
 import re
 import subprocess
@@ -32,6 +33,27 @@ def test_the_code_of_a_process_is_that_of_its_start(repository):
     (repository / "setup.py").write_text("changed")
     commit(repository, "second")
     assert environment.code() == first
+
+
+def test_the_commit_is_that_of_the_code_also_for_a_program_that_git_has_started(repository, tmp_path, monkeypatch):
+    commit(repository, "first")
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    commit(other, "of another repository")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    told = environment.code()
+    monkeypatch.delenv("GIT_DIR")
+    assert told["commit"] == subprocess.run(["git", "-C", str(repository), "rev-parse", "HEAD"], check=True, text=True,
+                                            stdout=subprocess.PIPE).stdout.strip()
+
+
+def test_the_repository_is_not_written_to(repository):
+    commit(repository, "first")
+    index = repository / ".git" / "index"
+    os.utime(repository / "setup.py", (1, 1))   # git would note that its content is the same
+    before = index.read_bytes()
+    assert environment.code()["dirty"] is False
+    assert index.read_bytes() == before
 
 
 def test_changes_that_are_not_committed_are_told(repository):

@@ -74,6 +74,9 @@ WRONG = [
     ("epochs: 3", f"epochs: {'9' * 5000}", "epochs: '99999"),
     ("epochs: 3", f"epochs: {'[' * 5000}{']' * 5000}", "nested too deeply (in epochs: 0: 0"),
     ("weight_decay: 0.001", "weight_decay: -1", "weight_decay: -1 is not in [0, inf)"),
+    ("weight_decay: 0.001", "weight_decay: 1.0e-46", "weight_decay: 1e-46 is beyond what float32 holds"),
+    ("weight_decay: 0.001", "weight_decay: 1.0e-40", "weight_decay: 1e-40 is beyond what float32 holds"),
+    ("weight_decay: 0.001", "weight_decay: 3.5e+38", "weight_decay: 3.5e+38 is beyond what float32 holds"),
     ("weight_decay: 0.001", "weight_decay: 01.5", "weight_decay: '01.5' is not a number"),
     ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}", "weight_decay: '99999"),
     ("weight_decay: 0.001", f"weight_decay: {'9' * 5000}.0", "weight_decay: inf is not a number"),
@@ -97,7 +100,9 @@ WRONG = [
     ("  namsg:", "  no:", "key 'no' is a bool to YAML, not a text; quote it (in methods)"),
     ("  namsg:", "  1:", "key '1' is a int to YAML"),
     ("  namsg:", "  2020-01-01:", "key '2020-01-01' is a timestamp to YAML"),
-    ("  namsg:", "  [a, b]:", "key [ScalarNode("),
+    ("  namsg:", "  [a, b]:", "a key is a list or mapping, not a text (in methods)"),
+    ("  namsg:", "  ? {a: b}\n  :", "a key is a list or mapping, not a text (in methods)"),
+    ("  namsg:", f"  {'n' * 101}:", "cannot be a name: allowed are up to 100 letters"),
     ("[0.001, 0.005]", "[]", "methods: adam: grid: learning_rate: must have at least one value"),
     ("learning_rate: 0.005", "learning_rate: {schedule: ObservationDistance, start: 0, end: 1, epochs: 1}",
      "methods: adam: parameters: learning_rate: ObservationDistance has no initial value"),
@@ -137,7 +142,7 @@ def test_a_name_that_results_have_already_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
 def test_a_file_whose_name_is_no_folders_is_refused(tmp_path, name):
     path = write_config(tmp_path, name=name)
-    with pytest.raises(UsageError, match="cannot be a name: allowed are letters, digits"):
+    with pytest.raises(UsageError, match="cannot be a name: allowed are up to 100 letters, digits"):
         config.load(path)
 
 

@@ -9,8 +9,9 @@ import pytest
 from tiny_experiment import hide_members, make_older, small_disk
 
 from experiments.display import report
-from experiments.vocabulary.errors import RecordError, UsageError
-from experiments.vocabulary.records import EPOCH_COLUMNS, Busy, RunRecord, write_atomically
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
+from experiments.vocabulary.files import write_atomically
+from experiments.vocabulary.records import EPOCH_COLUMNS, Busy, RunRecord
 
 CONFIG = {"experiment": "tiny", "method": "namsg", "settings": {"batch_size": 64}, "seed": 0, "source": "a test",
           "threads": 1, "device": "cpu"}
@@ -378,6 +379,60 @@ def test_what_changes_while_a_run_is_made_ends_it(tmp_path, name):
                   lambda: record.add_epoch(row(3), {"epoch": 3, "training": 1.0, "evaluation": 0.5}, {})):
         assert f"{path}: damaged" in outcome(write)
     assert not (record.folder / "done.json").exists()
+
+
+@pytest.mark.parametrize("epoch, message", [(3, "line 5 is not the row of epoch 4"),
+                                            (4, "has more than the 3 epochs that are made here")])
+def test_rows_of_another_process_end_a_run(tmp_path, epoch, message):
+    """Two work on one run if the lock's file was deleted."""
+    record = record_of(tmp_path, 3)
+    RunRecord(record.folder).epochs.append(row(epoch))
+    for end in (lambda: record.add_epoch(row(4), {}, {}), lambda: record.finish(3, "done")):
+        with pytest.raises(DamagedError, match=f"epochs.csv: damaged: {message}"):
+            end()
+    assert record.completion() is None
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"settings": {"batch_size": 1}}, {"choices": {"layers": []}}])
+def test_before_its_first_epoch_a_run_is_bound_to_nothing(tmp_path, change):
+    """A kill, or an older commit, may have left config.json alone."""
+    record = RunRecord(tmp_path / "run")
+    record.folder.mkdir()
+    record.begin({**CONFIG, **change})
+    record.check(CONFIG)
+    assert record.made_with(CONFIG["settings"], 0) is None
+    assert record.begin(CONFIG) == (0, {})
+    assert json.loads((record.folder / "config.json").read_text()) == CONFIG
+
+
+def test_rows_after_those_that_are_complete_must_be_rows(tmp_path):
+    record = record_of(tmp_path, 3)
+    record.finish(2, "done")   # and later one more
+    assert record.read(2)[0] == "done"
+    with open(record.epochs.path, "a") as file:
+        file.write("garbage\n")
+    with pytest.raises(DamagedError, match="epochs.csv: damaged: line 5 is not the row of epoch 4"):
+        record.completion()
+
+
+@pytest.mark.parametrize("name", ["config.json", "epochs.csv", "checkpoint.zip", "done.json", "failed.json",
+                                  "run.lock"])
+def test_a_folder_in_place_of_a_file_is_named(tmp_path, name):
+    record = record_of(tmp_path, 2)
+    path = record.folder / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(RecordError, match=f"{name}: Is a directory"):
+        record.check(CONFIG)
+        record.read(2)
+        record.failure()
+        record.is_running()
+
+
+def test_a_file_in_place_of_a_runs_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RecordError, match="run/.*: Not a directory"):
+        RunRecord(tmp_path / "run").read(2)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other_and_is_named(tmp_path):

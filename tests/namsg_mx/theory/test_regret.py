@@ -30,6 +30,34 @@ def test_coefficients_by_hand():
     assert amsgrad_coefficients(0.5, 0.64) == pytest.approx((2, 1, 4 * 8 / 3))
 
 
+@pytest.mark.parametrize("coefficients", [namsg_coefficients, amsgrad_coefficients])
+@pytest.mark.parametrize(("beta1", "beta2", "message"), [
+    (1.5, 0.5, r"^beta1=1.5: must be a number in \[0, 0.707107\)"), (0.8, 0.64, "^beta1=0.8: must be"),
+    (-0.1, 0.64, "^beta1=-0.1: must be"), (np.array([0.5, np.nan]), 0.64, "^beta1=nan: must be"),
+    (0.5, np.array([0.64, 0.16]), r"^beta1=0.5: must be a number in \[0, 0.4\)"), ("a", 0.64, "^beta1='a': must be"),
+    (0.5, 0.0, r"^beta2=0.0: must be a number in \(0, 1\)"), (0.5, 1.0, "^beta2=1.0: must be"),
+    (0.5, None, "^beta2=None: must be")])
+def test_coefficients_are_of_a_gamma_below_1(coefficients, beta1, beta2, message):
+    """Beyond it (14) and (15) have negative terms, or infinite ones."""
+    with pytest.raises(ValueError, match=message):
+        coefficients(beta1, beta2)
+
+
+@pytest.mark.parametrize("coefficients", [namsg_coefficients, amsgrad_coefficients])
+def test_coefficients_of_arrays_are_those_of_their_elements(coefficients):
+    beta1, beta2 = np.array([[0.0], [0.5]]), np.array([0.64, 0.99])
+    for i, j in np.ndindex(2, 2):
+        of_one = coefficients(beta1[i, 0], beta2[j])
+        of_all = [np.broadcast_to(term, (2, 2))[i, j] for term in coefficients(beta1, beta2)]
+        assert of_all == pytest.approx(list(of_one), rel=1e-14)
+
+
+def test_a_bound_needs_a_gamma_below_1():
+    for bound in (namsg_bound, amsgrad_bound):
+        with pytest.raises(ValueError, match="^beta1=0.5: must be a number in "):
+            bound(RUN._replace(beta2=0.25), 2)
+
+
 def test_bounds_by_hand():
     """D = 2: D**2 sqrt(2) / 0.1 * (3 + 2); D**2 (beta1_1**p * 3 / 0.1 + beta1_2**p * 5 sqrt(2) / 0.1);
     0.1 sqrt(1 + log 2) / 0.6 * (5 + 2)."""
