@@ -1,5 +1,5 @@
 # Most targets make what they need, .venv first; where there is no Python from 3.8 to 3.12, a Python as well, by uv.
-#   make demo                       five methods on rendered digits: a figure and a table, without any download
+#   make demo                       five methods on rendered digits: a figure and a table; no data to download
 #   make test                       the tests but for the slow ones; NAMSG_DATA=DIR adds those on the real data
 #   make test-slow                  those that take long: kills, full disks, clusters, benchmarks, examples
 #   make test-slurm                 those of docs/scaling.md's programs for SLURM; as root, with Debian's slurmctld, slurmd, munge

@@ -1,6 +1,6 @@
 """The API reference and the pages of this folder as HTML: python docs/build.py [FOLDER]; `make docs`.
 
-pdoc makes both: a page is a module to it that has nothing but a docstring.
+pdoc renders both: each page is passed as a module that has only a docstring.
 """
 
 import re

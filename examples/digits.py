@@ -1,4 +1,4 @@
-"""The images that the examples train on: MNIST from --data, else digits rendered from fonts, which are here at once."""
+"""The images that the examples train on: MNIST from --data, else digits rendered from fonts, no download."""
 
 import argparse
 

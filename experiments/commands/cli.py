@@ -35,7 +35,7 @@ EXAMPLES = {   # of each command, and of all
     "claims": ("claims", "claims mnist_cnn-lowest cost", "claims --json"),
     "report": ("report", "report --results build/demo"),
 }
-GOES_ON = "An interrupted command goes on where it was when it is given again.\n"
+GOES_ON = "Give an interrupted command again, and it continues.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -46,12 +46,12 @@ def show_status(options: argparse.Namespace) -> int:
 
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
-    from experiments.display import figures  # here: training processes import this module and need no matplotlib
+    from experiments.display import figures  # here: workers of a kvstore import this module and need no matplotlib
 
     folder = Path(options.results, FIGURES)
     _check_options(options.figure, options, takes_config=("sensitivity",))
     if options.figure in COMPUTED:
-        from experiments.theory.figures import draw_gain, draw_theory  # here: only these figures need MXNet
+        from experiments.theory.figures import draw_gain, draw_theory  # here: it loads MXNet, which curves do not need
 
         draw = draw_gain if options.figure == "1" else draw_theory
         print_paths(draw(folder))

@@ -1,4 +1,4 @@
-"""Batches for a network, in a given order, with random crops, each prepared by a thread while the last is in use."""
+"""Batches for a network, in a given order, with random crops, each prepared by a thread while the previous one is in use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batches(part: Part, order: np.ndarray, size: int, crops: RandomCrops | None 
         yield (part.images if crops is None else crops)[chosen], part.labels[chosen]
 
 
-def ahead(items: Iterator[Any]) -> Iterator[Any]:
+def prefetch(items: Iterator[Any]) -> Iterator[Any]:
     """Yield the same items; a thread makes each one while its predecessor is in use."""
     end = object()
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -25,7 +25,7 @@ import numpy as np
 from mxnet import autograd, gluon
 
 from experiments.training import data, environment, models
-from experiments.training.batches import RandomCrops, ahead, batches
+from experiments.training.batches import RandomCrops, batches, prefetch
 from experiments.training.workers import ONE_WORKER, Workers
 from experiments.vocabulary.config import Run, RunOptions, updates_per_epoch
 from experiments.vocabulary.errors import UsageError
@@ -225,7 +225,7 @@ class Training:
 
     def _batches(self, part: data.Part, order: np.ndarray, size: int, crops: RandomCrops | None = None
                  ) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
-        for images, labels in ahead(batches(part, order, size, crops)):
+        for images, labels in prefetch(batches(part, order, size, crops)):
             yield mx.nd.array(images, self._context), mx.nd.array(labels, self._context, dtype="float32")
 
     def _mean(self, arrays: list) -> float:

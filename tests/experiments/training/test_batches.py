@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from experiments.training.batches import RandomCrops, ahead, batches
+from experiments.training.batches import RandomCrops, batches, prefetch
 from experiments.training.data import Part
 
 COUNT = 3000
@@ -71,7 +71,7 @@ def test_the_next_item_is_made_by_a_thread_while_one_is_in_use():
             event.set()
             yield i, threading.current_thread()
 
-    for i, thread in ahead(items()):
+    for i, thread in prefetch(items()):
         assert thread is not threading.main_thread()
         if i + 1 < len(made):
             assert made[i + 1].wait(timeout=600)
@@ -85,8 +85,8 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_the_items_are_used():
         yield 1
         raise MemoryError("too large")
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 1
     with pytest.raises(MemoryError, match="too large"):
         next(found)
-    assert list(ahead(iter([]))) == []
+    assert list(prefetch(iter([]))) == []
