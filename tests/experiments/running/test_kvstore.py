@@ -334,6 +334,8 @@ def test_records_know_their_workers(tmp_path):
         record = RunRecord(tmp_path / str(made.distributed))
         with record.lock():
             record.begin(run.config_json(made))
+            row = dict.fromkeys([*record.epochs.columns, *record.seconds.columns], 1)
+            record.add_epoch(row, row, {})
         record.check(run.config_json(made))
         with pytest.raises(UsageError, match="recorded with .*--kvstore.*asked for .*--kvstore.*another --results"):
             record.check(run.config_json(asked))
