@@ -193,6 +193,18 @@ def test_what_a_lower_rate_at_the_end_mends(method):
             in " ".join(RESULTS.split()))
 
 
+@pytest.mark.parametrize("method, told", [
+    ("AMSGRAD", "AMSGRAD's is {mean} % below the one that was lowest in the search ({low} to {high} %, n = {n})"),
+    ("NAMSG", "is {mean} % below the next one ({low} to {high} %, n = {n})"),
+])
+def test_what_new_seeds_say_of_the_grids_points_on_the_cnn(method, told):
+    finding = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name").loc[
+        "mnist_cnn-grid", "finding"]
+    mean, low, high, n = re.search(rf"\b{method} \S+ \(rank .*?\), with other seeds -([\d.]+)% of .*? "
+                                   r"\((\S+)% to (\S+)%\), n = (\d+)", finding).groups()
+    assert told.format(mean=mean, low=low.replace("-", "\N{MINUS SIGN}"), high=high, n=n) in " ".join(RESULTS.split())
+
+
 def test_the_lowest_step_size_of_theorem_1_may_not_be_the_best():
     grid = Evidence(CHECKOUT / "results", CHECKOUT / "configs").grid("mnist_logistic").runs
     losses = grid[(grid["method"] == "namsg_theorem1") & (grid["beta2"] == 0.999)].groupby("learning_rate")[

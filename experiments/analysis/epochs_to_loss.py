@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from experiments.analysis.intervals import ConfidenceInterval, interval
+from experiments.analysis.intervals import ConfidenceInterval, interval, log_ratio
 
 
 def epochs_to(losses: np.ndarray, target: float) -> float:
@@ -47,4 +47,4 @@ def share_of_epochs(pairs: pd.DataFrame) -> ConfidenceInterval:
 
 def log_share(pairs: pd.DataFrame) -> ConfidenceInterval:
     """The logarithm of `share_of_epochs`: a mean with its t interval."""
-    return interval(np.log(pairs["epochs"] / pairs["other_epochs"]))
+    return interval(log_ratio(pairs["epochs"], pairs["other_epochs"]))

@@ -10,6 +10,7 @@ import math
 from typing import Iterable, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -24,16 +25,35 @@ class ConfidenceInterval(NamedTuple):
     high: float
 
 
+def log_ratio(values: pd.Series, others: pd.Series) -> pd.Series:
+    """The logarithms of values / others; infinite or NaN where one is 0, as a loss may be."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(values / others)
+
+
+def relative(logarithm: float) -> float:
+    """The relative change that the logarithm of a ratio stands for; infinite beyond the largest float."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.expm1(logarithm))
+
+
+def deviation(values: pd.Series) -> float:
+    """The standard deviation of a sample; infinite beyond the largest float."""
+    with np.errstate(over="ignore"):
+        return values.std()
+
+
 def interval(differences: Iterable[float]) -> ConfidenceInterval:
-    """Student's t interval of the mean of independent differences."""
+    """Student's t interval of the mean of independent differences; it ends in NaN if one of them is infinite."""
     values = np.fromiter(differences, dtype=float)
     n = len(values)
     if n == 0:
         return ConfidenceInterval(0, math.nan, math.nan, math.nan)
     if n == 1:
         return ConfidenceInterval(1, float(values[0]), -math.inf, math.inf)
-    half = quantile(n) * values.std(ddof=1) / math.sqrt(n)
-    return ConfidenceInterval(n, float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean, half = values.mean(), quantile(n) * values.std(ddof=1) / math.sqrt(n)
+        return ConfidenceInterval(n, float(mean), float(mean - half), float(mean + half))
 
 
 def quantile(n: int) -> float:

@@ -8,19 +8,24 @@ import pandas as pd
 
 
 class Measure(NamedTuple):
-    """A measure's label, and whether two values are compared by their ratio (losses) or by their difference."""
+    """A measure's label, and whether two values are compared by their ratio (losses) or by their difference.
+
+    ``better``: where a better value lies, 'below' or 'above'. A run that diverged has the worst value.
+    """
 
     label: str
     by_ratio: bool
+    better: str
 
 
 MEASURES = {
-    "train_loss": Measure("train loss", by_ratio=True),   # running: over the examples as they were trained on
-    "train_loss_full": Measure("train loss, whole set", by_ratio=True),
-    "test_loss": Measure("test loss", by_ratio=True),
-    "test_accuracy": Measure("test accuracy", by_ratio=False),
-    "best_test_accuracy": Measure("best test accuracy", by_ratio=False),
-    "overfitting": Measure("test loss less train loss", by_ratio=False),
+    # Running: over the examples as they were trained on.
+    "train_loss": Measure("train loss", by_ratio=True, better="below"),
+    "train_loss_full": Measure("train loss, whole set", by_ratio=True, better="below"),
+    "test_loss": Measure("test loss", by_ratio=True, better="below"),
+    "test_accuracy": Measure("test accuracy", by_ratio=False, better="above"),
+    "best_test_accuracy": Measure("best test accuracy", by_ratio=False, better="above"),
+    "overfitting": Measure("test loss less train loss", by_ratio=False, better="below"),
 }
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
 
 import pandas as pd
 
-from experiments.vocabulary.config import Experiment, Run
+from experiments.vocabulary.config import SEARCHED, Experiment, Run
 from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.files import read_json
+from experiments.vocabulary.folders import CONFIGS
 from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
+from experiments.vocabulary.seeds import seed_range
+
+COMMON = ("layers", "initial_weights", "pixels", "train_images", "test_images")   # choices that methods share, by seed
+RESULTS = Path("results")      # where commands look by themselves
 
 
 def describe_n(n: int, seeds: int, diverged: int) -> str:
@@ -55,10 +62,10 @@ class Results(NamedTuple):
         return _curve(self.epochs[self.epochs["method"] == method], column)
 
     def loss_ratio(self, method: str, other: str) -> pd.DataFrame:
-        """As `curve`, for a method's train loss over another method's with the same seed."""
+        """As `curve`, for a method's train loss over another method's with the same seed, where neither is 0."""
         one, base = (self.epochs[self.epochs["method"] == name].set_index(["seed", "epoch"])["train_loss"]
                      for name in (method, other))
-        return _curve((one / base).dropna().reset_index(), "train_loss")
+        return _curve((one[one > 0] / base[base > 0]).dropna().reset_index(), "train_loss")
 
     def count(self, method: str) -> dict[str, int]:
         """By status, the number of a method's runs."""
@@ -125,7 +132,7 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
         if rows or status == "diverged":
             runs.append((run.method, run.seed, status, len(rows)))
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
-    found = pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"])
+    found = _in_order(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]))
     shown = _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
     return Results(experiment, sorted({*experiment.seeds, *(run.seed for run in chosen)}), found, shown), short
 
@@ -197,16 +204,24 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
             loss = rows[-1]["train_loss"] if status == "done" else math.inf
             runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
     coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for _, point in chosen for name in point)]))
-    return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates,
-                pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])), short
+    found = pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])
+    return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates, _in_order(experiment, found)), short
+
+
+def _in_order(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs method by method, as the configuration has them; else the first to be recorded were first in tables."""
+    places = {method: place for place, method in enumerate(experiment.methods)}
+    return runs.sort_values("method", key=lambda methods: methods.map(places), kind="stable", ignore_index=True)
 
 
 def _check_alike(runs: Sequence[Run], results: Path) -> None:
-    """RecordError if records are not of these runs, or were made with different kvstores or numbers of workers.
+    """RecordError if records are not of these runs, or not to be compared.
 
-    Those change the algorithm (dist_async) or the batches, while threads and devices only change roundings.
+    They may not be made with different kvstores or numbers of workers, which change the algorithm (dist_async) or the
+    batches, while threads and devices only change roundings. Those of one seed must begin with the same network and
+    images; older records do not say which these were.
     """
-    first = None
+    first, by_seed = None, {}
     for run in runs:
         record = RunRecord(results / run.folder)
         made = record.made_with(run.settings, run.seed)
@@ -216,11 +231,37 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
             raise RecordError(f"{first[0].folder} was made with {first[1]}, {record.folder} with {made}: keep them in "
                               "different --results")
         first = first or (record, made)
+        choices = read_json(record.folder / "config.json", ("settings",)).get("choices")
+        if choices:
+            other, others = by_seed.setdefault(run.seed, (record.folder, choices))
+            for key in COMMON:
+                if key in choices and key in others and choices[key] != others[key]:
+                    raise RecordError(f"{record.folder} was made with other {key} than {other} (config.json): keep "
+                                      "them in different --results")
 
 
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,
                      epochs: int, partial: bool) -> str:
     run, recorded = short[0]
     return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
-            f"{run.seed} with {recorded} of {epochs} epochs; make them by python -m experiments {command}"
+            f"{run.seed} with {recorded} of {epochs} epochs; make them by "
+            f"{command_line(experiment, results, command, *_choosing(experiment, [run for run, _ in short], command))}"
             + ("" if partial else ", or show the others by --partial"))
+
+
+def _choosing(experiment: Experiment, runs: Sequence[Run], command: str) -> list[str]:
+    """The options by which a command makes these runs."""
+    options = ["--tuned"] if experiment.methods[runs[0].method].source == SEARCHED else []
+    options += ["--method", *dict.fromkeys(run.method for run in runs)]
+    seeds = {run.seed for run in runs}
+    if not seeds <= {*(experiment.tuning if command == "grid" else experiment).seeds}:
+        options += ["--seeds", seed_range(sorted(seeds))]
+    return options
+
+
+def command_line(experiment: Experiment, results: Path, command: str, *options: str) -> str:
+    """A command on an experiment, as it is given in the checkout."""
+    path = CONFIGS / f"{experiment.name}.yaml"
+    config = path if path.exists() else path.name   # of the user's own: in a folder that is not known here
+    folder = [] if results == RESULTS else ["--results", str(results)]
+    return shlex.join(["python", "-m", "experiments", command, str(config), *options, *folder])

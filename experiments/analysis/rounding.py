@@ -9,10 +9,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss
+from experiments.analysis.intervals import log_ratio
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Results, read
 from experiments.vocabulary.folders import ROUNDING
@@ -47,14 +47,14 @@ def change(runs: MadeTwice, method: str, measure: str, epochs: tuple[int, int],
     if against:
         return change(runs, method, measure, epochs) - change(runs, method, measure, against)
     first, again = (by_seed(rows[rows["method"] == method], measure, epochs) for rows in runs)
-    return np.log(again / first) if MEASURES[measure].by_ratio else again - first
+    return log_ratio(again, first) if MEASURES[measure].by_ratio else again - first
 
 
 def change_of_epochs(runs: MadeTwice, method: str, last: int) -> pd.Series:
     """By seed, the logarithm of the ratio of the epochs that the two runs need to a common train loss."""
     both = pd.concat([rows[rows["method"] == method].assign(method=name) for name, rows in runs._asdict().items()])
     pairs = epochs_to_common_loss(both, "again", "first", last)
-    return np.log(pairs["epochs"] / pairs["other_epochs"])
+    return log_ratio(pairs["epochs"], pairs["other_epochs"])
 
 
 def size(changes: pd.Series) -> float:

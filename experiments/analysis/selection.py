@@ -15,7 +15,8 @@ from typing import Any, Mapping
 
 import pandas as pd
 
-from experiments.analysis.results import Grid
+from experiments.analysis.intervals import deviation
+from experiments.analysis.results import Grid, command_line
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.files import read_json, write_json
@@ -35,7 +36,7 @@ def averages(grid: Grid) -> pd.DataFrame:
         diverged = int((runs["status"] == "diverged").sum())
         losses = runs["train_loss"]
         rows.append({**dict(zip(keys, values)), "n": len(runs) - diverged, "diverged": diverged,
-                     "mean": losses.mean(), "std": losses.std() if not diverged else math.nan})
+                     "mean": losses.mean(), "std": deviation(losses) if not diverged else math.nan})
     return pd.DataFrame(rows)
 
 
@@ -100,7 +101,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
         is_ours = False
     if not is_ours:
         raise RecordError(f"{path}: is not of this grid search: the configuration has changed since, or is another one "
-                          "with this name; python -m experiments grid selects anew")
+                          f"with this name; {command_line(experiment, results, 'grid')} selects anew")
     return points
 
 

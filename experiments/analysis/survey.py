@@ -88,7 +88,7 @@ def _seconds(record: RunRecord, state: str, epochs: int) -> list[float]:
         if state == "short":   # the run cannot go on
             raise
         return []
-    return seconds if len(seconds) >= epochs else []
+    return seconds[:epochs] if len(seconds) >= epochs else []
 
 
 def _seconds_per_run(statuses: Sequence[RunStatus], method: str) -> float | None:

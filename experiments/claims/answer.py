@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple, Sequence
+from typing import Iterable, NamedTuple, Sequence
 
 from experiments.analysis.measures import MEASURES
 from experiments.claims.decisions import VERDICTS
@@ -60,7 +60,10 @@ def count(judgements: Sequence[Judgement]) -> list[tuple[str, int]]:
 
 
 def in_short(verdict: Verdict) -> str:
-    """The means alone, or the shares of epochs, of a claim that compares methods; of others quantity and finding."""
+    """The means alone, or the shares of epochs, of a claim that compares methods; of others quantity and finding.
+
+    Where pairs are not of the same runs, each has its own means and n.
+    """
     judgement, criterion = verdict.judgement, verdict.claim.criterion
     if not judgement.finding:
         return "nothing recorded yet"
@@ -69,12 +72,24 @@ def in_short(verdict: Verdict) -> str:
     rows = judgement.numbers[judgement.numbers["n"] > 0]
     if rows.empty:
         return judgement.finding   # which says how many runs diverged
+    if isinstance(criterion, Level):
+        return (f"{LABELS[criterion.method]} {rows['value'].iloc[0]:.4f}, against {criterion.level:.4f}; "
+                f"n = {rows['n'].iloc[0]}")
     if isinstance(criterion, EpochsToLoss):
-        shares = ", ".join(f"{100 * share:.0f} % of {other}'s" for share, other in zip(rows["share"], rows["against"]))
-        text = f"epochs that {LABELS[criterion.method]} needs: {shares}"
-    elif isinstance(criterion, Level):
-        text = f"{LABELS[criterion.method]} {rows['value'].iloc[0]:.4f}, against {criterion.level:.4f}"
+        shares = [f"{100 * share:.0f} % of {other}'s" for share, other in zip(rows["share"], rows["against"])]
+        if rows["n"].nunique() == 1:
+            text = f"{', '.join(shares)}; n = {rows['n'].iloc[0]}"
+        else:
+            text = ", ".join(f"{share} (n = {n})" for share, n in zip(shares, rows["n"]))
+        return f"epochs that {LABELS[criterion.method]} needs: {text}"
+    ones, others = ([*zip(rows[label], rows[mean])] for label, mean in (("method", "value"), ("against", "other")))
+    means = dict(ones + others)
+    if rows["n"].nunique() == 1 and all(means[label] == mean for label, mean in ones + others):
+        text = f"{_means(means.items())}; n = {rows['n'].iloc[0]}"
     else:
-        means = dict([*zip(rows["method"], rows["value"]), *zip(rows["against"], rows["other"])])
-        text = f"{MEASURES[criterion.measure].label} " + ", ".join(f"{m} {mean:#.4g}" for m, mean in means.items())
-    return f"{text}; n = {rows['n'].min()}"
+        text = "; ".join(f"{_means(pair)} (n = {n})" for *pair, n in zip(ones, others, rows["n"]))
+    return f"{MEASURES[criterion.measure].label} {text}"
+
+
+def _means(means: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} {mean:#.4g}" for label, mean in means)

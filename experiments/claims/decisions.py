@@ -22,11 +22,12 @@ ERROR = (1 - CONFIDENCE) / 2   # how often an interval lies on the wrong side of
 class Decision(NamedTuple):
     """A verdict and its one-sided p-value.
 
-    ``p``: the probability, if the verdict is wrong, of a difference at least this clear; 1 if nothing is decided.
+    ``p``: the probability, if the verdict is wrong, of a difference at least this clear; 1 if nothing is decided, None
+    if a run that diverged decides, and no interval.
     """
 
     verdict: str
-    p: float
+    p: float | None
 
 
 def below(difference: ConfidenceInterval, limit: float) -> Decision:
@@ -74,9 +75,9 @@ def some_of(decisions: Iterable[Decision]) -> Decision:
     decisions = list(decisions)
     found = {decision.verdict for decision in decisions}
     if len(found) == 1:
-        return Decision(*found, max(decision.p for decision in decisions))
+        return Decision(*found, _largest(decision.p for decision in decisions))
     if {HOLDS, FAILS} <= found:
-        return Decision(PARTLY, max(_any(decisions, HOLDS), _any(decisions, FAILS)))
+        return Decision(PARTLY, _largest([_any(decisions, HOLDS), _any(decisions, FAILS)]))
     return Decision(NOT_RUN if NOT_RUN in found else TOO_FEW, 1.0)
 
 
@@ -93,6 +94,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _any(decisions: Sequence[Decision], verdict: str) -> float:
-    """The p-value of 'at least one has this verdict' (Bonferroni)."""
-    return min(1.0, len(decisions) * min(decision.p for decision in decisions if decision.verdict == verdict))
+def _any(decisions: Sequence[Decision], verdict: str) -> float | None:
+    """The p-value of 'at least one has this verdict' (Bonferroni); None if one has it without an interval."""
+    p_values = [decision.p for decision in decisions if decision.verdict == verdict]
+    return None if None in p_values else min(1.0, len(decisions) * min(p_values))
+
+
+def _largest(p_values: Iterable[float | None]) -> float | None:
+    """The p-value of verdicts that must all be right; None if all are without an interval."""
+    return max((p for p in p_values if p is not None), default=None)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
@@ -16,29 +19,54 @@ from experiments.analysis.rounding import MadeTwice
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.files import damaged, read_json
+from experiments.vocabulary.files import damaged, read_json, reading
 from experiments.vocabulary.folders import BENCHMARKS, FIGURES, TABLES
 
 
 class CsvFile(NamedTuple):
-    """A CSV file in a subfolder of the results, and the columns that claims read: texts, and numbers."""
+    """A CSV file in a subfolder of the results, the columns that claims read (texts, and numbers), and its rows.
+
+    There is one row for each combination of the values that the columns ``rows`` have; with ``within``, for each value
+    of that column by itself. ``values``: by column, some that claims need. ``above``: by column, what all lie above.
+    """
 
     folder: str
     name: str
     texts: Sequence[str]
     numbers: Sequence[str]
+    rows: Sequence[str] = ()
+    within: str | None = None
+    values: Mapping[str, Sequence[Any]] = {}
+    above: Mapping[str, float] = {}
 
 
-THEORY_GROWTH = CsvFile(FIGURES, "theory_growth.csv", (), (
-    "tau", "eta", "noise", "psi", "growth", "standard_error", "difference", "difference_error"))
-THEORY_REGRET = CsvFile(FIGURES, "theory_regret.csv", ("problem", "method"), (
-    "regret", "bound", *(f"{name}_{i}" for name in ("term", "quantity") for i in (1, 2, 3))))
-THEORY_COUNTEREXAMPLES = CsvFile(FIGURES, "theory_counterexamples.csv", ("method",), (
-    "t", "deterministic", "stochastic"))
-ORIGINAL_FORM = CsvFile(TABLES, "original_form.csv", (), (
-    "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high", "test_difference"))
+THEORY_GROWTH = CsvFile(
+    FIGURES, "theory_growth.csv", (),
+    ("tau", "eta", "noise", "psi", "growth", "standard_error", "difference", "difference_error"),
+    ("tau", "eta", "noise"), above={"noise": 0, "standard_error": 0},
+    values={"tau": (0.4, 0.1, 0.01, 0.001, 0.0001, 0.0002, 0.0005, -0.0002, -0.0005), "eta": (0, 0.9, 3)})
+_TERMS = [f"term_{i}" for i in (1, 2, 3)]
+THEORY_REGRET = CsvFile(
+    FIGURES, "theory_regret.csv", ("problem", "method"),
+    ("T", "regret", "bound", *_TERMS, *(f"quantity_{i}" for i in (1, 2, 3))),
+    ("method", "T"), "problem", above=dict.fromkeys(["bound", *_TERMS], 0), values={
+        "problem": ("online logistic regression", "random convex quadratics", "one step from corner to corner"),
+        "method": ("amsgrad", "namsg")})
+THEORY_COUNTEREXAMPLES = CsvFile(
+    FIGURES, "theory_counterexamples.csv", ("method",), ("t", "deterministic", "stochastic"), ("method", "t"),
+    values={"method": ("adam", "dozatnadam", "amsgrad", "namsg")})
+ORIGINAL_FORM = CsvFile(
+    TABLES, "original_form.csv", (),
+    ("epoch", "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high",
+     "test_difference"),
+    ("epoch",), above={"n": 0, **dict.fromkeys(["train_difference", "train_low", "train_high"], -1)})
+
 STEP_BENCHMARK = "optimizer_step"                  # in benchmarks/
 RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"   # the shape and the contender in it that claims read
+# By benchmark, what each of its measurements has beside the contenders.
+MEASURED = {STEP_BENCHMARK: {"shapes": str, "threads": int}, "update_patterns": {"pattern": str, "threads": int},
+            "training_step": {"network": str}, "gpu_step": {"shapes": str}}
+VERDICT = {"shapes": str, "what": str, "share": float, "at most": float, "holds": bool}
 
 
 class Evidence:
@@ -85,16 +113,61 @@ class Evidence:
         return rounding.made_twice(self.runs(name), self.folder)
 
     def table(self, file: CsvFile) -> pd.DataFrame:
-        """The file's rows; none without the file. RecordError if it lacks one of its columns."""
+        """The file's rows; none without the file. RecordError if they are not all that claims read."""
         path = self.folder / file.folder / file.name
         if not path.exists():
             return pd.DataFrame()
+        with reading(path):
+            content = path.read_bytes()
         with contextlib.suppress(ValueError):   # which pandas' errors of parsing and decoding are
-            read = pd.read_csv(path)
-            if {*file.texts, *file.numbers} <= {*read} and all(is_numeric_dtype(read[n]) for n in file.numbers):
-                return read
+            rows = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+            if content.endswith(b"\n") and _is_whole(rows, file):   # else its last line was cut off
+                return rows
         raise damaged(path)
 
     def benchmark(self, name: str) -> dict[str, Any] | None:
         """The report of a benchmark by its name; None without the file. RecordError if it is no report."""
-        return read_json(self.folder / BENCHMARKS / f"{name}.json", ("measurements", "rounds", "machine"))
+        path = self.folder / BENCHMARKS / f"{name}.json"
+        report = read_json(path, ("measurements", "rounds", "machine"))
+        if report is not None and not _is_report(report, name):
+            raise damaged(path)
+        return report
+
+
+def _is_whole(rows: pd.DataFrame, file: CsvFile) -> bool:
+    """Whether these are rows as `CsvFile` says, with finite numbers."""
+    if not ({*file.texts, *file.numbers} <= {*rows} and all(is_numeric_dtype(rows[n]) for n in file.numbers)
+            and np.isfinite(rows[[*file.numbers]]).all(axis=None)):
+        return False
+    parts = [part for _, part in rows.groupby(file.within)] if file.within else [rows]
+    return (all(len(part) == len(part[[*file.rows]].drop_duplicates()) == math.prod(part[[*file.rows]].nunique())
+                for part in parts if file.rows)
+            and all({*values} <= {*part[name]} for name, values in file.values.items()
+                    for part in ([rows] if name == file.within else parts))
+            and all((rows[name] > limit).all() for name, limit in file.above.items()))
+
+
+def _is_report(report: Mapping[str, Any], name: str) -> bool:
+    """Whether a benchmark's report has what claims and the page of results read."""
+    def is_timed(contender):
+        return all(_has(contender, {key: list}) and len(contender[key]) == 3 and all(map(_is_number, contender[key]))
+                   for key in ("seconds", "share"))
+
+    measurements, verdicts = report["measurements"], report.get("verdicts", [])
+    return (_is_number(report["rounds"]) and _has(report["machine"], {"processor": str, "cores": int})
+            and isinstance(measurements, list) and isinstance(verdicts, list)
+            and all(_has(measured, {**MEASURED[name], "contenders": dict})
+                    and all(map(is_timed, measured["contenders"].values()))
+                    and (name != STEP_BENCHMARK or MXNET_ADAM in measured["contenders"]) for measured in measurements)
+            and all(_has(verdict, VERDICT) for verdict in verdicts))
+
+
+def _has(content: Any, types: Mapping[str, type]) -> bool:
+    """Whether this is a dict with such values; a float is any finite number."""
+    return isinstance(content, dict) and all(
+        _is_number(content.get(key)) if kind is float else isinstance(content.get(key), kind)
+        for key, kind in types.items())
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, log_share, share_of_epochs
-from experiments.analysis.intervals import ConfidenceInterval, interval
+from experiments.analysis.intervals import ConfidenceInterval, interval, log_ratio, relative
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.rounding import MadeTwice, change, change_of_epochs, size
 from experiments.analysis.selection import averages
@@ -22,7 +22,7 @@ from experiments.vocabulary.methods import LABELS
 
 RELATIONS = {"below": below, "above": above, "within": within}
 # A test after each new seed, until the first interval that decides, would be wrong far more often than 5 %.
-WHEN = "decided when all the configuration's seeds are run, or one of these runs diverged"
+WHEN = "decided when all the configuration's seeds are run"
 
 
 class Judgement(NamedTuple):
@@ -45,10 +45,15 @@ class Comparison:
 
     A run's value is its mean over the first to the last of ``epochs`` (its maximum for 'best_test_accuracy').
     ``relation`` is 'below', 'above' or 'within', and ``limit`` a difference; for losses a relative difference, and the
-    mean is geometric. Runs that diverged are left out and counted; a pair fails if any run of its method diverged.
+    mean is geometric.
+
+    A run that diverged has the worst value: an infinite loss, an accuracy of 0. So a pair fails if a run diverged of
+    the one that shall be better, or of either if both shall be alike. The other's that diverged are left out and
+    counted, as with them the difference would only be clearer.
 
     Without ``others`` the sentence describes the curves and names no method. Then each method is compared with itself
-    over ``against_epochs``, and the claim holds in part if it holds for some methods and fails for others.
+    over ``against_epochs``, and fails if one of its runs diverged. The claim holds in part if it holds for some methods
+    and fails for others.
     """
 
     experiment: str
@@ -78,8 +83,8 @@ class Comparison:
             low = math.expm1(-self._limit) if MEASURES[self.measure].by_ratio else -self.limit
             where = f"between {low:{form}} and {self.limit:{form}}"
         part = "" if self.others else "; in part if the intervals of some methods lie there and of others beyond"
-        return (f"each 95 % t interval of the mean lies {where}, and no run of {_listed(self.methods)} diverged{part}; "
-                f"{WHEN}")
+        out = [name for name in (*self.methods, *(self.others or ())) if name not in self._decisive]
+        return f"each 95 % t interval of the mean lies {where}{_unless_diverged(self._decisive, out, part)}"
 
     @property
     def commands(self) -> list[str]:
@@ -88,23 +93,27 @@ class Comparison:
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
         seeds = len(evidence.experiment(self.experiment).seeds)
-        rows, decisions = [], []
+        rows, decisions, diverged_of = [], [], []
         for method, other in self._pairs():
             pair = pd.concat([by_seed(_of(curves, method), self.measure, self.epochs),
                               by_seed(_of(curves, other), self.measure, self.against_epochs or self.epochs)],
                              axis=1, join="inner", keys=["value", "against"])
             found = self._difference(pair)
-            diverged = [evidence.diverged(self.experiment, self.tuned, name) for name in dict.fromkeys((method, other))]
-            decisions.append(_decide(RELATIONS[self.relation](found, self._limit), found.n, _seeds(curves, method),
-                                     seeds, *diverged))
-            ends = [math.expm1(x) if MEASURES[self.measure].by_ratio else x for x in found[1:]]
+            diverged = {name: evidence.diverged(self.experiment, self.tuned, name) for name in (method, other)}
+            decisive = [name for name in diverged if name in self._decisive]
+            deciding = sum(diverged[name] for name in decisive)
+            diverged_of.append(diverged)
+            decisions.append(_decide(RELATIONS[self.relation](found, self._limit), found.n,
+                                     min(_seeds(curves, name) for name in decisive), seeds, deciding,
+                                     sum(diverged.values()) - deciding))
+            ends = [relative(x) if MEASURES[self.measure].by_ratio else x for x in found[1:]]
             rows.append({"method": LABELS[method], "against": LABELS[other] if self.others else self._against,
                          "n": found.n, "value": pair["value"].mean(), "other": pair["against"].mean(),
-                         **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged),
+                         **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged.values()),
                          **decisions[-1]._asdict()})
         numbers = pd.DataFrame(rows)
         verdict, p = (all_of if self.others else some_of)(decisions)
-        finding = _sentences(rows, MEASURES[self.measure].by_ratio)
+        finding = _sentences(rows, diverged_of, MEASURES[self.measure].by_ratio)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs, self.against_epochs)
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
@@ -113,6 +122,15 @@ class Comparison:
         if self.others is None:
             return [(method, method) for method in self.methods]
         return [(method, other) for method in self.methods for other in self.others]
+
+    @property
+    def _decisive(self) -> Sequence[str]:
+        """The methods of which a run that diverged decides."""
+        if self.others is None:
+            return self.methods
+        if self.relation == "within":
+            return [*self.methods, *self.others]
+        return self.methods if self.relation == MEASURES[self.measure].better else self.others
 
     @property
     def _against(self) -> str:
@@ -124,13 +142,16 @@ class Comparison:
 
     def _difference(self, pair: pd.DataFrame) -> ConfidenceInterval:
         if MEASURES[self.measure].by_ratio:
-            return interval(np.log(pair["value"] / pair["against"]))
+            return interval(log_ratio(pair["value"], pair["against"]))
         return interval(pair["value"] - pair["against"])
 
 
 @dataclass(frozen=True)
 class Level:
-    """Compares a measure of a method with a number, by the interval of its mean over seeds; fields as `Comparison`."""
+    """Compares a measure of a method with a number, by the interval of its mean over seeds; fields as `Comparison`.
+
+    It fails if a run diverged, unless the method shall be worse: then these runs are left out and counted.
+    """
 
     experiment: str
     method: str
@@ -147,7 +168,9 @@ class Level:
     @property
     def rule(self) -> str:
         where = f"between {-self.limit:g} and {self.limit:g}" if self.relation == "within" else f"{self.relation} 0"
-        return f"the 95 % t interval of the mean lies {where}, and no run diverged; {WHEN}"
+        methods = [self.method]
+        conditions = _unless_diverged([], methods) if self._is_worse else _unless_diverged(methods)
+        return f"the 95 % t interval of the mean lies {where}{conditions}"
 
     @property
     def commands(self) -> list[str]:
@@ -159,12 +182,17 @@ class Level:
         row = {"method": LABELS[self.method], "against": "level", "n": found.n, "value": values.mean(),
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
-        seeds = len(evidence.experiment(self.experiment).seeds)
-        verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n, seeds, row["diverged"])
-        finding = _sentences([row], False)
+        seeds, left_out = len(evidence.experiment(self.experiment).seeds), row["diverged"] if self._is_worse else 0
+        verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n + left_out, seeds,
+                             row["diverged"] - left_out, left_out)
+        finding = _sentences([row], [{self.method: row["diverged"]}], False)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs)
         return Judgement(verdict, finding, found.n, pd.DataFrame([row]), p)
+
+    @property
+    def _is_worse(self) -> bool:
+        return self.relation not in ("within", MEASURES[self.measure].better)
 
 
 @dataclass(frozen=True)
@@ -172,7 +200,8 @@ class EpochsToLoss:
     """Compares the epochs that a method and each of ``others`` need to the same train loss, by their ratio.
 
     For two runs with one seed, it is the lowest train loss that both reach by ``epoch``
-    (`experiments.analysis.epochs_to_loss`). The claim fails if a run of the method diverged.
+    (`experiments.analysis.epochs_to_loss`). The claim fails if a run of the method diverged. Others' runs that diverged
+    are left out and counted, as they reach no loss.
     """
 
     experiment: str
@@ -188,8 +217,8 @@ class EpochsToLoss:
 
     @property
     def rule(self) -> str:
-        return (f"each 95 % t interval of the mean lies below {self.share:g}, and no run of {LABELS[self.method]} "
-                f"diverged; {WHEN}")
+        return (f"each 95 % t interval of the mean lies below {self.share:g}"
+                f"{_unless_diverged([self.method], self.others)}")
 
     @property
     def commands(self) -> list[str]:
@@ -198,22 +227,23 @@ class EpochsToLoss:
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
         seeds = len(evidence.experiment(self.experiment).seeds)
-        rows, decisions = [], []
+        rows, decisions, diverged_of = [], [], []
         for other in self.others:
             pairs = epochs_to_common_loss(curves, self.method, other, self.epoch)
             share = share_of_epochs(pairs)
-            diverged = [evidence.diverged(self.experiment, False, name) for name in (self.method, other)]
+            diverged = {name: evidence.diverged(self.experiment, False, name) for name in (self.method, other)}
+            diverged_of.append(diverged)
             decisions.append(_decide(below(log_share(pairs), math.log(self.share)), share.n,
-                                     _seeds(curves, self.method), seeds, *diverged))
+                                     _seeds(curves, self.method), seeds, *diverged.values()))
             rows.append({"method": LABELS[self.method], "against": LABELS[other], "n": share.n,
                          "train loss": pairs["train_loss"].mean(), "epochs": pairs["epochs"].mean(),
                          "other epochs": pairs["other_epochs"].mean(), "share": share.mean, "low": share.low,
-                         "high": share.high, "diverged": sum(diverged), **decisions[-1]._asdict()})
+                         "high": share.high, "diverged": sum(diverged.values()), **decisions[-1]._asdict()})
         finding = "; ".join(
             f"{row['epochs']:.1f} epochs to {row['train loss']:.4g}, {row['against']} {row['other epochs']:.1f}: "
-            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(row['diverged'])}"
-            if row["n"] else f"{row['against']}{_diverged(row['diverged'])}"
-            for row in rows if row["n"] or row["diverged"])
+            f"{row['share']:.2f}{_range(row['low'], row['high'], '.2f')}, n = {row['n']}{_diverged(diverged)}"
+            if row["n"] else f"{row['against']}{_diverged(diverged)}"
+            for row, diverged in zip(rows, diverged_of) if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
         verdict, p = all_of(decisions)
         if verdict == TOO_FEW:
@@ -296,8 +326,8 @@ class PublishedCells:
     @property
     def rule(self) -> str:
         low = math.expm1(-math.log1p(self.limit))
-        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}; "
-                "decided when all cells have all their seeds")
+        return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}, and no "
+                "run diverged; decided when all cells have all their seeds, or a run diverged")
 
     @property
     def commands(self) -> list[str]:
@@ -311,17 +341,18 @@ class PublishedCells:
                  "difference": cell.mean() / loss - 1}
                 for (alpha, beta2), loss in printed.items() if len(cell := _at(losses, (alpha, beta2)))]
         numbers = pd.DataFrame(rows, columns=["α", "β2", "n", "ours", "paper", "difference"])
-        differences = np.log1p(numbers["difference"].astype(float))
-        found = interval(differences[np.isfinite(differences)])
+        differences = log_ratio(numbers["ours"].astype(float), numbers["paper"].astype(float))
+        found = interval(differences[differences < math.inf])
         complete = numbers["n"] == len(seeds)
-        diverged = int(np.isinf(differences).sum())
+        diverged = int((differences == math.inf).sum())
         verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
                              len(printed), diverged)
-        mean, *ends = map(math.expm1, found[1:])
+        mean, *ends = map(relative, found[1:])
         finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
                    + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
                    + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
-                     f"with {len(seeds)} seeds{_diverged(diverged)}") if rows else ""
+                     f"with {len(seeds)} seeds" + (f", {diverged} where a run diverged" if diverged else "")
+                   ) if rows else ""
         if verdict == TOO_FEW:
             finding += _rounding_of_cells(evidence)
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
@@ -333,7 +364,8 @@ class BestOfGrid:
 
     ``point``: its hyper-parameters; None: the configuration's, which are the paper's. The search's seeds determine the
     best other point. New seeds, ``judges[0]`` to ``judges[1]``, then compare the two points, as the seeds that made a
-    point the best flatter it. Not judged before all points of each method have all the search's seeds.
+    point the best flatter it. Not judged before all points of each method have all the search's seeds. The claim fails
+    if a run at the point diverged; those at the other point are left out.
     """
 
     experiment: str
@@ -351,7 +383,9 @@ class BestOfGrid:
     @property
     def rule(self) -> str:
         return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
-                f"the search's, lies below {self.limit:+.0%}, for each method; decided when all of these are run")
+                f"the search's, lies below {self.limit:+.0%}, for each method, and no run with the first values "
+                "diverged (with the others, those that did are left out); decided when all of these are run, or a run "
+                "with the first values diverged")
 
     @property
     def commands(self) -> list[str]:
@@ -363,7 +397,7 @@ class BestOfGrid:
         experiment = evidence.experiment(self.experiment)
         seeds, last = range(self.judges[0], self.judges[1] + 1), experiment.tuning.epochs
         search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
-        rows, decisions = [], []
+        rows, decisions, diverged_of = [], [], []
         for name in self.methods:
             method, of_method = experiment.methods[name], search.only([name])
             if len(of_method.runs) < len(method.points()) * len(experiment.tuning.seeds):
@@ -374,22 +408,25 @@ class BestOfGrid:
             rival = means.drop(here).idxmin()
             losses = judges.only([name]).runs.set_index([*method.grid, "seed"])["train_loss"]
             there, beside = _at(losses, here), _at(losses, rival)
-            found = interval(np.log(there[np.isfinite(there)] / beside[np.isfinite(beside)]).dropna())
+            found = interval(log_ratio(there[np.isfinite(there)], beside[np.isfinite(beside)]).dropna())
+            diverged = [int(np.isinf(there).sum() + np.isinf(means[here])), int(np.isinf(beside).sum())]
             decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
-                               int(np.isinf(there).sum()) + np.isinf(means[here]), int(np.isinf(beside).sum()))
+                               *diverged)
             decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
             rows.append({"method": LABELS[name], "n": found.n or len(experiment.tuning.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
                          "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
-                         "judges": found.n, **dict(zip(("difference", "low", "high"), map(math.expm1, found[1:]))),
-                         **decisions[-1]._asdict()})
+                         "judges": found.n, **dict(zip(("difference", "low", "high"), map(relative, found[1:]))),
+                         "diverged": sum(diverged), **decisions[-1]._asdict()})
+            diverged_of.append("".join(f", {count} diverged {where}" for count, where in
+                                       zip(diverged, ("there", f"at {rows[-1]['beside']}")) if count))
         numbers = pd.DataFrame(rows)
         finding = "; ".join(
             f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']})"
             + (f", with other seeds {row['difference']:+.1%} of {row['beside']}"
-               f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "")
-            for row in rows)
+               f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "") + diverged
+            for row, diverged in zip(rows, diverged_of))
         verdict, p = all_of(decisions)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), "train_loss", (last, last))
@@ -434,18 +471,30 @@ def _seeds(curves: pd.DataFrame, method: str) -> int:
     return _of(curves, method)["seed"].nunique()
 
 
-def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, others_diverged: int = 0) -> Decision:
+def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, left_out: int = 0) -> Decision:
     """The decision, given that runs may have diverged or be missing; ``found`` is the decision by the interval.
 
-    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. ``runs``: the method's
-    complete runs. ``diverged``, ``others_diverged``: how many runs of the method, and of the other, diverged.
+    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. Of the method of which a run
+    that diverged decides, ``runs`` are complete, and ``diverged`` have diverged; of the other, ``left_out`` have.
     """
     if diverged:
-        return Decision(FAILS, 0.0)
-    is_complete = runs == seeds and pairs + others_diverged == seeds
-    if not is_complete and found.verdict in (HOLDS, FAILS) or others_diverged and not pairs:
+        return Decision(FAILS, None)
+    is_complete = runs == seeds and pairs + left_out == seeds
+    if not is_complete and found.verdict in (HOLDS, FAILS) or left_out and not pairs:
         return Decision(TOO_FEW, 1.0)
     return found
+
+
+def _unless_diverged(decisive: Sequence[str], left_out: Sequence[str] = (), part: str = "") -> str:
+    """What a rule says of runs that diverged, and when it decides; ``part``: what it says between the two.
+
+    ``decisive``: the methods of which a run that diverged decides; ``left_out``: those of which they are left out.
+    """
+    out = f"; runs of {_listed(left_out)} that diverged are left out" if left_out else ""
+    if not decisive:
+        return f"{out}{part}; {WHEN}"
+    one = f"run of {_listed(decisive, 'or')} diverged"
+    return f", and no {one}{out}{part}; {WHEN}, or a {one}"
 
 
 def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
@@ -455,15 +504,17 @@ def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[
     return [f"{train} --method {' '.join(dict.fromkeys(methods))}"]
 
 
-def _sentences(rows: Sequence[dict], relative: bool) -> str:
-    def one(row):
+def _sentences(rows: Sequence[dict], diverged_of: Sequence[Mapping[str, int]], by_ratio: bool) -> str:
+    def one(row, diverged):
         if not row["n"]:
-            return f"{row['method']}, {row['against']}{_diverged(row['diverged'])}"
-        change = f"{row['difference']:+.1%}" if relative else f"{row['difference']:+.4f}"
-        ends = _range(row["low"], row["high"], "+.1%" if relative else "+.4f")
+            return f"{row['method']}, {row['against']}{_diverged(diverged)}"
+        change = f"{row['difference']:+.1%}" if by_ratio else f"{row['difference']:+.4f}"
+        if math.isnan(row["difference"]):
+            change = "no ratio"   # of losses of which one is 0
+        ends = _range(row["low"], row["high"], "+.1%" if by_ratio else "+.4f")
         return (f"{row['method']} {row['value']:.4g}, {row['against']} {row['other']:.4g}: {change}{ends}, "
-                f"n = {row['n']}{_diverged(row['diverged'])}")
-    return "; ".join(one(row) for row in rows if row["n"] or row["diverged"])
+                f"n = {row['n']}{_diverged(diverged)}")
+    return "; ".join(one(row, diverged) for row, diverged in zip(rows, diverged_of) if row["n"] or row["diverged"])
 
 
 def _rounding(twice: MadeTwice, measure: str, epochs: tuple[int, int], against: tuple[int, int] | None = None) -> str:
@@ -478,14 +529,16 @@ def _rounding_of_cells(evidence: Evidence) -> str:
     return _rounding(evidence.made_twice(paper.CIFAR), "train_loss", (last, last))
 
 
-def _moved(changes: Mapping[str, pd.Series], relative: bool) -> str:
-    by_method = ", ".join(f"{LABELS[method]} by " + (f"{math.expm1(size(of)):.1%}" if relative else f"{size(of):.4f}")
+def _moved(changes: Mapping[str, pd.Series], by_ratio: bool) -> str:
+    by_method = ", ".join(f"{LABELS[method]} by " + (f"{relative(size(of)):.1%}" if by_ratio else f"{size(of):.4f}")
                           + f" (n = {len(of)})" for method, of in changes.items())
     return f"; rounding alone moves {by_method}" if by_method else ""
 
 
-def _diverged(count: int) -> str:
-    return f", {count} diverged" if count else ""
+def _diverged(counts: Mapping[str, int]) -> str:
+    """', 2 of ADAM's diverged', by method's name how many did."""
+    whose = [f"{count} of {LABELS[method]}'s" for method, count in counts.items() if count]
+    return f", {' and '.join(whose)} diverged" if whose else ""
 
 
 def _range(low: float, high: float, form: str) -> str:
@@ -497,6 +550,6 @@ def _stretch(epochs: tuple[int, int]) -> str:
     return f"epoch {first}" if first == last else f"epochs {first} to {last}"
 
 
-def _listed(methods: Sequence[str]) -> str:
+def _listed(methods: Sequence[str], word: str = "and") -> str:
     *most, last = (LABELS[method] for method in methods)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last

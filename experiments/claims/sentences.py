@@ -33,6 +33,7 @@ from experiments.claims.rules import (
     PublishedCells,
 )
 from experiments.vocabulary import paper
+from experiments.vocabulary.files import damaged
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
@@ -81,10 +82,13 @@ def _original_form(evidence: Evidence) -> Judgement:
     numbers = evidence.table(ORIGINAL_FORM)
     if numbers.empty:
         return Judgement(NOT_RUN, "", 0, numbers, 1.0)
+    experiment = evidence.experiment(LOGISTIC)
+    if len(numbers) != experiment.epochs:
+        raise damaged(evidence.folder / ORIGINAL_FORM.folder / ORIGINAL_FORM.name)
     last = numbers.iloc[-1]
     ends = (math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high"))
     found = ConfidenceInterval(int(last["n"]), *ends)
-    is_complete = found.n == len(evidence.experiment(LOGISTIC).seeds)
+    is_complete = found.n == len(experiment.seeds)
     verdict, p = within(found, math.log1p(LIKE)) if is_complete else Decision(TOO_FEW, 1.0)
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
                f"{last['train_difference']:+.3%} ({last['train_low']:+.3%} to {last['train_high']:+.3%}), "

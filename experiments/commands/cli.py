@@ -173,7 +173,7 @@ def _folder(text: str) -> str:
         while not path.exists() and not path.is_symlink():
             path = path.parent
         if not path.is_dir():
-            raise argparse.ArgumentTypeError(f"{text}: {path.name} is not a folder")
+            raise argparse.ArgumentTypeError(f"{path}: is not a folder")
     except OSError as error:   # too long a name, no permission
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
     return text

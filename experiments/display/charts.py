@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results
 from experiments.analysis.selection import along_step_size
-from experiments.display.figures import BASE, PANELS, SETTLED
+from experiments.display.figures import BASE, PANELS, SETTLED, title_of_ratios
 from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
 
 # A curve is hidden at first if it strays from the median of all values this many times as far as the median curve.
@@ -53,10 +53,10 @@ def curves(results: Results) -> list[dict[str, Any]]:
     entries = legend(results)
     made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
                    MEASURES[column].label, scale) for column, scale in PANELS.items()]
-    if BASE in results.epochs["method"].values and len(entries) > 1:
-        over = {entry.method: results.loss_ratio(entry.method, BASE) for entry in entries}
-        ratio = _panel(entries, over, f"train loss / {LABELS[BASE]}'s", "linear")
+    over = {entry.method: results.loss_ratio(entry.method, BASE) for entry in entries}
+    if any(len(curve) for method, curve in over.items() if method != BASE):
         settled = pd.concat(over[entry.method] for entry in entries if entry.shown)
+        ratio = _panel(entries, over, title_of_ratios(results, over), "linear")
         settled = settled[settled.index > SETTLED * settled.index.max()]
         low, high = settled["low"].min(), settled["high"].max()
         margin = 0.05 * (high - low) or 0.05

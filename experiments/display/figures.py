@@ -68,9 +68,9 @@ class Row(NamedTuple):
 def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
     """Draw for each row four panels against epochs: train loss, train loss over NAMSG's, test loss, test accuracy.
 
-    The second panel is left out without NAMSG, or if all its runs diverged. If the step size drops, insets of the test
-    panels enlarge the epochs after that. Writes ``name``.png and ``name``.svg into the folder and returns their paths.
-    RecordError for a row whose runs all diverged.
+    The second panel is left out without NAMSG, or if there is no ratio: its runs diverged, or a loss is 0. If the step
+    size drops, insets of the test panels enlarge the epochs after that. Writes ``name``.png and ``name``.svg into the
+    folder and returns their paths. RecordError for a row whose runs all diverged.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 3.5 * len(rows) + 0.6), layout="constrained")
@@ -122,11 +122,11 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     part.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)
     part.text(0.99, 0.98, row.said, ha="right", va="top", fontsize=9)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
-    if BASE in results.epochs["method"].values and len(results.methods) > 1:
-        panels.insert(1, ("ratio", f"{MEASURES['train_loss'].label} / {LABELS[BASE]}'s", "log"))
+    ratios = {method: results.loss_ratio(method, BASE) for method in results.methods}
+    if any(len(curve) for method, curve in ratios.items() if method != BASE):
+        panels.insert(1, ("ratio", title_of_ratios(results, ratios), "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
-        curves = {method: results.loss_ratio(method, BASE) if column == "ratio" else
-                  results.curve(method, column) for method in results.methods}
+        curves = ratios if column == "ratio" else {method: results.curve(method, column) for method in results.methods}
         _draw_curves(axes, curves, colour)
         axes.set(xlabel="epoch", yscale=scale)
         axes.set_title(title, fontsize=10)
@@ -148,6 +148,17 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
             inset.set_title("after the step size drops", fontsize=8)
             inset.tick_params(labelsize=7)
             inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def title_of_ratios(results: Results, ratios: Mapping[str, pd.DataFrame]) -> str:
+    """The title of a panel of `Results.loss_ratio`; with n, the pairs, if that is not how many runs each method has."""
+    pairs = {method: int(curve["n"].max()) if len(curve) else 0 for method, curve in ratios.items()}
+    runs = results.epochs.groupby("method")["seed"].nunique()
+    title = f"{MEASURES['train_loss'].label} / {LABELS[BASE]}'s"
+    if all(pairs[method] == n for method, n in runs.items()):
+        return title
+    ends = sorted({low_or_high(pairs[method] for method in runs.index if method != BASE) for low_or_high in (min, max)})
+    return f"{title}, n = {' to '.join(map(str, ends))}"
 
 
 def _draw_curves(axes, curves: Mapping[str, pd.DataFrame], colour: Mapping[str, str]) -> None:

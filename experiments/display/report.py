@@ -257,6 +257,6 @@ def _cells(numbers: pd.DataFrame) -> Block:
     def text(value):
         if isinstance(value, float):
             return f"{value:.4g}" if math.isfinite(value) else ""
-        return str(value)
+        return "" if value is None else str(value)
     return Block("", "", list(numbers.columns), [[text(value) for value in row] for row in
                                                  numbers.astype(object).to_numpy().tolist()])

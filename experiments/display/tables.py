@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.analysis import rounding, selection
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, share_of_epochs
-from experiments.analysis.intervals import interval
+from experiments.analysis.intervals import deviation, interval, relative
 from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.analysis.rounding import MadeTwice
@@ -27,6 +27,7 @@ SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "o
 LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
                        "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # for captions: pandas escapes the rest
 REFERENCE = "adam"   # whose epochs to a train loss the others' are shares of
+NOTHING_SELECTED = {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []}
 LAST_EPOCHS = 5   # Table A3 averages test accuracy over the last epochs
 
 
@@ -92,7 +93,7 @@ def _summary(results: Results, method: str) -> dict:
            "seeds": len(results.seeds), "diverged": results.count(method)["diverged"], "epochs": last}
     for measure in SHOWN:
         values = by_seed(epochs, measure, (1 if measure == "best_test_accuracy" else last, last))
-        row[f"{measure}_mean"], row[f"{measure}_std"] = values.mean(), values.std()
+        row[f"{measure}_mean"], row[f"{measure}_std"] = values.mean(), deviation(values)
     return row
 
 
@@ -124,8 +125,10 @@ def epochs_to_loss(results: Results) -> Table:
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
                          "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
+    lost = results.count(REFERENCE)["diverged"]   # and so their pairs
+    reason = f", {lost} of {LABELS[REFERENCE]}'s diverged" if lost else ""
     cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.seeds),
-                                                        results.count(method)["diverged"]),
+                                                        results.count(method)["diverged"]) + reason,
               **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
              for method, of_method in numbers[numbers["method"] != REFERENCE].groupby("method", sort=False)]
     return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[REFERENCE]}'s", numbers,
@@ -144,10 +147,11 @@ def _share(row: pd.Series) -> str:
 def of_rounding(made: Sequence[tuple[Experiment, MadeTwice]]) -> Table:
     """One row per experiment and method with runs that were made twice.
 
-    Numbers: experiment, method, n, and of the relative change of the train loss the root mean square over the runs in
-    the first and the last epoch (``train_loss_first``, ``train_loss_last``), its geometric mean in the last with its
-    95 % t interval (``train_loss_mean``, ``low``, ``high``), and the largest of any epoch; of the relative change of
-    the test loss the largest; of the change of test accuracy the root mean square in the last epoch, and the largest.
+    Numbers: experiment, method and n. Of the train loss, the factor between the two runs, to either side, less 1: in
+    the first and the last epoch (``train_loss_first``, ``train_loss_last``) by the root mean square of its logarithm
+    over the runs, and the largest of any epoch; and the geometric mean of the second run's over the first one's in the
+    last epoch, less 1, with its 95 % t interval (``train_loss_mean``, ``low``, ``high``). Of the test loss the largest
+    factor, less 1. Of the difference of test accuracies the root mean square in the last epoch, and the largest.
     """
     numbers = pd.DataFrame([_rounding(experiment, runs, method) for experiment, runs in made
                             for method in runs.methods])
@@ -163,8 +167,10 @@ def of_rounding(made: Sequence[tuple[Experiment, MadeTwice]]) -> Table:
         "test accuracy, any epoch, largest": _number(row["test_accuracy_largest"], ".4f"),
     } for _, row in numbers.iterrows()]
     return Table("What rounding alone moves: runs made twice, with equal settings and seeds, by code or machines that "
-                 "round differently. Losses: relative changes; root mean square over the runs, unless named mean or "
-                 "largest", numbers, pd.DataFrame(cells))
+                 "round differently. Losses: the factor between the two runs, to either side, less 1, by the root mean "
+                 "square of its logarithm over the runs; largest: of any run; mean: the second run's loss over the "
+                 "first one's, geometric, less 1. Accuracies: differences, root mean square or largest", numbers,
+                 pd.DataFrame(cells))
 
 
 def _rounding(experiment: Experiment, runs: MadeTwice, method: str) -> dict:
@@ -174,11 +180,11 @@ def _rounding(experiment: Experiment, runs: MadeTwice, method: str) -> dict:
     largest = {measure: max(changes.abs().max() for changes in of) for measure, of in by_epoch.items()}
     mean = interval(by_epoch["train_loss"][-1])
     return {"experiment": experiment.name, "method": method, "n": mean.n,
-            "train_loss_first": math.expm1(rounding.size(by_epoch["train_loss"][0])),
-            "train_loss_last": math.expm1(rounding.size(by_epoch["train_loss"][-1])),
-            **dict(zip(("train_loss_mean", "low", "high"), map(math.expm1, mean[1:]))),
-            "train_loss_largest": math.expm1(largest["train_loss"]),
-            "test_loss_largest": math.expm1(largest["test_loss"]),
+            "train_loss_first": relative(rounding.size(by_epoch["train_loss"][0])),
+            "train_loss_last": relative(rounding.size(by_epoch["train_loss"][-1])),
+            **dict(zip(("train_loss_mean", "low", "high"), map(relative, mean[1:]))),
+            "train_loss_largest": relative(largest["train_loss"]),
+            "test_loss_largest": relative(largest["test_loss"]),
             "test_accuracy_last": rounding.size(by_epoch["test_accuracy"][-1]),
             "test_accuracy_largest": largest["test_accuracy"]}
 
@@ -186,12 +192,19 @@ def _rounding(experiment: Experiment, runs: MadeTwice, method: str) -> dict:
 # The supplement's tables
 
 def table_a1(grids: Sequence[Grid]) -> Table:
-    """Table A1: the hyper-parameters that the paper's grid search chose, and the ones that our grid search chose."""
+    """Table A1: the hyper-parameters that the paper's grid search chose, and the ones that our grid search chose.
+
+    Ours are left empty where a grid search selects nothing, or runs are missing: means over other seeds do not compare.
+    """
     rows = []
     for grid in grids:
         found = selection.select(grid)
         for method, points in selection.averages(grid).groupby("method", sort=False):
-            selected = found.get(method, {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []})   # all diverged
+            wanted = len(grid.experiment.methods[method].points()) * len(grid.seeds)
+            is_complete = len(grid.only([method]).runs) == wanted
+            selected = NOTHING_SELECTED   # also where a run diverged at each point
+            if grid.experiment.tuning.selects and is_complete:
+                selected = found.get(method, NOTHING_SELECTED)
             papers = grid.experiment.methods[method].parameters
             loss_at_papers, n_at_papers = _at_papers(grid, method, points)
             rows.append({
@@ -208,7 +221,7 @@ def table_a1(grids: Sequence[Grid]) -> Table:
         "paper (α, β1, β2)": _point(row, "paper", names), "ours (α, β1, β2)": _point(row, "ours", names),
         "train loss at ours": _number(row["train_loss_ours"], ".4f"),
         "at the paper's": _number(row["train_loss_at_papers"], ".4f"),
-        "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"] or row["n"]))),
+        "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"])) if n) or "0",
         "points": describe_n(row["points"], row["points_of_grid"], 0),
         "on the grid's edge": ", ".join(HYPERPARAMETERS.get(name, name) for name in row["edges"].split()),
     } for _, row in numbers.iterrows()]
@@ -251,10 +264,12 @@ def table_a2(grid: Grid) -> Table:
             row[f"{LABELS[point['method']]}, ours"] = "diverged" if point["diverged"] else \
                 f"{_mean_and_deviation(point['mean'], point['std'])} (n = {point['n']})"
         cells.append(row)
+    columns = ["α", "β2", *(f"{LABELS[method]}, {whose}" for method in points["method"].unique()
+                            for whose in ("paper", "ours"))]
     loss = MEASURES["train_loss"].label
     return Table(f"Table A2: {loss} at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
                  points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
-                 pd.DataFrame(cells).fillna(""))
+                 pd.DataFrame(cells, columns=columns).fillna(""))
 
 
 def table_a3(results: Results) -> Table:

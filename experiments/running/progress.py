@@ -25,7 +25,7 @@ class Progress:
         self._runs, self._ended = len(recorded), 0
         self._start = self._last_line = time.monotonic()
         total, initial = len(recorded) * epochs, sum(self._recorded.values())
-        tqdm.monitor_interval = 0   # no thread of its own: Ctrl-C would reach the main thread by it where it is blocked
+        tqdm.monitor_interval = 0   # or its thread takes Ctrl-C, and interrupts the main thread where that blocks it
         self._bar = tqdm(total=total, initial=initial, unit="epoch", disable=not sys.stderr.isatty())
         self._left, self._made = total - initial, 0
 

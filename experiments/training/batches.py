@@ -1,4 +1,4 @@
-"""Batches for a network, in a given order, with random crops, each prepared by a thread while the previous one is in use."""
+"""Batches for a network, in a given order, with random crops; a thread prepares each one while another is used."""
 
 from __future__ import annotations
 

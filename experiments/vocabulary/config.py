@@ -57,6 +57,7 @@ INPUTS = {"logistic_regression": (1, 28), "mnist_cnn": (1, 28), "cifar_resnet20_
 
 EXPERIMENT_KEYS = ("title", "data", "augmentation", "model", "batch_size", "weight_decay", "epochs", "seeds", "tuning",
                    "train_loss_full_every", "methods")
+SEARCHED = "our grid search"   # the source of hyper-parameters that it selected
 METHOD_KEYS = ("optimizer", "parameters", "averaging", "source", "grid", "by_default")
 
 
@@ -185,7 +186,7 @@ class Experiment:
 
     def tuned(self, points: Mapping[str, Mapping[str, float]]) -> Experiment:
         """The experiment with other hyper-parameters: only the methods named in ``points``, each at its grid point."""
-        methods = {name: replace(self.methods[name], parameters=self.methods[name].at(point), source="our grid search")
+        methods = {name: replace(self.methods[name], parameters=self.methods[name].at(point), source=SEARCHED)
                    for name, point in points.items()}
         return replace(self, title=f"{self.title}, our grid search's values", methods=methods)
 

@@ -83,6 +83,8 @@ class RunRecord:
                     self._has_digests(done, {"epochs", "status"})):
                 raise damaged(self._done)
             self._check_files(f"{done['epochs']} were complete", done["epochs"], done.get("sha256"))
+            if self.epochs.count() > done["epochs"]:
+                self.epochs.rows()   # those after them have no digest
         return done
 
     def is_complete(self, epochs: int) -> bool:
@@ -105,7 +107,7 @@ class RunRecord:
             return "short", self.epochs.rows()[:epochs]
         last, digests = self._position(members[POSITION])
         self._check_files(f"the checkpoint has {last}", last, digests)
-        return "short", self.epochs.rows()[:min(last, epochs)]
+        return "short", self.epochs.rows(min(last, epochs))
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
@@ -150,16 +152,20 @@ class RunRecord:
                              f"{_describe(config.get('distributed'))}: use another --results")
 
     def _read_config(self) -> dict[str, Any] | None:
-        """The content of config.json; None before the first epoch, up to which it fixes no number."""
-        if not (self._checkpoint.exists() or self._done.exists() or self.epochs.count()):
-            return None
+        """The content of config.json; None if no epoch is recorded, as it then fixes no number."""
+        with reading(self.folder):
+            if not (self._checkpoint.exists() or self._done.exists() or self.epochs.count()):
+                return None
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
         if config and "distributed" in config and not (
                 isinstance(config["distributed"], dict) and set(config["distributed"]) == DISTRIBUTED):
             raise damaged(self._config)
         if config is None:
-            raise DamagedError(f"{self._config}: missing, so nothing says what {self.folder} holds")
+            raise self._without_config()
         return config
+
+    def _without_config(self) -> DamagedError:
+        return DamagedError(f"{self._config}: missing, so nothing says what {self.folder} holds")
 
     def _check_files(self, where: str, epochs: int, digests: Mapping[str, str] | None) -> None:
         """RecordError unless this many epochs are recorded and match ``digests``, if there are any.
@@ -174,11 +180,11 @@ class RunRecord:
             for name, digest in self._digests(epochs).items():
                 if digests[name] != digest:
                     raise damaged(self.folder / name)
-            if recorded > epochs:
-                self.epochs.rows()   # those have no digest
 
     def _digests(self, epochs: int) -> dict[str, str]:
         """By name, the digests of config.json, and of epochs.csv up to this many epochs."""
+        if not self._config.exists():
+            raise self._without_config()
         files = {self._config: self._config.read_bytes(), self.epochs.path: self.epochs.content(epochs)}
         return {path.name: _digest(content) for path, content in files.items()}
 
@@ -261,7 +267,8 @@ class RunRecord:
         epochs, digests = self._made
         self._check_files(f"this process had made {epochs}", epochs, digests)
         if not self.epochs.is_of(epochs):   # without the lock's file, another process could write, too
-            raise DamagedError(f"{self.epochs.path}: damaged: has more than the {epochs} epochs that are made here")
+            raise RecordError(f"{self.epochs.path}: another process has written to it; give the command again once "
+                              "none works on the run")
 
     def _write_checkpoint(self, epoch: int, state: Mapping[str, bytes]) -> None:
         digests = {**self._made[1], **{name: _digest(data) for name, data in state.items()}}
@@ -323,9 +330,12 @@ class EpochTable:
     def __init__(self, path: Path, columns: Sequence[str]):
         self.path, self.columns = path, columns
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The complete rows; an empty cell is None. RecordError if `append` would not have written the file so."""
-        return [self._parse(number, line) for number, line in enumerate(self._lines()[1:], start=1)]
+    def rows(self, count: int | None = None) -> list[dict[str, Any]]:
+        """The complete rows, or the first ``count``; an empty cell is None.
+
+        RecordError if `append` would not have written them so.
+        """
+        return [self._parse(number, line) for number, line in enumerate(self._lines()[1:][:count], start=1)]
 
     def count(self) -> int:
         """The number of complete rows."""

@@ -56,10 +56,9 @@ class Step(NamedTuple):
 class LastUpdate(NamedTuple):
     """What ran in the latest update; ``None`` if a method has no such thing.
 
-    ``kernel`` ran update ``k`` (the first is 0) with these `Settings`; if the weights have several dtypes, it is that of
-    the last. ``nonfinite`` counts the non-finite gradient
-    elements of all updates so far, in one replica of the parameters: after rescaling, infinite or NaN, or with a square
-    that is infinite, if the update divides by v or v_hat.
+    ``kernel`` ran update ``k`` (the first is 0) with these `Settings`. If the weights have several dtypes, it is the
+    last one's. ``nonfinite`` counts the non-finite gradient elements of all updates so far, in one replica of the
+    parameters: after rescaling, infinite or NaN, or with an infinite square, if the update divides by v or v_hat.
     """
 
     kernel: str

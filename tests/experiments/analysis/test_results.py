@@ -1,12 +1,15 @@
 """Which of the recorded runs means are of, and records that do not belong together."""
 
+import shlex
 import statistics
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from tiny_experiment import CONFIG, record, write_config
 
 from experiments.analysis import results
+from experiments.commands import cli
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError, UsageError
 
@@ -75,6 +78,37 @@ def test_runs_of_one_kvstore_are_pooled(experiment, tmp_path):
     assert results.read(experiment, tmp_path, ["adam"])[0].count("adam")["done"] == 2
 
 
+CHOICES = {"layers": ["Dense(784 -> 10, linear)"], "initial_weights": "0123", "pixels": [0.0, 1.0],
+           "train_images": [300, 1, 28, 28], "test_images": [100, 1, 28, 28], "optimizer": {"beta1": 0.9}}
+
+
+@pytest.mark.parametrize(("changed", "named"), [
+    ({"layers": []}, "layers"), ({"initial_weights": "4567"}, "initial_weights"), ({"pixels": [0, 255]}, "pixels"),
+    ({"train_images": [299, 1, 28, 28]}, "train_images"), ({"test_images": [1]}, "test_images"),
+    ({"optimizer": {}}, None), ({}, None), (None, None)])
+def test_runs_with_one_seed_begin_with_the_same_network_and_images(experiment, tmp_path, monkeypatch, changed, named):
+    """What ADAM's and NAMSG's say of it; older ones say nothing (None). Another seed has other weights."""
+    def made_with(run, options):
+        choices = {**CHOICES, **(changed or {})} if run.method == "namsg" else CHOICES
+        choices = {**choices, "initial_weights": f"{choices['initial_weights']} of seed {run.seed}"}
+        older = changed is None and run.method == "namsg"
+        return {**plain(run, options), **({} if older else {"choices": choices})}
+
+    plain = config.Run.config_json
+    monkeypatch.setattr(config.Run, "config_json", made_with)
+    for run in experiment.runs():
+        record(tmp_path, run, [0.5] * 3, 3)
+    for run, _ in experiment.grid():
+        record(tmp_path, run, [0.5] * 3, 3)
+    for read in (results.read, results.read_grid):
+        if named is None:
+            assert not read(experiment, tmp_path)[1]
+            continue
+        with pytest.raises(RecordError, match=f"namsg/.* was made with other {named} than .*/adam/.*seed") as error:
+            read(experiment, tmp_path)
+        assert "\n" not in str(error.value)
+
+
 def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
     one, two = experiment.runs(["adam"])
     record(tmp_path, one, [0.5] * 3, 3)
@@ -103,6 +137,14 @@ def test_a_loss_over_anothers_is_of_the_seeds_and_epochs_that_both_have(experime
     assert (found.describe_n("adam"), found.describe_n("namsg")) == ("2", "1 of 2")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_loss_over_anothers_is_left_out_where_one_is_0(experiment, tmp_path):
+    for method, losses in (("adam", [0.8, 0.0, 0.2]), ("namsg", [0.0, 0.0, 0.1])):
+        record(tmp_path, experiment.runs([method])[0], losses, 3)
+    ratio = results.read(experiment, tmp_path)[0].loss_ratio("adam", "namsg")
+    assert ratio["mean"].to_dict() == pytest.approx({3: 2})
+
+
 @pytest.mark.parametrize(("made", "partial", "refused"), [
     ((3, 3), False, None), ((3, 3), True, None), ((3, 1), False, "1 runs .* seed 1 with 1 of 3 epochs"),
     ((3, 1), True, None), ((0, 0), True, "2 runs .* seed 0 with 0 of 3 epochs"),
@@ -117,7 +159,32 @@ def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path,
     with pytest.raises(RecordError, match=refused) as error:
         results.collect(experiment, tmp_path, ["adam"], None, partial)
     advice = "" if partial else ", or show the others by --partial"
-    assert str(error.value).endswith(f"make them by python -m experiments run{advice}")
+    assert str(error.value).endswith(f"make them by python -m experiments run tiny.yaml --method adam --results "
+                                     f"{tmp_path}{advice}")
+
+
+@pytest.mark.parametrize(("command", "folder", "arguments", "words"), [
+    ("run", "results", {}, "--method adam namsg"), ("run", "results", {"methods": ["namsg"]}, "--method namsg"),
+    ("run", "my results", {"seeds": [0, 7, 8]}, "--method adam namsg --seeds 0,7-8 --results 'my results'"),
+    ("grid", "results", {}, "--method adam namsg"), ("grid", "results", {"seeds": [101]}, "--method adam namsg --seeds "
+                                                                                        "101"),
+    ("run --tuned", "results", {}, "--tuned --method adam namsg")])
+def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, command, folder, arguments, words):
+    """In the checkout, as it is printed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    experiment = config.load(write_config(tmp_path / "configs"))
+    if "--tuned" in command:
+        experiment = experiment.tuned({name: method.points()[0] for name, method in experiment.methods.items()})
+    collect, runs = {"run": (results.collect, experiment.runs),
+                     "grid": (results.collect_grid, experiment.grid)}[command.split()[0]]
+    with pytest.raises(RecordError) as error:
+        collect(experiment, Path(folder), arguments.get("methods"), arguments.get("seeds"), True)
+    printed = str(error.value).partition("make them by ")[2]
+    assert printed == f"python -m experiments {command.split()[0]} configs/tiny.yaml {words}"
+    options = cli._parser().parse_args(shlex.split(printed)[3:])
+    assert runs(options.method, options.seeds) == runs(arguments.get("methods"), arguments.get("seeds"))
+    assert (options.results, getattr(options, "tuned", False)) == (folder, "--tuned" in command)
 
 
 @pytest.mark.parametrize(("made", "partial", "refused"), [
@@ -147,6 +214,20 @@ def test_of_several_grid_searches_those_that_are_begun_are_shown(tmp_path):
     assert grid.experiment.name == "other"
     with pytest.raises(RecordError, match="one: 4 runs"):
         results.collect_grids([one, other], tmp_path, lambda _: None, None, False)
+
+
+def test_methods_stand_in_the_configurations_order(experiment, tmp_path):
+    """Also where NAMSG has the first seed, and ADAM the second."""
+    record(tmp_path, experiment.runs(["namsg"])[0], [0.5] * 3, 3)
+    record(tmp_path, experiment.runs(["adam"])[1], [0.5] * 3, 3)
+    found = results.read(experiment, tmp_path)[0]
+    assert found.methods == list(found.epochs["method"].unique()) == ["adam", "namsg"]
+    seeds = [100, 101]
+    for method, seed in (("namsg", 100), ("adam", 101)):
+        for run, _ in experiment.grid([method], [seed]):
+            record(tmp_path, run, [0.5] * 2, 2)
+    grid = results.read_grid(experiment, tmp_path, None, seeds)[0]
+    assert grid.runs["method"].tolist() == ["adam", "adam", "namsg", "namsg"]
 
 
 @pytest.mark.parametrize(("asked", "seeds"), [(None, [0, 1]), ([0], [0, 1]), ([0, 1, 2, 3], [0, 1, 2, 3])])

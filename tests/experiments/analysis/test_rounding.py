@@ -89,6 +89,25 @@ def test_the_table_has_sizes_mean_and_the_largest_change(tmp_path):
     assert list(cells["last epoch, mean"]) == ["+0.11 (-0.91 to +13)", "+0"]
 
 
+def test_the_table_has_the_factor_between_two_runs_whichever_is_higher(tmp_path):
+    """As its title says: a loss that falls to a quarter is a factor of 4, as one that rises to four times it."""
+    for again in (0.05, 0.8):
+        (tmp_path / f"{again}").mkdir()
+        experiment, runs = made(tmp_path / f"{again}", {("adam", 0): LOSSES}, {("adam", 0): [0.9, 0.5, again]})
+        table = tables.of_rounding([(experiment, runs)])
+        assert table.numbers["train_loss_largest"].item() == table.numbers["train_loss_last"].item() == pytest.approx(3)
+        assert table.numbers["train_loss_mean"].item() == pytest.approx(again / 0.2 - 1)
+    assert "the factor between the two runs, to either side, less 1" in table.title
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_made_again_may_end_as_far_off_as_floats_go(tmp_path):
+    experiment, runs = made(tmp_path, dict.fromkeys([("adam", 0), ("adam", 1)], LOSSES),
+                            {("adam", 0): [0.9, 0.5, 1e200], ("adam", 1): [0.9, 0.0, 0.2]})
+    row, = tables.of_rounding([(experiment, runs)]).numbers.to_dict("records")
+    assert (row["high"], row["train_loss_largest"]) == (math.inf, math.inf)
+
+
 def test_the_command_shows_what_another_number_of_threads_moves(tmp_path):
     (tmp_path / "configs").mkdir()
     write_config(tmp_path / "configs")

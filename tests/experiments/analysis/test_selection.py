@@ -1,6 +1,7 @@
 """What a grid search selects, by hand-worked losses."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from tiny_experiment import CONFIG, write_config
 from experiments.analysis import selection
 from experiments.analysis.results import Grid
 from experiments.vocabulary import config
+from experiments.vocabulary.errors import RecordError
 
 THREE = CONFIG.replace("learning_rate: [0.001, 0.005]", "learning_rate: [0.001, 0.002, 0.005]")
 LOSSES = {   # by method and step size, each seed's; NaN: it diverged
@@ -35,6 +37,12 @@ def test_means_and_deviations_of_each_point(tmp_path):
     assert points["std"].tolist() == pytest.approx([0.1, math.sqrt(0.03), math.nan, 0, 0.1, 0], nan_ok=True)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_mean_may_be_as_large_as_floats_are(tmp_path):
+    points = selection.averages(grid(tmp_path, {"adam": {0.001: (1e200, 0.5, 0.5)}}))
+    assert (points["mean"].item(), points["std"].item()) == (pytest.approx(1e200 / 3), math.inf)
+
+
 def test_each_method_has_the_lowest_of_its_own_points(tmp_path):
     """One with a diverged run is out, however low its other losses are."""
     adam, namsg = selection.select(grid(tmp_path, LOSSES)).values()
@@ -56,6 +64,16 @@ def test_a_method_that_diverged_everywhere_leaves_the_others_theirs(tmp_path, me
                     other: {"adam": "learning_rate 0.002, beta1 0.9, beta2 0.99: 0.5000 (n = 3, best of 3 points)",
                             "namsg": "learning_rate 0.001, beta1 0.9, beta2 0.99: 0.1000 (n = 3, best of 3 points; on "
                                      "the edge of the grid in learning_rate)"}[other]}
+
+
+def test_a_selection_of_another_grid_search_says_how_to_select_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("configs", "results/tiny"):
+        (tmp_path / folder).mkdir(parents=True)
+    selection.write(grid(tmp_path / "configs", LOSSES), Path("results"))
+    assert selection.chosen(config.load(write_config(Path("configs"), THREE)), Path("results"))
+    with pytest.raises(RecordError, match="; python -m experiments grid configs/tiny.yaml selects anew"):
+        selection.chosen(config.load(write_config(Path("configs"))), Path("results"))
 
 
 def test_a_line_over_the_step_size_shows_the_lowest_of_the_others():

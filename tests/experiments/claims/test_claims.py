@@ -12,7 +12,7 @@ from tiny_experiment import record
 from experiments.analysis.intervals import interval
 from experiments.analysis.results import Grid
 from experiments.analysis.rounding import MadeTwice
-from experiments.claims import judging, sentences
+from experiments.claims import answer, judging, sentences
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_REGRET, Evidence
 from experiments.claims.parts import PARTS
@@ -28,6 +28,7 @@ from experiments.claims.rules import (
 from experiments.commands import cli, train
 from experiments.display import tables
 from experiments.vocabulary import config
+from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 
 CHECKOUT = Path(__file__).parents[3]
@@ -86,8 +87,18 @@ def test_where_nothing_is_decided_the_finding_says_what_rounding_moves():
 
 
 def test_a_rule_says_in_words_what_it_judges():
-    assert compared("within", 0.1).rule == ("each 95 % t interval of the mean lies between -9.1% and +10.0%, and no "
-                                            "run of NAMSG diverged; decided when all the configuration's seeds are run")
+    all_run = "decided when all the configuration's seeds are run"
+    assert compared("within", 0.1).rule == (
+        "each 95 % t interval of the mean lies between -9.1% and +10.0%, and no run of NAMSG or ADAM diverged; "
+        f"{all_run}, or a run of NAMSG or ADAM diverged")
+    assert compared().rule == (
+        "each 95 % t interval of the mean lies below 0, and no run of NAMSG diverged; runs of ADAM that diverged are "
+        f"left out; {all_run}, or a run of NAMSG diverged")
+    assert compared("above").rule == (
+        "each 95 % t interval of the mean lies above 0, and no run of ADAM diverged; runs of NAMSG that diverged are "
+        f"left out; {all_run}, or a run of ADAM diverged")
+    assert "no run of NAMSG diverged" in compared("above", measure="test_accuracy").rule
+    assert "no run of ADAM diverged" in compared("below", measure="test_accuracy").rule
     assert "lies between -0.1 and +0.1," in compared("within", 0.1, "test_accuracy").rule
     assert "lies above +0.1," in compared("above", 0.1, "test_accuracy").rule
     assert "lies below 0," in compared().rule and "lies below -5.0%," in compared(limit=-0.05).rule
@@ -98,12 +109,15 @@ def test_a_rule_says_in_words_what_it_judges():
                               "difference, values of our grid search")
     level = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), "above", 0.9)
     assert level.quantity == "best test accuracy of NAMSG, epochs 1 to 3, less 0.9"
-    assert level.rule == ("the 95 % t interval of the mean lies above 0, and no run diverged; decided when all the "
-                          "configuration's seeds are run")
+    assert level.rule == ("the 95 % t interval of the mean lies above 0, and no run of NAMSG diverged; "
+                          f"{all_run}, or a run of NAMSG diverged")
+    assert Level(LOGISTIC, "namsg", "test_loss", (1, 3), "above", 0.9).rule == (
+        f"the 95 % t interval of the mean lies above 0; runs of NAMSG that diverged are left out; {all_run}")
     level = Level(LOGISTIC, "namsg", "test_accuracy", (1, 3), "within", 1, 0.003)
     assert "lies between -0.003 and 0.003," in level.rule
     assert EpochsToLoss(LOGISTIC, "namsg", ("sgd", "adam"), 2, 0.8).rule.startswith(
-        "each 95 % t interval of the mean lies below 0.8, and no run of NAMSG diverged")
+        "each 95 % t interval of the mean lies below 0.8, and no run of NAMSG diverged; runs of SGD and ADAM that "
+        f"diverged are left out; {all_run}, or a run of NAMSG diverged")
     assert GridCells("namsg", "adam", 6).quantity.startswith("cells of Table A2 (α × β2) in which NAMSG's mean")
     assert GridCells("namsg", "adam", 6).rule.startswith("at least 6 of the 10 cells, ")
     assert PublishedCells("namsg", 0.05).quantity.startswith("NAMSG's mean running train loss at the 30th epoch over")
@@ -152,12 +166,37 @@ def test_only_common_seeds_count_and_one_is_too_few():
     assert (nothing.verdict, nothing.n, nothing.finding) == (NOT_RUN, 0, "")
 
 
-def test_a_loss_of_exactly_0_decides_nothing():
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("adam", [0.5, 0.0])
+def test_a_loss_of_exactly_0_decides_nothing(adam):
     """Its ratio has no logarithm, and so the mean no interval."""
     namsg = [[1, 0.4 * (1 + noise)] for noise in NOISE]
     namsg[3][1] = 0.0
-    found = compared().judge(MadeUp(runs("adam", [[1, 0.5]] * 10) + runs("namsg", namsg)))
+    found = compared().judge(MadeUp(runs("adam", [[1, adam]] * 10) + runs("namsg", namsg)))
     assert (found.verdict, found.p) == (TOO_FEW, 1.0)
+    assert "nan" not in found.finding
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rule", [compared(), compared("within", 0.1), EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2)])
+def test_a_loss_may_be_as_large_as_floats_are(rule):
+    """The interval of two logarithms that are 460 apart ends beyond them."""
+    twice = [runs("namsg", [[1, loss], [1, 0.5]]) for loss in (0.5, 1e200)]
+    found = rule.judge(MadeUp(runs("adam", [[1, 0.5]] * 2) + runs("namsg", [[1, 1e200], [1, 0.4]]), twice=twice))
+    assert (found.verdict, found.n) == (TOO_FEW, 2)
+    point = (0.001, 0.9, 0.99)
+    grid = adams_grid({PAPERS_ADAM: 0.5, point: 0.55}, (*SEARCH, *OTHERS))
+    grid = [(*row[:6], 1e200) if row[1:5] == (*PAPERS_ADAM, 103) else row for row in grid]
+    assert BestOfGrid(LOGISTIC, ("adam",), 0.02).judge(MadeUp(grid=grid)).verdict == TOO_FEW
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [1e200, 0.0])
+def test_a_published_cell_may_be_as_far_off_as_floats_go(loss):
+    cells = [("adam", alpha, 0.9, beta2, seed, "done", loss if i == 0 else printed)
+             for i, ((alpha, beta2), printed) in enumerate(TABLE_A2["adam"].items()) for seed in (0, 1)]
+    found = PublishedCells("adam", 0.05).judge(MadeUp(grid=cells))
+    assert found.verdict == TOO_FEW and "diverged" not in found.finding
 
 
 def test_nothing_is_decided_before_all_the_configurations_seeds_are_run():
@@ -217,9 +256,73 @@ def test_a_method_that_diverges_is_not_better_and_is_counted():
     adam, namsg = runs("adam", [[1, 0.5]] * 9), runs("namsg", [[1, 0.4 + noise / 10] for noise in NOISE])
     found = compared().judge(MadeUp(adam + namsg, diverged=["namsg"]))
     assert (found.verdict, found.n) == (FAILS, 9)
-    assert found.finding.endswith("n = 9, 1 diverged")
+    assert found.finding.endswith("n = 9, 1 of NAMSG's diverged")
+    both = MadeUp(adam[:-4] + namsg[:-6], diverged=["namsg", "adam", "adam"])
+    assert compared().judge(both).finding.endswith("n = 7, 1 of NAMSG's and 2 of ADAM's diverged")
     assert compared().judge(MadeUp(adam + namsg, diverged=["adam"])).verdict == HOLDS   # the tenth
     assert compared().judge(MadeUp(adam + namsg[:-2], diverged=["adam"])).verdict == TOO_FEW   # its own is to come
+
+
+DECIDES, LEFT_OUT = (FAILS, None), "is left out"
+
+
+@pytest.mark.parametrize(("relation", "measure", "of_namsg", "of_adam"), [
+    ("below", "train_loss", DECIDES, LEFT_OUT), ("above", "train_loss", LEFT_OUT, DECIDES),
+    ("within", "train_loss", DECIDES, DECIDES), ("above", "test_accuracy", DECIDES, LEFT_OUT),
+    ("below", "test_accuracy", LEFT_OUT, DECIDES), ("within", "test_accuracy", DECIDES, DECIDES),
+    ("above", "overfitting", LEFT_OUT, DECIDES)])
+def test_a_run_that_diverged_has_the_worst_value(relation, measure, of_namsg, of_adam):
+    """It decides against a claim, or makes it only clearer. The others' runs are as the claim has it."""
+    sign = {"below": -1, "above": 1, "within": 0}[relation]
+    values = {"namsg": [[0, 0.5 + 0.1 * sign + noise / 100] for noise in NOISE], "adam": [[0, 0.5]] * 10}
+    made = {name: runs(name, np.subtract(1, of) if measure == "overfitting" else of, of) for name, of in values.items()}
+    rule = compared(relation, 0.1 if relation == "within" else 0, measure)
+    assert rule.judge(MadeUp(made["namsg"] + made["adam"])).verdict == HOLDS
+    for method, expected in (("namsg", of_namsg), ("adam", of_adam)):
+        fewer = {name: rows[:-2] if name == method else rows for name, rows in made.items()}
+        found = rule.judge(MadeUp(fewer["namsg"] + fewer["adam"], diverged=[method]))
+        assert found.n == 9
+        if expected == DECIDES:
+            assert (found.verdict, found.p) == DECIDES
+        else:
+            assert (found.verdict, 0 < found.p < 0.025) == (HOLDS, True)
+        # The last run of the other is to come.
+        other, = {"namsg", "adam"} - {method}
+        short = {**fewer, other: made[other][:-2]}
+        verdict = rule.judge(MadeUp(short["namsg"] + short["adam"], diverged=[method])).verdict
+        assert verdict == (FAILS if expected == DECIDES else TOO_FEW)
+
+
+def test_a_number_that_a_method_is_worse_than_is_not_reached_by_runs_that_diverged():
+    rows = runs("namsg", [[1, 0.5 + noise] for noise in NOISE])
+    for relation, level, expected in (("above", 0.4, HOLDS), ("below", 0.6, FAILS)):
+        rule = Level(LOGISTIC, "namsg", "train_loss", (2, 2), relation, level)
+        assert rule.judge(MadeUp(rows)).verdict == HOLDS
+        assert rule.judge(MadeUp(rows[:-2], diverged=["namsg"])).verdict == expected
+        assert rule.judge(MadeUp(rows[:-4], diverged=["namsg"])).verdict == (TOO_FEW if expected == HOLDS else FAILS)
+
+
+def test_a_curve_that_diverged_does_nothing_that_is_said_of_curves():
+    rise = [row for name in ("sgd", "namsg") for row in runs(name, [[1.0, 1.1 + noise / 10] for noise in NOISE])]
+    rule = Comparison(LOGISTIC, ("sgd", "namsg"), None, "train_loss", (2, 2), "above", against_epochs=(1, 1))
+    found = rule.judge(MadeUp(rise, diverged=["sgd"]))
+    assert (found.verdict, list(found.numbers["verdict"])) == (PARTLY, [FAILS, HOLDS])
+    assert found.p == pytest.approx(2 * found.numbers["p"][1])   # at least one of the two holds
+    assert rule.judge(MadeUp(rise, diverged=["sgd", "namsg"])).p is None
+
+
+@pytest.mark.parametrize("rule", [compared(), EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2)])
+def test_what_a_run_that_diverged_decides_is_no_verdict_by_an_interval(rule):
+    """Not one with the smallest p-value, that Holm's procedure begins with."""
+    adam, namsg = runs("adam", [[1, 0.5]] * 10), runs("namsg", [[1, 0.4 + noise / 10] for noise in NOISE[:9]])
+    by_divergence, by_interval = rule.judge(MadeUp(adam + namsg, diverged=["namsg"])), judgement(HOLDS, 0.02)
+    assert (by_divergence.verdict, by_divergence.p, judging.is_decided(by_divergence)) == (FAILS, None, False)
+    assert judging.by_holm([by_divergence, by_interval]) == ["", HOLDS]
+    assert judging.together([by_divergence, by_interval]).startswith("1 verdicts are by intervals; at most 0.0 ")
+    claim = sentences.CLAIMS[0]._replace(criterion=rule)
+    told = judging.Verdict(claim, by_divergence)
+    assert judging.as_json(told)["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
+    assert tables.claims([told]).cells[["verdict", "p", "by Holm"]].values.tolist() == [[FAILS, "", ""]]
 
 
 @pytest.mark.parametrize("rule", [compared(), EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2)])
@@ -227,7 +330,7 @@ def test_where_all_runs_of_a_method_diverged(rule):
     adam, namsg = (runs(name, [[1, 0.5]] * 10) for name in ("adam", "namsg"))
     found = rule.judge(MadeUp(adam, diverged=["namsg"] * 10))
     assert (found.verdict, found.n) == (FAILS, 0)
-    assert "10 diverged" in found.finding and "nan" not in found.finding
+    assert "10 of NAMSG's diverged" in found.finding and "nan" not in found.finding
     assert rule.judge(MadeUp(namsg, diverged=["adam"] * 10)).verdict == TOO_FEW
 
 
@@ -265,6 +368,26 @@ def test_epochs_to_a_train_loss_of_both():
     assert (swapped.verdict, swapped.numbers["share"].item()) == (FAILS, pytest.approx(1 / row["share"]))
     diverged = rule.judge(MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg[:9]), diverged=["namsg"]))
     assert (diverged.verdict, diverged.numbers["diverged"].item()) == (FAILS, 1)
+
+
+SHORT = [   # in short, of a rule on seeds 0 and 1 of SGD, 0 of ADAM and both of NAMSG
+    (Comparison(LOGISTIC, ("namsg",), ("sgd", "adam"), "train_loss", (2, 2)), "train loss NAMSG 0.3000, SGD 0.7000 "
+     "(n = 2); NAMSG 0.2000, ADAM 0.5000 (n = 1)"),
+    (Comparison(LOGISTIC, ("sgd",), ("namsg",), "train_loss", (2, 2)), "train loss SGD 0.7000, NAMSG 0.3000; n = 2"),
+    (Comparison(LOGISTIC, ("sgd", "namsg"), None, "train_loss", (2, 2), against_epochs=(1, 1)),
+     "train loss SGD 0.7000, epoch 1 1.000 (n = 2); NAMSG 0.3000, epoch 1 0.9000 (n = 2)"),
+    (EpochsToLoss(LOGISTIC, "namsg", ("sgd", "adam"), 2), "epochs that NAMSG needs: 65 % of SGD's (n = 2), 79 % of "
+     "ADAM's (n = 1)"),
+    (EpochsToLoss(LOGISTIC, "namsg", ("sgd",), 2), "epochs that NAMSG needs: 65 % of SGD's; n = 2"),
+    (Level(LOGISTIC, "sgd", "train_loss", (2, 2), "below", 0.5), "SGD 0.7000, against 0.5000; n = 2")]
+
+
+@pytest.mark.parametrize(("rule", "text"), SHORT, ids=range(len(SHORT)))
+def test_in_short_a_mean_is_of_the_runs_that_n_counts(rule, text):
+    made = {"sgd": [[1, 0.6], [1, 0.8]], "adam": [[1, 0.5]], "namsg": [[0.9, 0.2], [0.9, 0.4]]}
+    evidence = MadeUp([row for method, losses in made.items() for row in runs(method, losses)])
+    told = judging.Verdict(sentences.CLAIMS[0]._replace(criterion=rule), rule.judge(evidence))
+    assert answer.in_short(told) == text
 
 
 @pytest.mark.slow
@@ -387,8 +510,10 @@ def test_a_point_of_the_grid_that_diverges_is_not_the_best():
     grid = adams_grid({PAPERS_ADAM: 0.5, rival: 0.51}, (*SEARCH, *OTHERS), 0.001)
     assert rule.judge(MadeUp(grid=grid)).verdict == HOLDS
     assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [100]))).verdict == FAILS
-    assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [105]))).verdict == FAILS
-    assert rule.judge(MadeUp(grid=diverges(grid, rival, [105]))).verdict == HOLDS
+    found = rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [105])))
+    assert (found.verdict, found.p) == (FAILS, None) and found.finding.endswith("n = 7, 1 diverged there")
+    found = rule.judge(MadeUp(grid=diverges(grid, rival, [105])))
+    assert found.verdict == HOLDS and found.finding.endswith("n = 7, 1 diverged at 0.001, 0.9, 0.99")
     found = rule.judge(MadeUp(grid=diverges(grid, rival, [100])))
     assert (found.verdict, found.numbers["lowest"].item()) == (HOLDS, 0.5)
 
@@ -411,7 +536,8 @@ def test_published_cells(factor, spread, verdict):
     assert " to " not in short.finding
     diverged = [(*grid[0][:5], "diverged", np.inf), *grid[1:]]
     found = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged))
-    assert (found.verdict, found.finding[-12:]) == (FAILS, ", 1 diverged")
+    assert (found.verdict, found.p) == (FAILS, None)
+    assert found.finding.endswith(", 1 where a run diverged")
     only = PublishedCells("adam", 0.05).judge(MadeUp(grid=diverged[:2]))
     assert (only.verdict, "nan" in only.finding) == (FAILS, False)
     assert PublishedCells("adam", 0.05).judge(MadeUp()).verdict == NOT_RUN
@@ -537,6 +663,78 @@ def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
         assert claim.criterion.judge(evidence).verdict == FAILS
     evidence.table = lambda _: table.assign(regret=table["regret"] * 20)
     assert claim.criterion.judge(evidence).verdict == FAILS
+
+
+FILES = {"figures/theory_growth.csv": [c.name for c in sentences.CLAIMS if c.part == "gain"],
+         "figures/theory_regret.csv": ["regret-bound"], "figures/theory_counterexamples.csv": ["nonconvergence"],
+         "tables/original_form.csv": ["algorithm"], "benchmarks/optimizer_step.json": ["cost"]}
+
+
+def changed(content):
+    """The file's content, damaged in several ways."""
+    lines = content.splitlines(keepends=True)
+    for i in {1, 2, 3, len(lines) // 5, len(lines) // 3, len(lines) // 2, len(lines) - 3, len(lines) - 1}:
+        cut = sum(map(len, lines[:i]))
+        for at in (cut, cut - 1, cut + 1, cut + len(lines[i]) // 2, cut + len(lines[i]) - 2):
+            yield content[:at]
+        yield b"".join(lines[:i] + lines[i + 1:])
+        yield b"".join(lines[:i + 1] + lines[i:])
+        for old, new in ((b"0.", b"nan"), (b"0.", b"NaN"), (b"0.", b"x"), (b"0.", b""), (b"0.", b"-Infinity"),
+                         (b",", b",inf,"), (b"-", b"-1e309"), (b'"', b'"_')):
+            yield b"".join([*lines[:i], lines[i].replace(old, new, 1), *lines[i + 1:]])
+    yield from (content[:-1], b"", b"\n", lines[0], b"{}\n", b"[]\n", b"null\n")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_or_changed_is_named_or_changes_no_verdict(tmp_path, name):
+    content, path = (CHECKOUT / "results" / name).read_bytes(), tmp_path / name
+    path.parent.mkdir()
+
+    def verdicts():
+        judged = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), FILES[name])
+        return [(verdict.judgement.verdict, verdict.judgement.n) for verdict in judged]
+
+    path.write_bytes(content)
+    whole, named = verdicts(), 0
+    assert all(verdict != NOT_RUN for verdict, _ in whole)
+    for damaged in changed(content):
+        path.write_bytes(damaged)
+        try:
+            assert verdicts() == whole, damaged
+        except RecordError as error:
+            assert str(error) == f"{path}: damaged: not what was written"
+            named += 1
+    assert named > 50
+
+
+@pytest.mark.parametrize("change", [
+    lambda report: report.update(rounds=None), lambda report: report["machine"].pop("processor"),
+    lambda report: report["machine"].update(cores="2"), lambda report: report.update(machine=[]),
+    lambda report: report.update(measurements={}), lambda report: report.update(verdicts=[{"shapes": "x"}]),
+    lambda report: report["measurements"].append(1), lambda report: report["measurements"][0].pop("shapes"),
+    lambda report: report["measurements"][0].pop("threads"),
+    lambda report: report["measurements"][0].update(contenders=[]),
+    lambda report: report["measurements"][0]["contenders"].pop("MXNet adam"),
+    lambda report: report["measurements"][0]["contenders"]["MXNet adam"].pop("share"),
+    lambda report: report["measurements"][0]["contenders"]["MXNet adam"].update(seconds=[1, 2]),
+    lambda report: report["measurements"][0]["contenders"]["MXNet adam"]["share"].__setitem__(1, float("nan")),
+    lambda report: report["measurements"][0]["contenders"]["MXNet adam"]["share"].__setitem__(1, "1")])
+def test_a_benchmark_has_all_that_is_read_of_it(tmp_path, change):
+    path = tmp_path / "benchmarks" / "optimizer_step.json"
+    path.parent.mkdir()
+    report = json.loads((CHECKOUT / "results" / "benchmarks" / path.name).read_text())
+    path.write_text(json.dumps(report))
+    assert Evidence(tmp_path, CHECKOUT / "configs").benchmark("optimizer_step") == report
+    change(report)
+    path.write_text(json.dumps(report))
+    with pytest.raises(RecordError, match="optimizer_step.json: damaged"):
+        Evidence(tmp_path, CHECKOUT / "configs").benchmark("optimizer_step")
+
+
+@pytest.mark.parametrize("name", ["optimizer_step", "update_patterns", "training_step", "gpu_step"])
+def test_the_committed_benchmarks_are_whole(name):
+    assert Evidence(CHECKOUT / "results", CHECKOUT / "configs").benchmark(name)["measurements"]
 
 
 def test_every_claim_says_what_it_needs_to():

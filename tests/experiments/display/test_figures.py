@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from tiny_experiment import record, small_disk, write_config
 
-from experiments.analysis.results import collect
+from experiments.analysis.results import collect, read_grid
 from experiments.claims import judging
 from experiments.claims.decisions import VERDICTS
 from experiments.claims.evidence import Evidence
 from experiments.commands import cli
-from experiments.display import figures
+from experiments.display import charts, figures, tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
 
@@ -157,6 +157,19 @@ def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):
                      "NAMSG, paper": "0.3152", "NAMSG, ours": "0.2500 ± 0.0707 (n = 2)"}
 
 
+def test_table_a2_has_its_columns_in_the_configurations_order(tmp_path):
+    """Also where the first cell lacks NADAM."""
+    experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    for run, point in experiment.grid(["adam", "nadam", "namsg"], [0]):
+        if point["beta2"] == 0.99 and point["learning_rate"] in (0.0005, 0.001) and (
+                run.method != "nadam" or point["learning_rate"] == 0.001):
+            record(tmp_path, run, [0.5], 30, "diverged")
+    made = tables.table_a2(read_grid(experiment, tmp_path, ["adam", "nadam", "namsg"])[0])
+    assert list(made.cells.columns) == ["α", "β2", *(f"{method}, {whose}" for method in ("ADAM", "NADAM", "NAMSG")
+                                                     for whose in ("paper", "ours"))]
+    assert made.cells["NADAM, ours"].tolist() == ["", "diverged"]
+
+
 def test_a_grid_of_step_sizes_alone(monkeypatch, results, drawn, capsys):
     config = str(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
     assert make(monkeypatch, results, "figure", "sensitivity", "--method", "sgd", "--config", config) == 0
@@ -191,6 +204,36 @@ def test_a_method_of_which_all_runs_diverged_has_no_line(tmp_path, drawn, adam, 
     assert len(drawn[0].axes) == panels
     assert [len(line.get_xdata()) for line in drawn[0].axes[0].lines] == [
         len(losses) if len(losses) == 3 else 0 for losses in (adam, namsg)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("adam", "namsg", "panels"), [
+    ([0.5] * 3, [0.4, 0.0, 0.4], 4), ([0.5, 0.5, 0.0], [0.4, 0.4, 0.2], 4), ([0.5] * 3, [0.4, 0.0, 0.0], 4),
+    ([0.5] * 3, [0.0] * 3, 3)])
+def test_a_train_loss_of_0_has_no_ratio(tmp_path, drawn, adam, namsg, panels):
+    row = losses_of(tmp_path, {"adam": adam, "namsg": namsg})
+    figures.draw([row], "figure", tmp_path)
+    assert len(drawn[0].axes) == panels
+    assert len(charts.curves(row.results)) == panels
+    if panels == 4:
+        line, _ = drawn[0].axes[1].lines
+        assert list(line.get_xdata()) == [i for i in (1, 2, 3) if adam[i - 1] and namsg[i - 1]]
+
+
+@pytest.mark.parametrize(("adams", "namsgs", "n"), [((3, 3), (3, 3), ""), ((3, 3), (3, 1), ", n = 1"),
+                                                    ((3, 1), (3, 3), ""), ((3, 1), (1, 3), None)])
+def test_the_ratios_say_n_where_pairs_are_fewer_than_runs(tmp_path, drawn, adams, namsgs, n):
+    """By method, how far its two runs came: those with one epoch diverged."""
+    experiment = config.load(write_config(tmp_path))
+    for method, lengths in (("adam", adams), ("namsg", namsgs)):
+        for run, length in zip(experiment.runs([method]), lengths):
+            record(tmp_path, run, [0.5] * length, 3, "diverged")
+    row = figures.Row(collect(experiment, tmp_path, None, None, False))
+    figures.draw([row], "figure", tmp_path)
+    second = drawn[0].axes[1].get_title()
+    # Without n, there is no pair, and the panel is left out.
+    assert second == ("test loss" if n is None else f"train loss / NAMSG's{n}")
+    assert charts.curves(row.results)[1]["layout"]["title"]["text"] == second
 
 
 def test_where_all_runs_diverged_nothing_can_be_drawn(tmp_path):

@@ -2,11 +2,13 @@
 
 import html
 import io
+import math
 import os
 import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 from tiny_experiment import experiments, record
@@ -74,8 +76,8 @@ def test_it_opens_with_plain_sentences_from_the_records(page):
     text = html.unescape(page.read_text(encoding="utf-8").partition('id="figures"')[0])
     assert [sentence for sentence in SENTENCES if f"<span>{sentence}</span>" in text] == list(SENTENCES)
     assert f"In {len(SENTENCES)} sentences" in text
-    assert ("Logistic regression on MNIST: train loss NAMSG 0.2810, SGD 0.3005, ADAM 0.2910, NADAM 0.2910, "
-            "AMSGRAD 0.2910; n = 2") in text
+    assert ("Logistic regression on MNIST: train loss NAMSG 0.2805, SGD 0.3005 (n = 2); NAMSG 0.2810, ADAM 0.2910 "
+            "(n = 3); NAMSG 0.2810, NADAM 0.2910 (n = 3); NAMSG 0.2810, AMSGRAD 0.2910 (n = 3)") in text
     assert "CNN on MNIST: nothing recorded yet" in text
 
 
@@ -95,6 +97,11 @@ def test_what_is_decided_stands_with_its_p_value_and_holms_verdict(tmp_path):
     assert re.search(r"p = \d\S*e-\d+, by Holm: holds", claim)
     assert text.count("by Holm: ") == 1
     assert "1 verdicts are by intervals; at most 0.0 wrong ones" in text
+
+
+def test_numbers_that_there_are_not_are_empty_cells():
+    numbers = pd.DataFrame({"p": [None, None], "low": [-math.inf, math.nan], "n": [9, 10]})
+    assert report._cells(numbers).rows == [["", "", "9"], ["", "", "10"]]
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,14 @@ def test_epochs_to_a_train_loss_are_of_complete_runs(tmp_path):
     assert tables.epochs_to_loss(results).cells["n"].item() == "1 of 2"
 
 
+@pytest.mark.parametrize(("diverged", "n"), [
+    ("namsg", "1 of 2, 1 diverged"), ("adam", "1 of 2, 1 of ADAM's diverged")])
+def test_epochs_to_a_train_loss_say_whose_runs_diverged(tmp_path, diverged, n):
+    losses = {run: [0.9, 0.5] for run in (("adam", 0), ("adam", 1), ("namsg", 0), ("namsg", 1)) if run != (diverged, 1)}
+    table = tables.epochs_to_loss(results_of(tmp_path, losses, statuses=[(diverged, 1)]))
+    assert table.cells["n"].tolist() == [n]
+
+
 def test_an_experiments_tables_compare_what_there_is(tmp_path):
     losses = {("adam", 0): [0.9, 0.2], ("namsg", 0): [0.9, 0.1]}
     assert list(tables.of_experiment(results_of(tmp_path, losses))) == ["", "_epochs_to_loss"]
@@ -203,7 +211,21 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
         assert (row["n"], row["n_at_papers"], row["points"], row["points_of_grid"]) == (2, 2, 2, 2)
     assert made.cells["n"].tolist() == ["2", "2"]
     fewer = runs[(runs["method"] == "namsg") | (runs["learning_rate"] == 0.005) | (runs["seed"] == 0)]
-    assert tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], fewer)]).cells["n"].tolist() == ["1, 2", "2"]
+    adam, namsg = tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], fewer)]).cells.to_dict("records")
+    assert (adam["ours (α, β1, β2)"], adam["train loss at ours"], adam["at the paper's"], adam["n"]) == (
+        "", "", "0.4500", "2")   # points with other seeds do not compare
+    assert (namsg["ours (α, β1, β2)"], namsg["train loss at ours"], namsg["n"]) == ("0.005, 0.9, 0.99", "0.1500", "2")
+
+
+def test_table_a1_has_no_values_of_ours_where_the_grid_search_selects_none(tmp_path):
+    text = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-1, selects: false}")
+    experiment = config.load(write_config(tmp_path, text))
+    runs = pd.DataFrame([(run.method, *point.values(), run.seed, "done", point["learning_rate"])
+                         for run, point in experiment.grid()],
+                        columns=["method", *HYPERPARAMETERS, "seed", "status", "train_loss"])
+    for row in tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)]).cells.to_dict("records"):
+        assert (row["ours (α, β1, β2)"], row["train loss at ours"], row["on the grid's edge"]) == ("", "", "")
+        assert (row["at the paper's"], row["n"], row["points"]) == ("0.0050", "2", "2")
 
 
 def test_table_a3_of_one_run_has_no_deviation(tmp_path):

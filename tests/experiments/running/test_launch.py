@@ -192,9 +192,9 @@ def test_without_a_way_to_the_hosts_it_says_so(tmp_path):
 
 # As ssh: the other machine's processes are in a session of their own, and are told of the end of the connection alone.
 SSH = """#!/bin/sh
-test "$1 $2 $3 $4" = "-o BatchMode=yes -p 2222" || exit 9
-echo "$5" >> "$0.hosts"
-exec setsid --wait sh -c "$6"
+test "$1 $2 $3 $4 $5" = "-o BatchMode=yes -p 2222 --" || exit 9
+echo "$6" >> "$0.hosts"
+exec setsid --wait sh -c "$7"
 """
 
 
