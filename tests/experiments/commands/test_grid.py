@@ -295,12 +295,12 @@ def test_means_and_deviations_of_points_by_hand(tmp_path):
 def test_table_a1_by_hand(tmp_path):
     """The paper's point is the tiny configuration's, 0.005."""
     path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
-    table = tables.table_a1([grid_of(path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5)})])
+    table = tables.table_a1([grid_of(path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})])
     row, = table.numbers.to_dict("records")
     assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((0.35, 0.45))
     assert table.cells.to_dict("records") == [{
         "experiment": "tiny", "method": "ADAM", "paper (α, β1, β2)": "0.005, 0.9, 0.99", "ours (α, β1, β2)": "0.001",
-        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "2 of 3",
+        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "3",
         "on the grid's edge": "α"}]
 
 
