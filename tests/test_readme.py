@@ -272,9 +272,10 @@ def test_the_accuracies_before_the_drop_are_those_of_the_claims():
         "cifar10-test-before-drop", "finding"]
     of = {name: (value, n) for name, value, n in re.findall(r"NAMSG [\d.]+, (\w+) ([\d.]+):.*?, n = (\d)", finding)}
     namsg, = re.findall(r"NAMSG ([\d.]+), ADAM", finding)
+    assert {of[name][1] for name in ("ADAM", "AMSGRAD")} == {"2"}
     assert TOLD["NAMSG is the best in test on CIFAR-10 before the step size drops"][1] == (
-        f"accuracy in the epochs 52 to 61: {namsg}, ADAM {of['ADAM'][0]} (both n = {of['ADAM'][1]}), "
-        f"AMSGRAD {of['AMSGRAD'][0]}; n = {of['AMSGRAD'][1]}")
+        f"accuracy in the epochs 52 to 61: {namsg}, ADAM {of['ADAM'][0]}, AMSGRAD {of['AMSGRAD'][0]} (all n = 2), "
+        f"NADAM {of['NADAM'][0]}; n = {of['NADAM'][1]}")
 
 
 def test_swnts1_is_so_far_ahead_of_namsg1_by_its_average():
@@ -381,15 +382,16 @@ def test_table_a2_is_told_beside_the_papers():
     assert (f"Of the {len(table)} cells {(differences > 0).sum()} are higher, and all together "
             f"{differences.mean():.1%}".replace("%", " %")) in text
     with_two_seeds = table[table["n"] > 1]
-    assert with_two_seeds[["method", "learning_rate", "beta2"]].values.tolist() == [["adam", 0.001, 0.99],
-                                                                                    ["namsg", 0.001, 0.99]]
+    assert with_two_seeds[["method", "learning_rate", "beta2"]].values.tolist() == [
+        [method, 0.001, 0.99] for method in ("adam", "amsgrad", "namsg")]
 
 
 def test_the_second_seeds_of_table_a2_differ_by_so_much():
     curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("cifar10_resnet20")
-    namsg, adam = (by_seed(curves[curves["method"] == method], "train_loss", (30, 30)) for method in ("namsg", "adam"))
-    assert (f"NAMSG's is {1 - namsg[1] / namsg[0]:.1%} lower with that, and ADAM's {adam[1] / adam[0] - 1:.1%} higher"
-            ).replace("%", " %") in " ".join(RESULTS.split())
+    namsg, adam, amsgrad = (by_seed(curves[curves["method"] == method], "train_loss", (30, 30))
+                            for method in ("namsg", "adam", "amsgrad"))
+    assert (f"NAMSG's is {1 - namsg[1] / namsg[0]:.1%} lower with that, ADAM's {adam[1] / adam[0] - 1:.1%} higher and "
+            f"AMSGRAD's {amsgrad[1] / amsgrad[0] - 1:.1%} higher").replace("%", " %") in " ".join(RESULTS.split())
 
 
 def test_what_rounding_moves_is_that_of_its_table():
@@ -431,9 +433,9 @@ def test_the_hours_are_those_of_status():
     assert f"on ResNet-20 {min(hours.values()):.1f} to {max(hours.values()):.1f} hours on average" in text
     assert f"NAMSG's two {namsg:.1f} hours each" in text
     seconds = [pd.read_csv(CHECKOUT / "results" / run.folder / "seconds.csv") for run in experiment.runs(
-        ["sgd", "adam"], [1])]
-    first, second = (each[["training", "evaluation"]].to_numpy().sum() / 3600 for each in seconds)
-    assert f"seed 1 of SGD and ADAM ({first:.1f} and {second:.1f} hours)" in text
+        ["sgd", "adam", "amsgrad"], [1])]
+    first, second, third = (each[["training", "evaluation"]].to_numpy().sum() / 3600 for each in seconds)
+    assert f"seed 1 of SGD, ADAM and AMSGRAD ({first:.1f}, {second:.1f} and {third:.1f} hours)" in text
 
 
 def test_the_tuned_runs_of_the_cnn_are_of_three_machines():
