@@ -205,6 +205,18 @@ def test_what_new_seeds_say_of_the_grids_points_on_the_cnn(method, told):
     assert told.format(mean=mean, low=low.replace("-", "\N{MINUS SIGN}"), high=high, n=n) in " ".join(RESULTS.split())
 
 
+def test_which_distances_the_rule_of_the_guideline_would_pass():
+    """As it judges the guideline's schedule: by the interval above the lowest of the others."""
+    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("mnist_logistic_distance")
+    means = curves[curves["epoch"] == 20].groupby("method")["train_loss"].mean()
+    found = {method: _difference("mnist_logistic_distance", method, means.drop(method).idxmin(), "train_loss", (20, 20))
+             for method in means.index}
+    assert [method for method in found if found[method].low > 1] == ["eta_9"]
+    assert [method for method in found if found[method].low < 1 < found[method].high] == ["eta_0"]
+    zero = found["eta_0"]
+    assert f"{zero.mean:.1f} % above the best ({zero.low:.1f} to {zero.high:.1f} %)" in " ".join(RESULTS.split())
+
+
 def test_the_lowest_step_size_of_theorem_1_may_not_be_the_best():
     grid = Evidence(CHECKOUT / "results", CHECKOUT / "configs").grid("mnist_logistic").runs
     losses = grid[(grid["method"] == "namsg_theorem1") & (grid["beta2"] == 0.999)].groupby("learning_rate")[

@@ -12,13 +12,12 @@ import pandas as pd
 from experiments.vocabulary.config import SEARCHED, Experiment, Run
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.files import read_json
-from experiments.vocabulary.folders import CONFIGS
+from experiments.vocabulary.folders import CONFIGS, RESULTS
 from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
 from experiments.vocabulary.seeds import seed_range
 
 COMMON = ("layers", "initial_weights", "pixels", "train_images", "test_images")   # choices that methods share, by seed
-RESULTS = Path("results")      # where commands look by themselves
 
 
 def describe_n(n: int, seeds: int, diverged: int) -> str:

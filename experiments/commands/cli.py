@@ -16,6 +16,7 @@ from experiments.commands import show, train
 from experiments.commands.ending import exit_status
 from experiments.vocabulary.counts import count
 from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.folders import RESULTS
 from experiments.vocabulary.seeds import parse_seeds
 
 EXAMPLES = {   # of each command, and of all
@@ -74,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def add_results(command):
-        command.add_argument("--results", type=_folder, default="results", metavar="DIR",
-                             help="where records are (default: results)")
+        command.add_argument("--results", type=_folder, default=str(RESULTS), metavar="DIR",
+                             help=f"where records are (default: {RESULTS})")
 
     def add_tuned(command):
         command.add_argument("--tuned", action="store_true",

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results
 from experiments.analysis.selection import along_step_size
-from experiments.display.figures import BASE, PANELS, SETTLED, title_of_ratios
+from experiments.display.figures import BASE, PANELS, SETTLED, ratios_of, title_of_ratios
 from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
 
 # A curve is hidden at first if it strays from the median of all values this many times as far as the median curve.
@@ -53,8 +53,8 @@ def curves(results: Results) -> list[dict[str, Any]]:
     entries = legend(results)
     made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
                    MEASURES[column].label, scale) for column, scale in PANELS.items()]
-    over = {entry.method: results.loss_ratio(entry.method, BASE) for entry in entries}
-    if any(len(curve) for method, curve in over.items() if method != BASE):
+    over = ratios_of(results)
+    if over:
         settled = pd.concat(over[entry.method] for entry in entries if entry.shown)
         ratio = _panel(entries, over, title_of_ratios(results, over), "linear")
         settled = settled[settled.index > SETTLED * settled.index.max()]

@@ -122,8 +122,8 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     part.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)
     part.text(0.99, 0.98, row.said, ha="right", va="top", fontsize=9)
     panels = [(measure, MEASURES[measure].label, scale) for measure, scale in PANELS.items()]
-    ratios = {method: results.loss_ratio(method, BASE) for method in results.methods}
-    if any(len(curve) for method, curve in ratios.items() if method != BASE):
+    ratios = ratios_of(results)
+    if ratios:
         panels.insert(1, ("ratio", title_of_ratios(results, ratios), "log"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = ratios if column == "ratio" else {method: results.curve(method, column) for method in results.methods}
@@ -148,6 +148,12 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
             inset.set_title("after the step size drops", fontsize=8)
             inset.tick_params(labelsize=7)
             inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def ratios_of(results: Results) -> dict[str, pd.DataFrame]:
+    """By method, `Results.loss_ratio` over NAMSG's; empty if no other method has one."""
+    ratios = {method: results.loss_ratio(method, BASE) for method in results.methods}
+    return ratios if any(len(curve) for method, curve in ratios.items() if method != BASE) else {}
 
 
 def title_of_ratios(results: Results, ratios: Mapping[str, pd.DataFrame]) -> str:

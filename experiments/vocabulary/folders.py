@@ -3,5 +3,6 @@
 from pathlib import Path
 
 CONFIGS = Path("configs")   # in the checkout, where commands are given
+RESULTS = Path("results")   # there, too: where records are unless a command says otherwise
 OTHERS = FIGURES, TABLES, BENCHMARKS, ROUNDING = ("figures", "tables", "benchmarks", "rounding")   # in a results folder
 SELECTION = "selection.json"   # in an experiment's folder there, beside its methods' folders
