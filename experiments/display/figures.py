@@ -50,6 +50,7 @@ PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}
 BASE = "namsg"   # the second panel divides train losses by this method's
 SETTLED = 0.25   # the axis of these ratios fits the values after this share of the epochs
 INSETS = {"test_loss": (0.4, 0.38, 0.58, 0.52), "test_accuracy": (0.4, 0.1, 0.58, 0.5)}   # left, bottom, width, height
+POSITION = 6   # decimals of a position, as a share of the figure's size: a thousandth of a pixel
 STYLE = {"font.size": 10, "svg.hashsalt": "namsg-mx", "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
          "axes.spines.right": False}
 
@@ -103,6 +104,7 @@ def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Pat
 
 def save(figure: Figure, name: str, folder: Path) -> list[Path]:
     """Write ``name``.png and ``name``.svg into the folder and return their paths."""
+    _fix_layout(figure)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
@@ -111,6 +113,20 @@ def save(figure: Figure, name: str, folder: Path) -> list[Path]:
         paths.append(folder / f"{name}.{kind}")
         write_atomically(paths[-1], content.getvalue())
     return paths
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Lay the figure out for good, without the last bits of the positions.
+
+    The solver of the constrained layout does not always give the same last bit, and SVG's names of clip paths hash all
+    bits.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(POSITION))
+    for axes in figure.axes:
+        axes.set_position([round(number, POSITION) for number in axes.get_position().bounds])
 
 
 def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tiny_experiment import record, small_disk, write_config
 
 from experiments.analysis.results import collect, read_grid
@@ -240,6 +241,23 @@ def test_where_all_runs_diverged_nothing_can_be_drawn(tmp_path):
     with pytest.raises(RecordError, match="tiny: all runs diverged: nothing can be drawn"):
         figures.draw([losses_of(tmp_path, {"adam": [], "namsg": [0.4]})], "figure", tmp_path)
     assert not list(tmp_path.glob("figure*"))
+
+
+def test_a_last_bit_of_the_layout_changes_no_byte(tmp_path, monkeypatch):
+    """The layout's solver does not always give the same one."""
+    row = losses_of(tmp_path, {"adam": [0.6, 0.5, 0.4], "namsg": [0.4, 0.3, 0.2]})
+    before = [path.read_bytes() for path in figures.draw([row], "before", tmp_path)]
+    lay_out = ConstrainedLayoutEngine.execute
+
+    def nudge(engine, figure):
+        lay_out(engine, figure)
+        for part in figure.subfigs:
+            part.bbox_relative.set_points(np.nextafter(part.bbox_relative.get_points(), 1))
+        for axes in figure.axes:
+            axes._set_position(np.nextafter(axes.get_position().bounds, 1))
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", nudge)
+    assert [path.read_bytes() for path in figures.draw([row], "after", tmp_path)] == before
 
 
 def test_a_figure_is_replaced_whole_or_left(tmp_path):
