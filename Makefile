@@ -9,7 +9,7 @@
 #   make docs                       the pages of docs/ and an API reference as HTML, in build/docs
 #   make test-gpu                   the CUDA kernel's tests, on a GPU: with MXNet's CUDA build and CuPy in an environment of
 #                                   their own (about 3 GB), or with the Python in GPU_PYTHON, which has them
-#   make lint                       ruff
+#   make lint                       ruff and mypy, on Python 3.10 or newer
 #   make sanitize                   the plug-in's tests with the CPU kernel under AddressSanitizer and UBSan
 #   make benchmark                  the optimizer's step beside MXNet's and PyTorch's, into results/benchmarks/
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
@@ -85,6 +85,7 @@ test-gpu: $(GPU_INSTALLED)
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 
 # PYTHONSAFEPATH (Python 3.11): else the processes that tests start find the checkout's own library first. The CUDA tests
 # use no CPU kernel, and nvcc crashes under the sanitizers.

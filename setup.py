@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "namsg_mx" / "__init__.py").read_text()).group(1)
 
 THEORY = ["scipy>=1.5"]
-EXPERIMENTS = [*THEORY, "gluoncv>=0.10.5", "matplotlib>=3.7", "numpy>=1.20", "pandas>=1.3", "pillow>=8", "PyYAML>=6",
+EXPERIMENTS = [*THEORY, "gluoncv>=0.10.5", "matplotlib>=3.7", "numpy>=1.20", "pandas>=1.3", "pillow>=9.1", "PyYAML>=6",
                "filelock>=3.12", "pooch>=1.6", "tqdm>=4.60", "plotly>=5", "Jinja2>=3"]   # pandas writes LaTeX by Jinja2
 CLUSTER = ["distributed>=2022.2"]
 TENSORBOARD = ["tensorboardX>=2.5"]
@@ -63,7 +63,7 @@ setup(
         "cluster": CLUSTER,
         "tensorboard": TENSORBOARD,
         "test": [*EXPERIMENTS, *CLUSTER, *TENSORBOARD, "pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3",
-                 "hypothesis>=6", "kubernetes-validate>=1.29", "pdoc>=14", "playwright>=1.40", "ruff>=0.6",
-                 "uv>=0.8", "wheel"],
+                 "hypothesis>=6", "kubernetes-validate>=1.29", "mypy>=2; python_version >= '3.10'", "pdoc>=14",
+                 "playwright>=1.40", "ruff>=0.6", "uv>=0.8", "wheel"],
     },
 )

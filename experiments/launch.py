@@ -103,14 +103,15 @@ def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
     first, deadline = 0, None
     while True:
         statuses = {name: process.poll() for name, process in processes.items()}
-        failed = [name for name, status in statuses.items() if status]
+        failed = [(name, status) for name, status in statuses.items() if status]
         if failed and deadline is None:
-            first, deadline = _status(processes[failed[0]]), time.monotonic() + GRACE_SECONDS
+            (name, status), deadline = failed[0], time.monotonic() + GRACE_SECONDS
+            first = _status(processes[name])
             # Say what the process could not say itself.
-            if statuses[failed[0]] < 0:
-                print(f"launch: {failed[0]} was killed by signal {-statuses[failed[0]]}", file=sys.stderr)
-            elif statuses[failed[0]] == NO_FOLDER:
-                print(f"launch: {failed[0]}: there is no {os.getcwd()}; each host needs the checkout under one path",
+            if status < 0:
+                print(f"launch: {name} was killed by signal {-status}", file=sys.stderr)
+            elif status == NO_FOLDER:
+                print(f"launch: {name}: there is no {os.getcwd()}; each host needs the checkout under one path",
                       file=sys.stderr)
         if None not in statuses.values() or deadline is not None and time.monotonic() > deadline:
             return first

@@ -29,7 +29,7 @@ def prepare_for_mxnet() -> None:
     if "mxnet.base" in sys.modules:
         raise ImportError(f"MXNet has already failed to import on NumPy {numpy.__version__}: "
                           "in a new Python process, import namsg_mx first, then mxnet")
-    numpy.bool = bool
+    numpy.bool = bool   # type: ignore[attr-defined]
 
 
 def _mxnet_version():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import pandas as pd
 
@@ -66,7 +66,7 @@ class Results(NamedTuple):
                      for name in (method, other))
         return _curve((one[one > 0] / base[base > 0]).dropna().reset_index(), "train_loss")
 
-    def count(self, method: str) -> dict[str, int]:
+    def count_runs(self, method: str) -> dict[str, int]:
         """By status, the number of a method's runs."""
         statuses = self.runs[self.runs["method"] == method]["status"]
         return {status: int((statuses == status).sum()) for status in ("done", "diverged", "short")}
@@ -74,7 +74,7 @@ class Results(NamedTuple):
     def describe_n(self, method: str) -> str:
         """How many runs a method's curve is of, as text."""
         shown = self.epochs[self.epochs["method"] == method]["seed"].nunique()
-        return describe_n(shown, len(self.seeds), self.count(method)["diverged"])
+        return describe_n(shown, len(self.seeds), self.count_runs(method)["diverged"])
 
     def only(self, methods: Sequence[str]) -> Results:
         """Only the runs of these methods."""
@@ -175,7 +175,7 @@ def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] |
     if found.runs.empty and not short:
         raise UsageError(f"{experiment.name}: none of the methods has a grid")
     if found.runs.empty or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.tuning.epochs, partial))
+        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.search.epochs, partial))
     return found
 
 
@@ -196,7 +196,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     chosen = experiment.grid(methods, seeds)
     _check_alike([run for run, _ in chosen], results)
     for run, point in chosen:
-        status, rows = RunRecord(results / run.folder).read(experiment.tuning.epochs)
+        status, rows = RunRecord(results / run.folder).read(experiment.search.epochs)
         if status == "short":
             short.append((run, len(rows)))
         else:
@@ -220,7 +220,8 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
     batches, while threads and devices only change roundings. Those of one seed must begin with the same network and
     images; older records do not say which these were.
     """
-    first, by_seed = None, {}
+    first: tuple[RunRecord, str] | None = None
+    by_seed: dict[int, tuple[Path, dict[str, Any]]] = {}
     for run in runs:
         record = RunRecord(results / run.folder)
         made = record.made_with(run.settings, run.seed)
@@ -253,7 +254,7 @@ def _choosing(experiment: Experiment, runs: Sequence[Run], command: str) -> list
     options = ["--tuned"] if experiment.methods[runs[0].method].source == SEARCHED else []
     options += ["--method", *dict.fromkeys(run.method for run in runs)]
     seeds = {run.seed for run in runs}
-    if not seeds <= {*(experiment.tuning if command == "grid" else experiment).seeds}:
+    if not seeds <= {*(experiment.search if command == "grid" else experiment).seeds}:
         options += ["--seeds", seed_range(sorted(seeds))]
     return options
 

@@ -76,7 +76,7 @@ def select(grid: Grid) -> dict[str, dict[str, Any]]:
 def write(grid: Grid, results: Path) -> Path:
     """Write the selection as ``<results>/<experiment>/selection.json`` and return its path."""
     path, methods = _path(grid.experiment, results), select(grid)
-    write_json(path, {"rule": RULE, "epochs": grid.experiment.tuning.epochs, "seeds": list(grid.seeds),
+    write_json(path, {"rule": RULE, "epochs": grid.experiment.search.epochs, "seeds": list(grid.seeds),
                       "sha256": _digest(grid.experiment, methods), "methods": methods})
     return path
 
@@ -108,7 +108,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
 def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
     """A digest of the grid search's runs, its epochs, and what was selected."""
     runs = sorted(str(run.folder) for run, _ in experiment.grid())
-    content = json.dumps([runs, experiment.tuning.epochs, methods], sort_keys=True)
+    content = json.dumps([runs, experiment.search.epochs, methods], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

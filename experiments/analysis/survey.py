@@ -38,7 +38,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
     methods = [m.name for m in experiment.methods.values()
                if m.by_default or (results / experiment.name / m.name).exists()]
     statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
-    counts = {method: Counter() for method in methods}
+    counts: dict[str, Counter[str]] = {method: Counter() for method in methods}
     for status in statuses:
         counts[status.run.method][status.state] += 1
     return {
@@ -51,7 +51,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
 
 
 def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
-    epochs = experiment.tuning.epochs
+    epochs = experiment.search.epochs
     statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run, _ in experiment.grid()]
     count = Counter(s.state for s in statuses)
     return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
@@ -63,7 +63,7 @@ def counted(states: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {state}" for state, n in states.items() if n)
 
 
-def _failed(statuses: Sequence[RunStatus]) -> dict[str, str]:
+def _failed(statuses: Sequence[RunStatus]) -> dict[str, str | None]:
     return {str(s.run.folder): s.reason for s in statuses if s.state == "failed"}
 
 

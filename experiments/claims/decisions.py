@@ -63,7 +63,7 @@ def all_of(decisions: Iterable[Decision]) -> Decision:
     found = {decision.verdict for decision in decisions}
     verdict = next((verdict for verdict in (FAILS, NOT_RUN, TOO_FEW) if verdict in found), HOLDS)
     if verdict == HOLDS:
-        return Decision(HOLDS, max(decision.p for decision in decisions))
+        return Decision(HOLDS, _largest(decision.p for decision in decisions))
     return Decision(verdict, _any(decisions, FAILS) if verdict == FAILS else 1.0)
 
 
@@ -75,7 +75,7 @@ def some_of(decisions: Iterable[Decision]) -> Decision:
     decisions = list(decisions)
     found = {decision.verdict for decision in decisions}
     if len(found) == 1:
-        return Decision(*found, _largest(decision.p for decision in decisions))
+        return Decision(found.pop(), _largest(decision.p for decision in decisions))
     if {HOLDS, FAILS} <= found:
         return Decision(PARTLY, _largest([_any(decisions, HOLDS), _any(decisions, FAILS)]))
     return Decision(NOT_RUN if NOT_RUN in found else TOO_FEW, 1.0)
@@ -96,8 +96,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _any(decisions: Sequence[Decision], verdict: str) -> float | None:
     """The p-value of 'at least one has this verdict' (Bonferroni); None if one has it without an interval."""
-    p_values = [decision.p for decision in decisions if decision.verdict == verdict]
-    return None if None in p_values else min(1.0, len(decisions) * min(p_values))
+    alike = [decision for decision in decisions if decision.verdict == verdict]
+    p_values = [decision.p for decision in alike if decision.p is not None]
+    return min(1.0, len(decisions) * min(p_values)) if len(p_values) == len(alike) else None
 
 
 def _largest(p_values: Iterable[float | None]) -> float | None:

@@ -64,8 +64,9 @@ ORIGINAL_FORM = CsvFile(
 STEP_BENCHMARK = "optimizer_step"                  # in benchmarks/
 RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"   # the shape and the contender in it that claims read
 # By benchmark, what each of its measurements has beside the contenders.
-MEASURED = {STEP_BENCHMARK: {"shapes": str, "threads": int}, "update_patterns": {"pattern": str, "threads": int},
-            "training_step": {"network": str}, "gpu_step": {"shapes": str}}
+MEASURED: Mapping[str, Mapping[str, type]] = {
+    STEP_BENCHMARK: {"shapes": str, "threads": int}, "update_patterns": {"pattern": str, "threads": int},
+    "training_step": {"network": str}, "gpu_step": {"shapes": str}}
 VERDICT = {"shapes": str, "what": str, "share": float, "at most": float, "holds": bool}
 
 
@@ -100,7 +101,7 @@ class Evidence:
 
     def diverged(self, name: str, tuned: bool, method: str) -> int:
         """The number of a method's runs that diverged."""
-        return self.runs(name, tuned).count(method)["diverged"]
+        return self.runs(name, tuned).count_runs(method)["diverged"]
 
     def _grid(self, name: str, seeds: Sequence[int] | None = None) -> Grid:
         """What is recorded of an experiment's grid search, with its own seeds or with these."""

@@ -291,7 +291,7 @@ class GridCells:
                 rows.append({"α": alpha, "β2": beta2, "n": len(pair), LABELS[self.method]: ours,
                              LABELS[self.other]: others, "lower": bool(ours < others),
                              "lower in the paper": printed[alpha, beta2] < others_printed[alpha, beta2]})
-        seeds = evidence.experiment(paper.CIFAR).tuning.seeds
+        seeds = evidence.experiment(paper.CIFAR).search.seeds
         decided = [row["lower"] for row in rows if row["n"] == len(seeds)]
         if sum(decided) >= self.at_least:
             verdict = HOLDS
@@ -336,7 +336,7 @@ class PublishedCells:
     def judge(self, evidence: Evidence) -> Judgement:
         of_method = evidence.grid(paper.CIFAR).only([self.method])
         losses = of_method.runs.set_index(["learning_rate", "beta2", "seed"])["train_loss"]
-        printed, seeds = paper.TABLE_A2[paper.printed_name(self.method)], of_method.experiment.tuning.seeds
+        printed, seeds = paper.TABLE_A2[paper.printed_name(self.method)], of_method.experiment.search.seeds
         rows = [{"α": alpha, "β2": beta2, "n": len(cell), "ours": cell.mean(), "paper": loss,
                  "difference": cell.mean() / loss - 1}
                 for (alpha, beta2), loss in printed.items() if len(cell := _at(losses, (alpha, beta2)))]
@@ -347,9 +347,9 @@ class PublishedCells:
         diverged = int((differences == math.inf).sum())
         verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
                              len(printed), diverged)
-        mean, *ends = map(relative, found[1:])
+        mean, low, high = map(relative, found[1:])
         finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
-                   + (_range(*ends, "+.1%") if verdict in (HOLDS, FAILS) else "")
+                   + (_range(low, high, "+.1%") if verdict in (HOLDS, FAILS) else "")
                    + f", higher in {(differences > 0).sum()} of {len(rows)} cells run here, {complete.sum()} of them "
                      f"with {len(seeds)} seeds" + (f", {diverged} where a run diverged" if diverged else "")
                    ) if rows else ""
@@ -395,12 +395,12 @@ class BestOfGrid:
 
     def judge(self, evidence: Evidence) -> Judgement:
         experiment = evidence.experiment(self.experiment)
-        seeds, last = range(self.judges[0], self.judges[1] + 1), experiment.tuning.epochs
+        seeds, last = range(self.judges[0], self.judges[1] + 1), experiment.search.epochs
         search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
         rows, decisions, diverged_of = [], [], []
         for name in self.methods:
             method, of_method = experiment.methods[name], search.only([name])
-            if len(of_method.runs) < len(method.points()) * len(experiment.tuning.seeds):
+            if len(of_method.runs) < len(method.points()) * len(experiment.search.seeds):
                 return Judgement(NOT_RUN, "", 0, pd.DataFrame(), 1.0)
             means = averages(of_method).set_index([*method.grid])["mean"]
             point = dict(self.point or method.parameters)
@@ -413,7 +413,7 @@ class BestOfGrid:
             decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
                                *diverged)
             decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
-            rows.append({"method": LABELS[name], "n": found.n or len(experiment.tuning.seeds), "there": means[here],
+            rows.append({"method": LABELS[name], "n": found.n or len(experiment.search.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
                          "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
@@ -461,7 +461,7 @@ def _of(curves: pd.DataFrame, method: str) -> pd.DataFrame:
     return curves[curves["method"] == method]
 
 
-def _at(losses: pd.Series, point: tuple[float, ...]) -> pd.Series:
+def _at(losses: pd.Series, point: tuple) -> pd.Series:
     """The losses at a point of the grid, by seed."""
     chosen = [losses.index.get_level_values(i) == value for i, value in enumerate(point)]
     return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
@@ -525,7 +525,7 @@ def _rounding(twice: MadeTwice, measure: str, epochs: tuple[int, int], against: 
 
 def _rounding_of_cells(evidence: Evidence) -> str:
     """How much rounding alone moves a cell of Table A2."""
-    last = evidence.experiment(paper.CIFAR).tuning.epochs
+    last = evidence.experiment(paper.CIFAR).search.epochs
     return _rounding(evidence.made_twice(paper.CIFAR), "train_loss", (last, last))
 
 

@@ -56,8 +56,8 @@ LIKE = 0.01         # relative difference between train losses that details alon
 
 def _cost(evidence: Evidence) -> Judgement:
     """Judge by the measurement with the most threads."""
-    report = evidence.benchmark(STEP_BENCHMARK)
-    measured = [m for m in report["measurements"] if m["shapes"] == RESNET50] if report else []
+    report = evidence.benchmark(STEP_BENCHMARK) or {"measurements": []}
+    measured = [m for m in report["measurements"] if m["shapes"] == RESNET50]
     if not measured:
         return Judgement(NOT_RUN, "", 0, pd.DataFrame())
     contenders = max(measured, key=lambda m: m["threads"])["contenders"]
@@ -106,8 +106,8 @@ def _lowest(experiment: str) -> Comparison:
     return Comparison(experiment, ("namsg",), MNIST_RIVALS, "train_loss", LAST[experiment])
 
 
-def _best_of_grid(experiment: str, **judges: tuple[int, int]) -> BestOfGrid:
-    return BestOfGrid(experiment, FIVE, 0.02, **judges)
+def _best_of_grid(experiment: str, judges: tuple[int, int] = BestOfGrid.judges) -> BestOfGrid:
+    return BestOfGrid(experiment, FIVE, 0.02, judges=judges)
 
 
 DISTANCES = ("eta_0", "eta_0.5", "eta_0.9", "eta_2", "eta_3", "eta_5", "eta_9", "eta_0.9_to_2", "eta_0.9_to_5")

@@ -39,16 +39,16 @@ def grid(options: argparse.Namespace) -> int:
         at = " ".join(f"{name}={value:g}" for name, value in options.at)
         raise UsageError(f"--at {at}: {experiment.name} has no such point" if at else
                          f"{experiment.name}: none of the methods has a grid")
-    status = _train(experiment, runs, _run_options(options, experiment.tuning.epochs), options)
-    if status or options.at or (options.epochs or experiment.tuning.epochs) < experiment.tuning.epochs:
+    status = _train(experiment, runs, _run_options(options, experiment.search.epochs), options)
+    if status or options.at or (options.epochs or experiment.search.epochs) < experiment.search.epochs:
         return status
     from experiments.analysis import results, selection  # here, as they load pandas
 
     found = results.collect_grid(experiment, Path(options.results), options.method, options.seeds, partial=False)
     print(selection.describe(found))
-    if experiment.tuning.selects and options.method is None and options.seeds is None:
+    if experiment.search.selects and options.method is None and options.seeds is None:
         print_paths([selection.write(found, Path(options.results))])
-    elif experiment.tuning.selects:
+    elif experiment.search.selects:
         print("not written: --tuned takes what is selected among all methods by the configuration's seeds")
     return 0
 
@@ -68,7 +68,7 @@ def _take_part(options: argparse.Namespace) -> int:
         def take_part() -> int:
             experiment, runs = workers.agree(lambda: _experiment_and_runs(options))
             run_options = _run_options(options, experiment.epochs, workers)
-            workers.begin({**run_options.distributed, **run_options._asdict(), "number of runs": len(runs),
+            workers.begin({**(run_options.distributed or {}), **run_options._asdict(), "number of runs": len(runs),
                            **{f"run {i}": str(run.folder) for i, run in enumerate(runs, start=1)}})
             return _train(experiment, runs, run_options, options, workers) if workers.rank == 0 else workers.follow()
 

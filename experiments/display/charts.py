@@ -38,7 +38,7 @@ def legend(results: Results) -> list[Entry]:
     for column, scale in PANELS.items():
         flattening |= _flattening({m: results.curve(m, column)["mean"] for m in results.methods}, scale)
     for method in results.methods:
-        short = results.count(method)["short"]
+        short = results.count_runs(method)["short"]
         n = results.describe_n(method) + (f", {short} short" if short else "")
         entries.append(Entry(method, f"{LABELS[method]} (n = {n})", colour[method], method not in flattening))
     order = list(results.experiment.methods)

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
@@ -126,7 +127,7 @@ def _fix_layout(figure: Figure) -> None:
     for part in figure.subfigs:
         part.bbox_relative.set_points(part.bbox_relative.get_points().round(POSITION))
     for axes in figure.axes:
-        axes.set_position([round(number, POSITION) for number in axes.get_position().bounds])
+        axes.set_position(Bbox(axes.get_position().get_points().round(POSITION)))
 
 
 def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
@@ -201,7 +202,8 @@ def _label_plainly(axes) -> None:
 
 def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]) -> None:
     """Draw one legend for all rows; it gives n once if it is the same for all methods, else with each method."""
-    handles, labels, counts = [], [], {}
+    handles, labels = [], []
+    counts: dict[str, list[str]] = {}
     for results in all_results:
         for method in results.methods:
             counts.setdefault(LABELS[method], []).append(results.describe_n(method))
@@ -245,7 +247,7 @@ def title_of_grid(grid: Grid, points: pd.DataFrame, separator: str = ": ") -> st
     """The title of a figure of these rows of `selection.averages`."""
     n = sorted({points["n"].min(), points["n"].max()})   # an unfinished search has points with fewer runs
     return (f"{grid.experiment.title}{separator}{MEASURES['train_loss'].label} at epoch "
-            f"{grid.experiment.tuning.epochs} (n = {' to '.join(map(str, n))} a point)")
+            f"{grid.experiment.search.epochs} (n = {' to '.join(map(str, n))} a point)")
 
 
 def _dash(beta2: float) -> str:

@@ -138,9 +138,9 @@ def _pictures(folder: Path) -> list[Figure]:
 def _curves(evidence: Evidence) -> list[Figure]:
     """The rows of the paper's figures that claims are on, and the methods that were run beside them to the end."""
     figures = []
-    rows = [(number, row) for number, rows in PAPER.items() for row in rows if row.claims]
-    drawn = {method for _, row in rows for method in row.methods}
-    for number, (name, methods, shows, part) in rows:
+    rows = [(number, row, row.claims) for number, rows in PAPER.items() for row in rows if row.claims]
+    drawn = {method for _, row, _ in rows for method in row.methods}
+    for number, (name, methods, shows, _), part in rows:
         found = evidence.runs(name)
         beside = [] if shows else [method for method in found.complete["method"].unique() if method not in drawn]
         shown = found.only([*methods, *beside])
@@ -158,7 +158,7 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
     for name in EXPERIMENTS:
         grid = evidence.grid(name)
         if not grid.runs.empty:
-            chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.tuning.epochs)
+            chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.search.epochs)
             config = f"configs/{name}.yaml"
             methods = " ".join(grid.runs["method"].unique())
             runs = surveys[name]["grid"]["runs"]
@@ -174,7 +174,7 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
 def _tables(evidence: Evidence) -> list[Block]:
     blocks = []
     complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
-                if grid.experiment.tuning.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
+                if grid.experiment.search.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
     if complete:
         config = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
         blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import pandas as pd
 
@@ -27,7 +27,7 @@ SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "o
 LATEX = str.maketrans({**{letter: f"\\{letter}" for letter in "&%$#_{}"}, "\\": r"\textbackslash ",
                        "~": r"\textasciitilde ", "^": r"\textasciicircum "})   # for captions: pandas escapes the rest
 REFERENCE = "adam"   # whose epochs to a train loss the others' are shares of
-NOTHING_SELECTED = {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []}
+NOTHING_SELECTED: Mapping[str, Any] = {"chosen": {}, "train_loss": math.nan, "n": 0, "edges": []}
 LAST_EPOCHS = 5   # Table A3 averages test accuracy over the last epochs
 
 
@@ -90,7 +90,7 @@ def _summary(results: Results, method: str) -> dict:
     epochs = results.epochs[results.epochs["method"] == method]
     last = epochs["epoch"].max()
     row = {"method": method, **_parameters(results, method), "n": epochs["seed"].nunique(),
-           "seeds": len(results.seeds), "diverged": results.count(method)["diverged"], "epochs": last}
+           "seeds": len(results.seeds), "diverged": results.count_runs(method)["diverged"], "epochs": last}
     for measure in SHOWN:
         values = by_seed(epochs, measure, (1 if measure == "best_test_accuracy" else last, last))
         row[f"{measure}_mean"], row[f"{measure}_std"] = values.mean(), deviation(values)
@@ -125,10 +125,10 @@ def epochs_to_loss(results: Results) -> Table:
                          "epochs": pairs["epochs"].mean(), "reference_epochs": pairs["other_epochs"].mean(),
                          "share": share.mean, "low": share.low, "high": share.high})
     numbers = pd.DataFrame(rows)
-    lost = results.count(REFERENCE)["diverged"]   # and so their pairs
+    lost = results.count_runs(REFERENCE)["diverged"]   # and so their pairs
     reason = f", {lost} of {LABELS[REFERENCE]}'s diverged" if lost else ""
     cells = [{"method": LABELS[method], "n": describe_n(of_method["n"].iloc[0], len(results.seeds),
-                                                        results.count(method)["diverged"]) + reason,
+                                                        results.count_runs(method)["diverged"]) + reason,
               **{f"by epoch {row['by_epoch']}": _share(row) for _, row in of_method.iterrows()}}
              for method, of_method in numbers[numbers["method"] != REFERENCE].groupby("method", sort=False)]
     return Table(f"{results.experiment.title}: epochs to a train loss, as a share of {LABELS[REFERENCE]}'s", numbers,
@@ -203,7 +203,7 @@ def table_a1(grids: Sequence[Grid]) -> Table:
             wanted = len(grid.experiment.methods[method].points()) * len(grid.seeds)
             is_complete = len(grid.only([method]).runs) == wanted
             selected = NOTHING_SELECTED   # also where a run diverged at each point
-            if grid.experiment.tuning.selects and is_complete:
+            if grid.experiment.search.selects and is_complete:
                 selected = found.get(method, NOTHING_SELECTED)
             papers = grid.experiment.methods[method].parameters
             loss_at_papers, n_at_papers = _at_papers(grid, method, points)
@@ -267,7 +267,7 @@ def table_a2(grid: Grid) -> Table:
     columns = ["α", "β2", *(f"{LABELS[method]}, {whose}" for method in points["method"].unique()
                             for whose in ("paper", "ours"))]
     loss = MEASURES["train_loss"].label
-    return Table(f"Table A2: {loss} at epoch {grid.experiment.tuning.epochs}, {grid.experiment.title}",
+    return Table(f"Table A2: {loss} at epoch {grid.experiment.search.epochs}, {grid.experiment.title}",
                  points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
                  pd.DataFrame(cells, columns=columns).fillna(""))
 
@@ -286,7 +286,7 @@ def table_a3(results: Results) -> Table:
         (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
             paper.printed_name(method), ((float("nan"),) * 2,) * 2)
         rows.append({"method": method, "n": len(last), "seeds": len(results.seeds),
-                     "diverged": results.count(method)["diverged"],
+                     "diverged": results.count_runs(method)["diverged"],
                      "last_paper_mean": paper_last, "last_paper_std": paper_last_std,
                      "last_mean": last.mean(), "last_std": last.std(),
                      "best_paper_mean": paper_best, "best_paper_std": paper_best_std,

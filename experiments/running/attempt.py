@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Tuple, Union
+from typing import Any, Callable, NamedTuple, Tuple
 
 from experiments.running.tensorboard import Log
 from experiments.vocabulary.config import Run, RunOptions
@@ -14,7 +14,7 @@ from experiments.vocabulary.records import Busy, RunRecord
 
 # Messages of a process that makes a run: (EPOCH, number) after each epoch, at the end one of the others with a text.
 EPOCH, ENDED, BUSY, FAILED, UNUSABLE = "epoch", "ended", "busy", "failed", "unusable"
-Message = Tuple[str, Union[int, str]]
+Message = Tuple[str, Any]
 
 
 class Outcome(NamedTuple):
@@ -72,8 +72,9 @@ def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:
         raise UsageError(text)
-    if kind in (ENDED, FAILED) and _is_complete(record, options.epochs):   # FAILED: killed after the run was complete
-        return Outcome(run, record.completion()["status"])
+    completion = _completion(record, options.epochs) if kind in (ENDED, FAILED) else None
+    if completion is not None:   # also where it is FAILED: killed after the run was complete
+        return Outcome(run, completion["status"])
     if kind == ENDED:
         kind, text = FAILED, f"{record.folder}: its process has completed the run, but it is not complete here"
     if kind == FAILED:
@@ -81,8 +82,8 @@ def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
     return Outcome(run, kind, text)
 
 
-def _is_complete(record: RunRecord, epochs: int) -> bool:
+def _completion(record: RunRecord, epochs: int) -> dict[str, Any] | None:
     try:
-        return record.is_complete(epochs)
+        return record.completion() if record.is_complete(epochs) else None
     except RecordError:   # damaged, which is why the run has failed
-        return False
+        return None

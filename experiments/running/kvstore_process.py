@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from typing import Iterator
+from typing import Any, Iterator
 
 from experiments.running.kvstore_exit import exit_now
 from experiments.vocabulary.counts import is_count
@@ -120,10 +120,11 @@ class _Watch:
     """
 
     def __init__(self, mx, role: str):
-        self.store = None
+        self.store: Any = None
         self._mx, self._role, self._seconds = mx, role, int(_silent_seconds())
         self._joined, self._ended = threading.Event(), threading.Event()
-        self._start, self._seen = time.monotonic(), None   # _seen: when the scheduler last listened
+        self._start = time.monotonic()
+        self._seen: float | None = None   # when the scheduler last listened
         self._others = {SCHEDULER: "the scheduler"}
         if role == "scheduler":
             self._others = {first + STRIDE * rank: f"{name} {rank}"

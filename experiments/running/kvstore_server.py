@@ -6,7 +6,7 @@ import contextlib
 import functools
 import pickle
 import traceback
-from typing import Callable
+from typing import Any, Callable
 
 from mxnet.kvstore import KVStore
 from mxnet.kvstore.kvstore_server import KVStoreServer
@@ -38,7 +38,7 @@ class Server(KVStoreServer):
 
     def _set_optimizer(self, optimizer: Optimizer | None) -> None:
         """Update weights by this optimizer from now on; None: there are no weights yet, only messages to add up."""
-        update_weight = optimizer and get_updater(optimizer)
+        update_weight: Any = optimizer and get_updater(optimizer)
 
         def update(key: int, pushed, kept) -> None:
             if key < FIRST_MESSAGE:

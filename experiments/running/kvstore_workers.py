@@ -81,7 +81,8 @@ class KVStoreWorkers(Workers):
             task = self.share(None)
             if task is None:
                 return 0
-            kind, text = self._try_run(*task, lambda epoch: None)
+            run, options = task
+            kind, text = self._try_run(run, options, lambda epoch: None)
             if kind in (FAILED, UNUSABLE):
                 raise (UsageError if kind == UNUSABLE else RecordError)(text)
 

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 from experiments.running.attempt import EPOCH, FAILED, Message, Outcome, conclude, try_run
 from experiments.running.progress import Progress
@@ -28,7 +28,9 @@ def train_in_pool(runs: Sequence[Run], options: RunOptions, jobs: int, progress:
     each goes on from its checkpoint.
     """
     os.environ["OMP_NUM_THREADS"] = str(options.threads)   # read by MXNet when a worker loads it
-    waiting, active, idle, outcomes = deque(runs), {}, [], []
+    waiting, outcomes = deque(runs), []
+    active: dict[Any, _Worker] = {}   # by its connection
+    idle: list[_Worker] = []
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
@@ -60,7 +62,7 @@ class _Worker:
     """The parent's end of a process that makes one run after the other."""
 
     def __init__(self, options: RunOptions):
-        self.run = None   # the latest
+        self.run: Run   # the latest
         spawn = multiprocessing.get_context("spawn")   # MXNet does not survive a fork
         self.connection, child = spawn.Pipe()
         self.process = spawn.Process(target=_work, args=(options, child))
@@ -81,7 +83,8 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode
-            return FAILED, f"its process {f'was killed by signal {-code}' if code < 0 else f'exited with {code}'}"
+            how = f"was killed by signal {-code}" if code and code < 0 else f"exited with {code}"
+            return FAILED, f"its process {how}"
 
     def end(self) -> None:
         """Let the process end, and wait for it."""
@@ -100,7 +103,9 @@ def _work(options: RunOptions, connection: Connection) -> None:
 
 def _exit_with_parent() -> None:
     # A parent that was killed cannot end its workers, which would keep their runs locked.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    if parent is not None:   # as in every process that multiprocessing starts
+        parent.join()
     os._exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Mapping
 
 from tqdm import tqdm
@@ -19,7 +20,7 @@ class Progress:
     ``recorded``: by a run's folder, its epochs that are recorded already. ``epochs``: how many each run will have.
     """
 
-    def __init__(self, recorded: Mapping[object, int], epochs: int):
+    def __init__(self, recorded: Mapping[Path, int], epochs: int):
         # A run may have more rows than the epochs that are asked for now.
         self._epochs, self._recorded = epochs, {run: min(rows, epochs) for run, rows in recorded.items()}
         self._runs, self._ended = len(recorded), 0

@@ -17,7 +17,8 @@ class Log:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError as error:
             raise UsageError(f"--tensorboard: needs {error.name}: pip install tensorboardX") from error
-        self._folder, self._new_writer, self._writer = folder, SummaryWriter, None
+        self._folder, self._new_writer = folder, SummaryWriter
+        self._writer: SummaryWriter | None = None   # before the first row
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add an epoch's row, with the columns `experiments.vocabulary.records.EPOCH_COLUMNS`."""

@@ -11,7 +11,7 @@ START = 1e-100   # so small that no squared gradient exceeds epsilon, and v_hat 
 UPDATES = 100   # the factor of one is the 100th root of their joint factor
 
 
-def measured_rate(tau: Sequence[float], beta: float, eta: float) -> np.ndarray:
+def measured_rate(tau: Sequence[float] | np.ndarray, beta: float, eta: float) -> np.ndarray:
     """The long-run factor by which the optimizer's state grows per update; without noise, max |xi| of (12).
 
     Each quadratic is started twice, from (weight, m) = (1, 0) and (0, 1), times a small number. The two final states

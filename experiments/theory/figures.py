@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Mapping
 
 import matplotlib
 import numpy as np
@@ -41,7 +42,8 @@ NOISE = np.geomspace(0.1, 1000, 17)   # up to where noise alone makes (11) diver
 # The panels of growth by alpha * lambda, with the range drawn: where growth changes its sign.
 GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.025)}
 ROUNDS = 2000   # of the online problems
-PROBLEMS = {"online logistic regression": Logistic, "random convex quadratics": Quadratics}
+PROBLEMS: Mapping[str, type[Logistic] | type[Quadratics]] = {
+    "online logistic regression": Logistic, "random convex quadratics": Quadratics}
 METHOD_OF = {"adam": "adam", "dozatnadam": "nadam", "amsgrad": "amsgrad", "namsg": "namsg"}   # by optimizer's name
 METHODS = {optimizer: LABELS[method] for optimizer, method in METHOD_OF.items()}
 METHOD_COLOURS = {optimizer: COLOURS[method] for optimizer, method in METHOD_OF.items()}
@@ -55,13 +57,13 @@ def draw_gain(folder: Path) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 7.2), layout="constrained")
         panels = figure.subplot_mosaic([["a", "a", "b", "b", "c", "c"], ["d", "d", "e", "e", "e", "e"]])
-        eta = np.linspace(0, 5, 201)
-        for name, (tau, levels) in zip("abcd", PANELS.items()):
+        etas = np.linspace(0, 5, 201)
+        for name, (at, levels) in zip("abcd", PANELS.items()):
             for noise, grey, style in zip(levels, ("#000000", "#555555", "#888888", "#AAAAAA"), ("-", "--", "-.", ":")):
-                panels[name].plot(eta, max_gain_expectation(tau, BETA, eta, noise), style, color=grey,
+                panels[name].plot(etas, max_gain_expectation(at, BETA, etas, noise), style, color=grey,
                                   linewidth=1.8, label=f"σ/|λ| = {noise:g}")
             low, high = panels[name].get_ylim()
-            panels[name].set(title=f"({name}) αλ = {_number(tau)}", xlabel="observation distance η", ylabel="Ψ",
+            panels[name].set(title=f"({name}) αλ = {_number(at)}", xlabel="observation distance η", ylabel="Ψ",
                              ylim=(low, high + 0.35 * (high - low)))   # room for the legend
             panels[name].legend(fontsize=8.5, ncols=2, loc="upper center")
         tau = np.geomspace(1e-4, 4, 400)
@@ -145,7 +147,7 @@ def regret_table() -> list[dict]:
         best = [best_fixed_point(problem.first(t).total, np.zeros(dimension), bounds) for t in rounds]
         for method, bound in (("amsgrad", amsgrad_bound), ("namsg", namsg_bound)):
             arguments = settings(method, alpha, HarmonicDecay(beta1), BETA2)
-            losses, x, run = play(problem, method, arguments, np.full(dimension, start), bounds)
+            losses, x, run = play(problem, method, arguments, [start] * dimension, bounds)
             for t, point in zip(rounds, best):
                 terms = bound(run.first(t), bounds[1] - bounds[0])
                 quantities = bounded_quantities(run.first(t), x[:t + 1], point.x)

@@ -6,7 +6,7 @@ more.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -129,7 +129,7 @@ def settings(method: str, alpha: float, beta1: ExponentialDecay | HarmonicDecay,
     ValueError
         If alpha is negative or not finite. `play` raises it for a beta1 or beta2 outside of [0, 1).
     """
-    arguments = {"learning_rate": InverseSquareRoot(alpha), "beta1": beta1, "beta2": beta2}
+    arguments: dict[str, Any] = {"learning_rate": InverseSquareRoot(alpha), "beta1": beta1, "beta2": beta2}
     if method == "namsg":
         arguments["eta"] = AdmissibleDistance(beta1, remoteness)
     return arguments
@@ -184,7 +184,8 @@ def play(problem: Logistic | Quadratics, method: str, arguments: dict, start: Se
         made = optimizer.last_update()
         v_hat = state[optimizer.STATE.index("v_hat")].asnumpy().astype(np.float64)
         rows.append((g, v_hat, made.learning_rate, made.beta1, made.eta or 0.0))
-    return Played(np.array(losses), np.array(points), Trajectory(*map(np.array, zip(*rows)), optimizer.beta2))
+    g, v_hat, alpha, beta1, eta = map(np.array, zip(*rows))
+    return Played(np.array(losses), np.array(points), Trajectory(g, v_hat, alpha, beta1, eta, optimizer.beta2))
 
 
 # Reddi et al. 2018, Theorems 2 and 3: for beta1 < sqrt(beta2) there is a C with which ADAM moves the wrong way.

@@ -14,7 +14,7 @@ import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer v
 import argparse
 import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator, Mapping
 
 import mxnet as mx
 import numpy as np
@@ -66,7 +66,7 @@ def curves(experiment: Experiment, data_set: data.DataSet) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def play(settings: dict, seed: int, epochs: int, data_set: data.DataSet, original: bool
+def play(settings: Mapping[str, Any], seed: int, epochs: int, data_set: data.DataSet, original: bool
          ) -> Iterator[tuple[float, float]]:
     """Running train loss and test loss of each epoch of a run with these settings."""
     train, test = ((part.images.reshape(len(part.images), -1).astype(np.float64), part.labels) for part in data_set)

@@ -18,7 +18,8 @@ class RandomCrops:
 
     def __init__(self, images: np.ndarray, size: int, seed: int, epoch: int):
         # windows[i, :, top, left] is a crop, without a copy; shape (n, channels, tops, lefts, size, size)
-        self._windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(2, 3))
+        self._windows = np.lib.stride_tricks.sliding_window_view(   # type: ignore[call-overload]
+            images, (size, size), axis=(2, 3))
         count, _, tops, lefts = self._windows.shape[:4]
         random = np.random.RandomState([seed, epoch, 1])   # 1: not the stream of the epoch's order
         self._top, self._left = random.randint(tops, size=count), random.randint(lefts, size=count)

@@ -6,6 +6,7 @@ The SHA-1 sums stand in `mxnet.gluon.data.vision`, too. MXNet's own host comes l
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import tarfile
@@ -70,7 +71,7 @@ def _download(name: str, folder: Path) -> None:
         urls = [f"{place}/{wanted}" for place in _places(name)]
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             if name == "mnist":
-                _from_first(urls, temporary, files[wanted], lambda path, to=folder / wanted: os.replace(path, to))
+                _from_first(urls, temporary, files[wanted], functools.partial(os.replace, dst=folder / wanted))
             else:
                 _from_first(urls, temporary, None, lambda path: _unpack(path, folder, files))
 
@@ -105,9 +106,9 @@ def _unpack(archive: Path, folder: Path, files: Mapping[str, str]) -> None:
     """Move the archive's files to the folder if all of them are the official ones, else WrongBytes."""
     with tarfile.open(archive) as unpacked:
         for file, sha1 in files.items():
-            content = unpacked.extractfile(f"{CIFAR10_FOLDER}/{file}").read()
+            member = unpacked.extractfile(f"{CIFAR10_FOLDER}/{file}")   # None if it is a folder
             path = archive.with_name(file)
-            path.write_bytes(content)
+            path.write_bytes(member.read() if member else b"")
             if pooch.file_hash(str(path), alg="sha1") != sha1:
                 raise WrongBytes(f"its {file} is not the official one")
     for file in files:

@@ -100,12 +100,15 @@ def _caches() -> dict[str, str]:
 
 
 def _onednn() -> str | None:
-    """oneDNN's version and instruction set, for instance 'v2.4.4, Intel AVX2'; None if it prints neither.
+    """oneDNN's version and instruction set, for instance 'v2.4.4, Intel AVX2'; None if neither is known.
 
     oneDNN prints them at its first operation if DNNL_VERBOSE is set, so a new process runs one operation. It does not
     import MXNet's Python package, which would take a second.
     """
-    library = Path(find_spec("mxnet").origin).with_name("libmxnet.so")
+    package = find_spec("mxnet")
+    if package is None or package.origin is None:
+        return None
+    library = Path(package.origin).with_name("libmxnet.so")
     probe = [sys.executable, "-S", str(Path(__file__).with_name("onednn_probe.py")), str(library)]
     said = _output(*probe, environment={**os.environ, "DNNL_VERBOSE": "1"}) or ""
     version = re.search("^dnnl_verbose,info,oneDNN (\\S+)", said, re.MULTILINE)

@@ -133,7 +133,7 @@ class Training:
         # BatchNorm's running statistics: each worker has seen only its own examples.
         self._workers.average([p.data() for p in self._net.collect_params().values() if p.grad_req == "null"])
         trained = time.perf_counter()
-        with self._averaged(epoch) if self._average else contextlib.nullcontext():
+        with self._averaged(epoch):
             full = epoch % self._train_loss_full_every == 0
             train_loss_full = self._evaluate(self._data.train)[0] if full else None
             test_loss, test_accuracy = self._evaluate(self._data.test)
@@ -197,7 +197,13 @@ class Training:
 
     @contextlib.contextmanager
     def _averaged(self, epoch: int) -> Iterator[None]:
-        """Inside, the network has the averaged parameters, and BatchNorm statistics from this epoch's batches."""
+        """Inside, the network has the averaged parameters, and BatchNorm statistics from this epoch's batches.
+
+        Without an average, it stays as it is.
+        """
+        if self._average is None:
+            yield
+            return
         with self._average.in_place():
             seen = itertools.islice(self._training_batches(epoch), self._batch_norm_batches)
             update_batch_norm(self._net, (images for images, _ in seen))
@@ -278,7 +284,7 @@ def optimizer_arguments(parameters: Mapping[str, Any], updates_per_epoch: int) -
     return arguments
 
 
-def _schedule(updates_per_epoch: int, schedule: str, **arguments: float) -> Callable[[int], float]:
+def _schedule(updates_per_epoch: int, schedule: str, **arguments: Any) -> Callable[[int], float]:
     if "epochs" in arguments:
         arguments["updates"] = max(1, round(arguments.pop("epochs") * updates_per_epoch))
     if "at" in arguments:

@@ -6,6 +6,7 @@ equal versions of matplotlib (the fonts) and Pillow (the drawing).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ FONTS = (
 )
 # Ranges of the random distortions, each drawn uniformly.
 SCALE = (0.75, 1.15)
-ROTATION = np.deg2rad((-15, 15))
+ROTATION = (math.radians(-15), math.radians(15))
 SHIFT = (-3, 3)    # pixels, along each axis
 INK = (0.5, 1.0)   # brightness of the strokes
 NOISE = 0.1        # standard deviation of the Gaussian noise
@@ -44,7 +45,7 @@ def render(count: int, seed: int, part: str) -> tuple[np.ndarray, np.ndarray]:
     for i in range(count):
         transform = _affine(scales[i], angles[i], shifts[i])
         glyph = _glyph(FONTS[fonts[i]], labels[i])
-        images[i] = glyph.transform((SIZE, SIZE), Image.AFFINE, transform, Image.BILINEAR)
+        images[i] = glyph.transform((SIZE, SIZE), Image.Transform.AFFINE, transform, Image.Resampling.BILINEAR)
     images = images / 255 * ink + random.normal(0, NOISE, images.shape)
     return np.rint(255 * images.clip(0, 1)).astype(np.uint8), labels.astype(np.int32)
 

@@ -176,6 +176,13 @@ class Experiment:
     train_loss_full_every: int | None
     methods: Mapping[str, Method]
 
+    @property
+    def search(self) -> Tuning:
+        """The grid search. UsageError without one."""
+        if self.tuning is None:
+            raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
+        return self.tuning
+
     def select(self, names: Iterable[str] | None = None) -> list[Method]:
         """The named methods, or the default ones, in the configuration's order. UsageError for an unknown name."""
         names = dict.fromkeys(names or ())
@@ -198,7 +205,7 @@ class Experiment:
         chosen, seeds = self.select(methods), self.seeds if seeds is None else list(seeds)
         tuned = self.tuning and self.tuning.selects and sorted(set(seeds) & set(self.tuning.seeds))
         if tuned:
-            raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.tuning.seeds)} for tuning")
+            raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.search.seeds)} for tuning")
         return [self._run(method, seed, method.parameters, method.source)
                 for seed, method in itertools.product(seeds, chosen)]
 
@@ -208,10 +215,8 @@ class Experiment:
         UsageError without a grid search, for an unknown method or one without a grid that is named, or for a seed that
         is kept for reported runs.
         """
-        if self.tuning is None:
-            raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
-        seeds = self.tuning.seeds if seeds is None else list(seeds)
-        reported = self.tuning.selects and sorted(set(seeds) & set(self.seeds))
+        seeds = self.search.seeds if seeds is None else list(seeds)
+        reported = self.search.selects and sorted(set(seeds) & set(self.seeds))
         if reported:
             raise UsageError(f"seed {reported[0]}: {self.name} keeps seeds {seed_range(self.seeds)} for reported runs")
         chosen = self.select(methods)
@@ -223,7 +228,7 @@ class Experiment:
 
     def _source(self, method: Method, point: Mapping[str, float]) -> str:
         """The source of a grid search's run; a reported run may be one of them where the two share seeds."""
-        is_reported = not self.tuning.selects and method.at(point) == method.parameters
+        is_reported = not self.search.selects and method.at(point) == method.parameters
         return method.source if is_reported else "grid search"
 
     def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str) -> Run:
@@ -329,7 +334,7 @@ def _method(name: str, block: ConfigBlock) -> Method:
     grid = block.block("grid", OPTIMIZERS[optimizer], default={})
     if "learning_rate" not in parameters.content:
         raise UsageError(f"{parameters.where}: learning_rate is missing")
-    values = {key: _parameter(optimizer, parameters, key) for key in parameters.content}
+    values: dict[str, Any] = {key: _parameter(optimizer, parameters, key) for key in parameters.content}
     for key in ("learning_rate", *grid.content):   # run ids show the step size's initial value; grid points replace it
         if isinstance(values.get(key), dict) and "initial" not in values[key]:
             raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "

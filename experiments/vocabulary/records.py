@@ -68,7 +68,7 @@ class RunRecord:
         self._done = self.folder / "done.json"
         self._failed = self.folder / "failed.json"
         self._lock = self.folder / "run.lock"
-        self._made: tuple[int, Mapping[str, str] | None] = (0, None)   # epochs that this process knows, their digests
+        self._made: tuple[int, Mapping[str, str]] = 0, {}   # epochs that this process knows, their digests
 
     # Reading. The run may go on meanwhile, so what is written last is read first.
 

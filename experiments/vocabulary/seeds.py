@@ -17,7 +17,7 @@ def parse_seeds(text: str) -> list[int]:
 
     ValueError for another form, for a seed of 2^32 or more, or for more than 10,000 seeds.
     """
-    seeds = set()
+    seeds: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch("(0|[1-9][0-9]{0,18})(?:-(0|[1-9][0-9]{0,18}))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)

@@ -27,7 +27,7 @@ class ConfigLoader(yaml.SafeLoader):
 
     def __init__(self, stream: str):
         super().__init__(stream)
-        self._within = []   # the place of the node being read: keys of mappings, indices of lists
+        self._within: list[Any] = []   # the place of the node being read: keys of mappings, indices of lists
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()

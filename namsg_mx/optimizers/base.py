@@ -1,7 +1,7 @@
 """What the optimizers share: their common arguments, and an update from MXNet's call to the kernel. No equation."""
 
 import math
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 from mxnet.autograd import is_recording
@@ -137,15 +137,15 @@ class ElementwiseOptimizer(CountingOptimizer):
         If there is no argument of this name.
     """
 
-    STATE = ()
+    STATE: Tuple[str, ...] = ()
     DEFAULT_LEARNING_RATE = 0.001
     LEARNING_RATES = NONNEGATIVE
-    _scheduled_rates = {}   # by num_update: lr_scheduler's latest two
+    _scheduled_rates: Dict[int, float] = {}   # by num_update: lr_scheduler's latest two
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule], beta1: ScalarOrSchedule, *,
                  bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
                  nonfinite: str = "propagate", kernel: str = "auto",
-                 lr_scheduler: Optional[Callable[[int], float]] = None, wd: float = 0.0,
+                 lr_scheduler: Optional[LRScheduler] = None, wd: float = 0.0,
                  clip_gradient: Optional[float] = None, rescale_grad: float = 1.0, begin_num_update: int = 0,
                  multi_precision: bool = False, **kwargs):
         check_names(type(self), kwargs)
@@ -166,7 +166,7 @@ class ElementwiseOptimizer(CountingOptimizer):
                          rescale_grad=check_number("rescale_grad", rescale_grad, FINITE),
                          begin_num_update=check_count("begin_num_update", begin_num_update),
                          multi_precision=check_flag("multi_precision", multi_precision), **kwargs)
-        if self.lr is None:   # a program may take the scheduler away
+        if lr_scheduler is not None and learning_rate is None:   # a program may take the scheduler away
             self.lr = self.DEFAULT_LEARNING_RATE if math.isnan(lr_scheduler.base_lr) else lr_scheduler.base_lr
         # At once, as on a kvstore's server an error would only be printed.
         if any(parameter.dtype in (np.float16, "float16") and parameter.grad_req != "null"

@@ -98,7 +98,7 @@ class NAMSG(ElementwiseOptimizer):
         self.mu = None if mu is None else check_setting("mu", mu, NONNEGATIVE)
         self.eta = None if mu is not None else check_setting("eta", 0.9 if eta is None else eta, NONNEGATIVE)
         self._switch = None              # k of the first update by SGD
-        self._switch_sums = {}           # by parameter index: its two sums for alpha_hat, from the update before
+        self._switch_sums: dict = {}     # by parameter index: its two sums for alpha_hat, from the update before
         self._is_on_servers = False      # whether servers have a copy of this, which makes the updates
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)

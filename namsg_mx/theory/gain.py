@@ -20,7 +20,7 @@ None has a unit, and all logarithms are natural. A parameter out of range raises
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import List, Union
 
 import numpy as np
 
@@ -294,7 +294,7 @@ def _density(delta):
     return np.exp(-(delta**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def _parameters(tau, beta, eta, noise):
+def _parameters(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers) -> List[np.ndarray]:
     """The four parameters as float arrays of one shape; ValueError if one is out of range."""
     parameters = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (tau, beta, eta, noise)))
     ranges = {"tau": (-np.inf, np.inf), "beta": (0, 1), "eta": (0, np.inf), "noise": (0, np.inf)}

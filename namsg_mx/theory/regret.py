@@ -59,7 +59,8 @@ class Trajectory(NamedTuple):
 
     def first(self, rounds: int) -> Trajectory:
         """The first ``rounds`` rounds of the run, 1 to T."""
-        return Trajectory(*(values[:rounds] for values in self[:-1]), self.beta2)
+        return Trajectory(self.g[:rounds], self.v_hat[:rounds], self.alpha[:rounds], self.beta1[:rounds],
+                          self.eta[:rounds], self.beta2)
 
 
 class Terms(NamedTuple):
@@ -71,12 +72,12 @@ class Terms(NamedTuple):
     109.0
     """
 
-    preconditioner: float   # coefficient * D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
-    decay: float            # coefficient * D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
-    gradients: float        # coefficient * alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
+    preconditioner: Numbers   # coefficient * D**2 sqrt(T) / alpha * sum_i v_hat_{T,i}**(1/2)
+    decay: Numbers            # coefficient * D**2 * sum_t sum_i beta1_t**2 v_hat_{t,i}**(1/2) / alpha_t; (15): beta1_t
+    gradients: Numbers        # coefficient * alpha sqrt(1 + log T) / sqrt(1 - beta2) * sum_i ||g_{1:T,i}||_2
 
     @property
-    def total(self) -> float:
+    def total(self) -> Numbers:
         """The bound on the regret."""
         return sum(self)
 

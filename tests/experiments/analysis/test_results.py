@@ -57,7 +57,7 @@ def test_runs_that_diverged_are_counted_and_left_out(experiment, tmp_path):
     record(tmp_path, first, [0.5] * 2, 3, "diverged")
     record(tmp_path, second, [0.5], 3)
     found = results.read(experiment, tmp_path)[0]
-    assert found.count("adam") == {"done": 0, "diverged": 1, "short": 1}
+    assert found.count_runs("adam") == {"done": 0, "diverged": 1, "short": 1}
     assert shown(experiment, tmp_path) == {1: 1}
     assert found.complete.empty
 
@@ -69,13 +69,13 @@ def test_runs_of_different_kvstores_are_not_pooled(experiment, tmp_path):
     record(tmp_path, two, [0.5] * 3, 3, distributed=asynchronous)
     with pytest.raises(RecordError, match="seed0 was made with no --kvstore, .*seed1 with --kvstore dist_async, 2"):
         results.read(experiment, tmp_path)
-    assert results.read(experiment, tmp_path, seeds=[1])[0].count("adam")["done"] == 1
+    assert results.read(experiment, tmp_path, seeds=[1])[0].count_runs("adam")["done"] == 1
 
 
 def test_runs_of_one_kvstore_are_pooled(experiment, tmp_path):
     for run in experiment.runs(["adam"]):
         record(tmp_path, run, [0.5] * 3, 3, distributed={"kvstore": "dist_sync", "workers": 2, "updates_on": "workers"})
-    assert results.read(experiment, tmp_path, ["adam"])[0].count("adam")["done"] == 2
+    assert results.read(experiment, tmp_path, ["adam"])[0].count_runs("adam")["done"] == 2
 
 
 CHOICES = {"layers": ["Dense(784 -> 10, linear)"], "initial_weights": "0123", "pixels": [0.0, 1.0],
