@@ -211,6 +211,20 @@ def test_mxnets_nadam_is_not_dozats_for_two_arrays_and_ours_is():
     assert np.array_equal(ours[0], ours[3])
 
 
+@pytest.mark.parametrize(("name", "defaults"), [
+    ("namsg", {"learning_rate": 0.002, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "eta": 0.9, "mu": None}),
+    ("amsgrad", {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}),
+    ("namsb", {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "eta": 0.9,
+               "sgd_learning_rate": 0.1, "gamma": 0.001}),
+    ("amsbound", {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "sgd_learning_rate": 0.1,
+                  "gamma": 0.001}),
+    ("dozatnadam", {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "schedule_decay": 0.004}),
+    ("averagedsgd", {"learning_rate": 0.1, "beta1": 0.9})])
+def test_the_defaults_are_the_documented_ones(name, defaults):
+    optimizer = mx.optimizer.create(name)
+    assert {argument: getattr(optimizer, argument) for argument in defaults} == defaults
+
+
 @pytest.mark.parametrize(("beta1", "schedule_decay"), [(0.9, 0.004), (0.99999, 50.0), (0.5, 0.0), (0.0, 0.004)])
 def test_a_step_of_dozatnadam_costs_as_much_late_as_early(monkeypatch, beta1, schedule_decay):
     """The product of its momenta is made of the one before, and is the same to the bit in whatever order."""
@@ -228,6 +242,8 @@ def test_a_step_of_dozatnadam_costs_as_much_late_as_early(monkeypatch, beta1, sc
         calls.clear()
         nadam.momentum_product(20_001, beta1, schedule_decay)
         assert calls == [20_001]
+    else:   # nor does it keep a number for each update
+        assert len(nadam._momentum_products(beta1, schedule_decay)) < 100
 
 
 @pytest.mark.parametrize("method", METHODS)
