@@ -748,6 +748,32 @@ def test_states_that_are_none_of_its_own_are_refused(make, message):
         namsg_mx.NAMSG().update(0, weight, weight, make(weight))
 
 
+def test_weights_of_two_dtypes_in_one_update_are_refused():
+    optimizer = namsg_mx.NAMSG(multi_precision=True)
+    weights = [array([1.0]), array([1.0]).astype(np.float16)]
+    states = [optimizer.create_state(0, weights[0]), optimizer.create_state_multi_precision(1, weights[1])]
+    with pytest.raises(TypeError, match="the weights of one update must have one dtype"):
+        optimizer.update([0, 1], weights, [weight.copy() for weight in weights], states)
+
+
+def test_a_state_of_two_dtypes_is_refused():
+    weight = array([1.0])
+    state = [array([0.0]), array([0.0]).astype(np.float64), array([0.0])]
+    with pytest.raises(TypeError, match="all arrays of the state one, not float32, float32, float32, float64, float32"):
+        namsg_mx.NAMSG().update(0, weight, weight, state)
+
+
+@pytest.mark.parametrize("state", [None, "state", (array([1.0]),)])
+def test_a_subclass_with_its_own_update_refuses_the_same_states(state):
+    class Own(namsg_mx.NAMSG):
+        def update(self, index, weight, grad, state):
+            super().update(index, weight, grad, state)
+
+    weight = array([1.0]).astype(np.float16)
+    with pytest.raises(TypeError, match="Own: the state must be a list of m, v, v_hat"):
+        Own(multi_precision=True).update_multi_precision(0, weight, weight, state)
+
+
 def test_shapes_that_differ_are_refused_and_never_broadcast():
     optimizer = namsg_mx.NAMSG()
     weight = array(np.ones((3, 1)))
