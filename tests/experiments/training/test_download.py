@@ -41,7 +41,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if place == "missing":
             self.send_error(404)
             return
-        content = archive() if name.endswith(".tar.gz") else name.encode() + CONTENT
+        content = archive(of_folders=place == "folders") if name.endswith(".tar.gz") else name.encode() + CONTENT
         if place == "wrong":
             content = b"<html>moved</html>"
         self.send_response(200)
@@ -56,13 +56,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def archive():
+def archive(of_folders=False):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name in FILES:
             content = name.encode() + CONTENT
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            member.size = len(content)
+            member.size = 0 if of_folders else len(content)
+            member.type = tarfile.DIRTYPE if of_folders else tarfile.REGTYPE
             tar.addfile(member, io.BytesIO(content))
     return packed.getvalue()
 
@@ -113,6 +114,12 @@ def test_the_error_names_all_places_and_what_can_be_done(tmp_path, monkeypatch, 
     assert "404" in message and f"{server.url}/wrong/a.gz: not the official file" in message
     assert f"{tmp_path}: a.gz could not be downloaded" in message and "by hand" in message and "\n" not in message
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_an_archive_with_a_folder_in_a_files_place_is_not_the_official_one(tmp_path, monkeypatch, server):
+    places(monkeypatch, f"{server.url}/folders")
+    with pytest.raises(UsageError, match=r"cifar-10-binary\.tar\.gz: its a\.gz is not the official one"):
+        download.download("cifar10", tmp_path)
 
 
 def test_ones_own_mirror_is_asked_first(tmp_path, monkeypatch, server):
