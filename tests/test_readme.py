@@ -80,7 +80,7 @@ def test_verdicts_are_those_of_the_table_of_claims():
     assert (f"make {len(papers)} claims that can be tested. Of these {n['holds']} hold, {n['in part']} hold in part "
             f"and {n['does not hold']} do not. For {n['n too small to say']} n is too small to say, and "
             f"{n['not run yet']} are not run yet; {of_resnet} of these are of ResNet-20") in " ".join(README.split())
-    assert len(ROWS) == 8
+    assert len(ROWS) == 9
     for beginning, names in ROWS.items():
         verdict, numbers = TOLD[beginning]
         rows = recorded.loc[list(names)]
@@ -205,16 +205,58 @@ def test_what_new_seeds_say_of_the_grids_points_on_the_cnn(method, told):
     assert told.format(mean=mean, low=low.replace("-", "\N{MINUS SIGN}"), high=high, n=n) in " ".join(RESULTS.split())
 
 
-def test_which_distances_the_rule_of_the_guideline_would_pass():
+@pytest.mark.parametrize("experiment, last, refused, undecided", [
+    ("mnist_logistic_distance", 20, ["eta_9"], ["eta_0"]),
+    ("mnist_cnn_distance", 10, ["eta_0", "eta_0.5", "eta_0.9_to_2", "eta_5", "eta_9"],
+     ["eta_0.9", "eta_0.9_to_3", "eta_0.9_to_5", "eta_2", "eta_3"]),
+])
+def test_which_distances_the_rule_of_the_guideline_would_pass(experiment, last, refused, undecided):
     """As it judges the guideline's schedule: by the interval above the lowest of the others."""
-    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("mnist_logistic_distance")
-    means = curves[curves["epoch"] == 20].groupby("method")["train_loss"].mean()
-    found = {method: _difference("mnist_logistic_distance", method, means.drop(method).idxmin(), "train_loss", (20, 20))
+    means = _means_by_distance(experiment, last)
+    found = {method: _difference(experiment, method, means.drop(method).idxmin(), "train_loss", (last, last))
              for method in means.index}
-    assert [method for method in found if found[method].low > 1] == ["eta_9"]
-    assert [method for method in found if found[method].low < 1 < found[method].high] == ["eta_0"]
-    zero = found["eta_0"]
-    assert f"{zero.mean:.1f} % above the best ({zero.low:.1f} to {zero.high:.1f} %)" in " ".join(RESULTS.split())
+    assert [method for method in found if found[method].low > 1] == refused
+    assert [method for method in found if found[method].low < 1 < found[method].high] == undecided
+
+
+def _means_by_distance(experiment, last):
+    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves(experiment)
+    return curves[curves["epoch"] == last].groupby("method")["train_loss"].mean()
+
+
+def test_what_the_distances_are_told_to_do():
+    def percent(found, sign=1):
+        numbers = sorted(round(sign * value, 1) for value in (found.low, found.high))
+        return "{:.1f} to {:.1f} %".format(*numbers)
+
+    text = " ".join(RESULTS.split())
+    zero = _difference("mnist_logistic_distance", "eta_0", "eta_0.9_to_2", "train_loss", (20, 20))
+    assert _means_by_distance("mnist_logistic_distance", 20).idxmin() == "eta_0.9_to_2"
+    assert f"{zero.mean:.1f} % above the best ({percent(zero)})" in text
+    means = _means_by_distance("mnist_cnn_distance", 10)
+    assert means.sort_values().index[:2].tolist() == ["eta_0.9_to_3", "eta_0.9_to_5"]
+    ours = {method: _difference("mnist_cnn_distance", "eta_0.9_to_3", method, "train_loss", (10, 10))
+            for method in means.index.drop("eta_0.9_to_3")}
+    assert f"It ends {-ours['eta_0'].mean:.1f} % below η = 0 ({percent(ours['eta_0'], -1)})" in text
+    assert f"{-ours['eta_5'].mean:.1f} % below η = 5, {-ours['eta_9'].mean:.1f} % below η = 9" in text
+    following = ours["eta_0.9_to_5"]
+    told = f"({following.low:+.1f} to {following.high:+.1f} %)".replace("-", "\N{MINUS SIGN}")
+    assert f"and {-following.mean:.1f} % below the next, from 0.9 to 5 {told}" in text
+    _, numbers = TOLD["The observation distance needs no grid search (abstract)"]
+    assert f"{-following.mean:.1f} % below it on the CNN {told}" in numbers
+    undecided = [ours[method].high for method in ("eta_2", "eta_3", "eta_0.9_to_5")]
+    assert (round(min(undecided)), round(max(undecided))) == (2, 4)
+    below = [-_difference("mnist_cnn_distance", method, "eta_0", "train_loss", (10, 10)).mean
+             for method in ("eta_0.9", "eta_2", "eta_3", "eta_0.9_to_2", "eta_0.9_to_3")]
+    assert f"ends {min(below):.0f} to {max(below):.0f} % below η = 0" in text
+    assert sorted(method for method, found in ours.items() if found.high > 1) == ["eta_0.9_to_5", "eta_2", "eta_3"]
+    curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("mnist_cnn_distance")
+    losses = curves[curves["epoch"] == 10].groupby("method")["test_loss"].mean()
+    others = losses.drop("eta_0")
+    assert (f"the nine others, {others.min():.4f} to {others.max():.4f}, are all above that of η = 0, "
+            f"{losses['eta_0']:.4f}") in text
+    best = curves.groupby(["method", "seed"])["test_accuracy"].max().groupby("method").mean()
+    assert f"best test accuracies within {best.max() - best.min():.4f} of each other" in text
 
 
 def test_the_lowest_step_size_of_theorem_1_may_not_be_the_best():

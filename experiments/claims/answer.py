@@ -26,6 +26,7 @@ SENTENCES = {
     "NAMSG1, SWNTS and SWNTS1 have a higher test accuracy than NAMSG on CIFAR-10": ("cifar10-promotes",),
     "The best test accuracies of ResNet-20 are those of Table A3": tuple(
         f"tableA3-{method}-best" for method in dict.fromkeys([*FIVE, *STRATEGIES])),
+    "The observation distance needs no grid search (abstract)": ("mnist_logistic-guideline", "mnist_cnn-guideline"),
     "Ψ is an upper bound of the iterates' growth (Section 3)": ("bound-of-growth",),
     "A large η accelerates convergence at low curvature (Figure 1 e)": ("e-low",),
     "NAMSG is efficient in computation; in memory": ("cost", "memory"),

@@ -13,6 +13,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 COMMANDS = ["table A1 --partial", "table A2 --partial", "table A3 --partial", "table configs/mnist_logistic.yaml",
             "table configs/mnist_cnn.yaml", "table configs/mnist_cnn.yaml --tuned",
             "table configs/cifar10_resnet20.yaml --partial", "table configs/mnist_logistic_distance.yaml",
+            "table configs/mnist_cnn_distance.yaml",
             "table rounding", "claims", "figure 2", *(pytest.param(command, marks=pytest.mark.slow) for command in (
                 "figure 3 --partial", "figure sensitivity", "figure distance",
                 "figure configs/mnist_cnn.yaml --tuned"))]
