@@ -492,6 +492,23 @@ def test_the_hours_are_those_of_status():
     assert f"seed 1 of SGD, ADAM and AMSGRAD ({first:.1f}, {second:.1f} and {third:.1f} hours)" in text
 
 
+def test_runs_of_namsg_on_the_cnn_are_equal_to_the_byte_on_two_models_of_xeon():
+    """The guideline's schedule among the distances is NAMSG itself."""
+    first, again = (load(CHECKOUT / "configs" / f"{name}.yaml").runs([method], seeds=range(5))
+                    for name, method in (("mnist_cnn", "namsg"), ("mnist_cnn_distance", "eta_0.9_to_3")))
+    made = set()
+    for pair in zip(first, again):
+        assert pair[0].seed == pair[1].seed
+        folders = [CHECKOUT / "results" / run.folder for run in pair]
+        one, other = ((folder / "epochs.csv").read_bytes() for folder in folders)
+        assert one == other
+        made |= {(run.experiment, each["model"], each["commit"]) for run, folder in zip(pair, folders)
+                 for each in json.loads((folder / "environment.json").read_text())}
+    (_, model, commit), (_, another, same) = sorted(made)
+    assert model != another and commit == same and {name.split()[0] for name in (model, another)} == {"GenuineIntel"}
+    assert "NAMSG's seeds 0 to 4 on the CNN were made again on another day" in " ".join(RESULTS.split())
+
+
 def test_the_tuned_runs_of_the_cnn_are_of_three_machines():
     evidence, machines = Evidence(CHECKOUT / "results", CHECKOUT / "configs"), {}
     experiment = evidence.runs("mnist_cnn", tuned=True).experiment
