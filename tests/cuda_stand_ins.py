@@ -8,6 +8,7 @@ import ctypes
 import importlib
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -63,7 +64,7 @@ class Kernel(NamedTuple):
     types: list
 
 
-class StandIn:
+class StandIn(ABC):
     """MXRtc*, as far as `mxnet.rtc` calls them. A subclass compiles a source and executes it once."""
 
     def __init__(self):
@@ -71,11 +72,13 @@ class StandIn:
         self.numbers = count(1)
         self.launches = []   # the number of arguments of each launch
 
+    @abstractmethod
     def compile(self, source, options):
-        raise NotImplementedError
+        """The compiled module of a CUDA source."""
 
+    @abstractmethod
     def execute(self, kernel, arrays, blocks, threads):
-        raise NotImplementedError
+        """Run a `Kernel` once on these arrays."""
 
     def MXRtcCudaModuleCreate(self, source, option_count, options, export_count, exports, handle):
         self._keep(handle, self.compile(source.value.decode(), [options[i].decode() for i in range(option_count)]))

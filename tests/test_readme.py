@@ -243,7 +243,10 @@ def test_what_the_distances_are_told_to_do():
     told = f"({following.low:+.1f} to {following.high:+.1f} %)".replace("-", "\N{MINUS SIGN}")
     assert f"and {-following.mean:.1f} % below the next, from 0.9 to 5 {told}" in text
     _, numbers = TOLD["The observation distance needs no grid search (abstract)"]
-    assert f"{-following.mean:.1f} % below it on the CNN {told}" in numbers
+    assert f"{-following.mean:.1f} % below it on the CNN {told}, five seeds" in numbers and following.n == 5
+    lowest = _difference("mnist_logistic_distance", "eta_0.9_to_3", "eta_0.9_to_2", "train_loss", (20, 20))
+    assert "within 0.1 % of the best of nine others on logistic regression, ten seeds" in numbers and lowest.n == 10
+    assert 0 < lowest.low < lowest.high < 0.1
     undecided = [ours[method].high for method in ("eta_2", "eta_3", "eta_0.9_to_5")]
     assert (round(min(undecided)), round(max(undecided))) == (2, 4)
     below = [-_difference("mnist_cnn_distance", method, "eta_0", "train_loss", (10, 10)).mean
@@ -253,10 +256,14 @@ def test_what_the_distances_are_told_to_do():
     curves = Evidence(CHECKOUT / "results", CHECKOUT / "configs").curves("mnist_cnn_distance")
     losses = curves[curves["epoch"] == 10].groupby("method")["test_loss"].mean()
     others = losses.drop("eta_0")
+    assert others.min() > losses["eta_0"]
     assert (f"the nine others, {others.min():.4f} to {others.max():.4f}, are all above that of η = 0, "
             f"{losses['eta_0']:.4f}") in text
     best = curves.groupby(["method", "seed"])["test_accuracy"].max().groupby("method").mean()
     assert f"best test accuracies within {best.max() - best.min():.4f} of each other" in text
+    models = {each["model"] for file in (CHECKOUT / "results" / "mnist_cnn_distance").glob("*/*/environment.json")
+              for each in json.loads(file.read_text())}
+    assert len(models) == 1 and "n = 5, all of one model of processor" in text
 
 
 def test_the_lowest_step_size_of_theorem_1_may_not_be_the_best():

@@ -1,6 +1,7 @@
 """What the optimizers share: their common arguments, and an update from MXNet's call to the kernel. No equation."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -81,7 +82,7 @@ class ScheduledLearningRate(LRScheduler):
         return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
 
 
-class ElementwiseOptimizer(CountingOptimizer):
+class ElementwiseOptimizer(CountingOptimizer, ABC):
     """Base of the optimizers whose step treats each element of the parameters by itself.
 
     A subclass names its state arrays in ``STATE`` and defines ``_step``, which returns the numbers of an update. The
@@ -325,9 +326,9 @@ class ElementwiseOptimizer(CountingOptimizer):
         """
         return Settings(self._learning_rate_of(k + 1), value_at("beta1", self.beta1, k, DECAY_RATE))
 
+    @abstractmethod
     def _step(self, k, settings, indices, lrs, wds):
         """The `Step` of update k: its numbers from `settings`, and each parameter's step size and weight decay."""
-        raise NotImplementedError
 
     def _kernel_of(self, k):
         """The ``kernel`` of update k, or 'auto'."""
