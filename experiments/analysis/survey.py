@@ -28,16 +28,24 @@ class RunStatus(NamedTuple):
     seconds: Sequence[float]
 
 
-def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
-    """The status of an experiment's default methods and of others that have records, as a dict for JSON.
+def survey(experiment: Experiment, results: Path, methods: Sequence[str] | None = None,
+           seeds: Sequence[int] | None = None) -> dict[str, Any]:
+    """The status of an experiment's runs, as a dict for JSON.
+
+    ``methods``: by default, those that run by default and others that have records. ``seeds``: by default, the
+    configuration's.
 
     ``seconds_per_run``: by method, the mean time of its complete runs; None without any. ``seconds_left``: the time
     for the rest in one process; None if no epoch is recorded to estimate it from. ``grid``: states and time left of the
-    default methods' grid search, all methods counted together; None without a grid search.
+    default methods' grid search, all methods counted together; None without a grid search, or if methods or seeds are
+    chosen.
     """
-    methods = [m.name for m in experiment.methods.values()
-               if m.by_default or (results / experiment.name / m.name).exists()]
-    statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs) for run in experiment.runs(methods)]
+    has_grid = experiment.tuning and methods is None and seeds is None
+    if methods is None:
+        methods = [m.name for m in experiment.methods.values()
+                   if m.by_default or (results / experiment.name / m.name).exists()]
+    statuses = [_inspect(run, RunRecord(results / run.folder), experiment.epochs)
+                for run in experiment.runs(methods, seeds)]
     counts: dict[str, Counter[str]] = {method: Counter() for method in methods}
     for status in statuses:
         counts[status.run.method][status.state] += 1
@@ -46,7 +54,7 @@ def survey(experiment: Experiment, results: Path) -> dict[str, Any]:
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
         "seconds_per_run": {method: _seconds_per_run(statuses, method) for method in methods},
         "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),
-        "grid": _survey_grid(experiment, results) if experiment.tuning else None,
+        "grid": _survey_grid(experiment, results) if has_grid else None,
     }
 
 

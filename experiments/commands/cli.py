@@ -29,7 +29,8 @@ EXAMPLES = {   # of each command, and of all
              "grid configs/mnist_cnn.yaml --method namsg --at learning_rate=0.001 beta2=0.99 --seeds 102-109"),
     "data": ("data", "data --data DIR"),
     "list": ("list",),
-    "status": ("status", "status configs/mnist_cnn.yaml --results build/cnn", "status --json"),
+    "status": ("status", "status configs/mnist_cnn.yaml --results build/cnn", "status --json",
+               "status configs/mnist_cnn.yaml --tuned --method namsg adam"),
     "figure": ("figure 2", "figure 3 --partial", "figure configs/demo.yaml --results build/demo", "figure theory",
                "figure sensitivity --config configs/mnist_cnn.yaml --method namsg adam"),
     "table": ("table A3 --partial", "table configs/mnist_logistic.yaml", "table configs/mnist_cnn.yaml --tuned"),
@@ -136,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", show.show_status, "show what is done, running, failed or missing")
     status.add_argument("config", nargs="*", metavar="CONFIG", help="YAML files (default: all in configs/)")
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
-    add_results(status)
+    add_tuned(status)
+    add_selection(status)
 
     drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",

@@ -12,7 +12,7 @@ from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.folders import CONFIGS
 
 
-def load_experiment(path: str, options: argparse.Namespace) -> Experiment:
+def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment:
     """The experiment of a YAML file; with --tuned, at the hyper-parameters that its own grid search selected."""
     experiment = config.load(path)
     if not options.tuned:

@@ -39,7 +39,8 @@ def show_list(options: argparse.Namespace) -> int:
 def show_status(options: argparse.Namespace) -> int:
     """Print which runs are done, running, failed or missing."""
     paths = options.config or all_configs()
-    surveys = [survey(config.load(path), Path(options.results)) for path in paths]
+    surveys = [survey(load_experiment(path, options), Path(options.results), options.method, options.seeds)
+               for path in paths]
     print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
     return 0
 

@@ -104,6 +104,18 @@ def test_status(made):
     assert nothing["seconds_left"] is None
 
 
+def test_status_of_chosen_runs(made):
+    """The same options as of `run`."""
+    path, results, _ = made
+    status, = json.loads(experiments("status", path, "--method", "namsg", "--seeds", "1-3", "--results", results,
+                                     "--json").stdout)
+    assert [(method, counts["done"], counts["missing"]) for method, counts in status["methods"].items()] == [
+        ("namsg", 1, 2)]
+    assert status["grid"] is None
+    unknown = experiments("status", path, "--method", "lamb", "--results", results)
+    assert (unknown.returncode, unknown.stderr.strip()) == (2, "experiments: method 'lamb': tiny has adam, namsg")
+
+
 @pytest.mark.slow
 def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
