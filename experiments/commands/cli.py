@@ -32,7 +32,7 @@ EXAMPLES = {   # of each command, and of all
     "status": ("status", "status configs/mnist_cnn.yaml --results build/cnn", "status --json",
                "status configs/mnist_cnn.yaml --tuned --method namsg adam"),
     "figure": ("figure 2", "figure 3 --partial", "figure configs/demo.yaml --results build/demo", "figure theory",
-               "figure sensitivity --config configs/mnist_cnn.yaml --method namsg adam"),
+               "figure sensitivity --config configs/mnist_cnn.yaml --method namsg adam --output build/figures"),
     "table": ("table A3 --partial", "table configs/mnist_logistic.yaml", "table configs/mnist_cnn.yaml --tuned"),
     "claims": ("claims", "claims mnist_cnn-lowest cost", "claims --json"),
     "report": ("report", "report --results build/demo"),
@@ -94,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         add_tuned(command)
         add_selection(command)
         command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
+        command.add_argument("--output", type=_folder, metavar="DIR",
+                             help="where to write (default: figures/ or tables/ in the results folder)")
 
     def add_training(training):
         training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")

@@ -49,7 +49,7 @@ def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
     from experiments.display import figures  # here: workers of a kvstore import this module and need no matplotlib
 
-    folder = Path(options.results, FIGURES)
+    folder = Path(options.output or Path(options.results, FIGURES))
     _check_options(options.figure, options, takes_config=("sensitivity",))
     if options.figure in COMPUTED:
         from experiments.theory.figures import draw_gain, draw_theory  # here: it loads MXNet, which curves do not need
@@ -116,8 +116,9 @@ def table(options: argparse.Namespace) -> int:
         made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
     else:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3, rounding")
+    folder = Path(options.output or Path(options.results, TABLES))
     for name, content in made.items():
-        paths = tables.write(content, name, Path(options.results, TABLES))
+        paths = tables.write(content, name, folder)
         print(paths[0].read_text(encoding="utf-8"))
         print_paths(paths)
     return 0

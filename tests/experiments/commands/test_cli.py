@@ -116,6 +116,17 @@ def test_status_of_chosen_runs(made):
     assert (unknown.returncode, unknown.stderr.strip()) == (2, "experiments: method 'lamb': tiny has adam, namsg")
 
 
+def test_a_table_and_a_figure_of_chosen_runs_can_be_written_elsewhere(made, tmp_path):
+    path, results, _ = made
+    before = sorted(results.rglob("*"))
+    for name in ("table", "figure"):
+        result = experiments(name, path, "--method", "adam", "--results", results, "--output", tmp_path / "mine")
+        assert result.returncode == 0, result.stderr
+    assert {f"tiny.{kind}" for kind in ("md", "csv", "tex", "png", "svg")} <= {
+        file.name for file in (tmp_path / "mine").iterdir()}
+    assert sorted(results.rglob("*")) == before
+
+
 @pytest.mark.slow
 def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
