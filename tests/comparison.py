@@ -102,10 +102,14 @@ def weights_and_gradients(sizes, steps, seed=0):
 
 
 def assert_equal_bits(a, b):
-    """Lists of arrays, or numbers; NaN is equal to NaN."""
+    """Lists of arrays, or of numbers: dtypes, shapes, and all bits but those of NaN, which is equal to NaN."""
     assert len(a) == len(b)
-    for one, other in zip(a, b):
+    for one, other in zip(map(np.asarray, a), map(np.asarray, b)):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
         np.testing.assert_array_equal(one, other)
+        if one.dtype.kind == "f":
+            is_number = ~np.isnan(one)
+            np.testing.assert_array_equal(np.signbit(one[is_number]), np.signbit(other[is_number]))   # -0.0 is not 0.0
 
 
 def array(values, dtype=np.float32):

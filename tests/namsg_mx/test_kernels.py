@@ -58,8 +58,7 @@ def test_kernels_agree_to_the_bit(method, options, dtype):
     weights, gradients = weights_and_gradients([1, 7, 64, 300, 4097], steps=6)
     gradients[3][2][5:9] = [np.nan, np.inf, -np.inf, 1e30]
     cpu, ndarray = (train(method, kernel, weights, gradients, dtype, **options) for kernel in ("cpu", "ndarray"))
-    for a, b in zip(cpu, ndarray):
-        np.testing.assert_array_equal(a, b)
+    assert_equal_bits(cpu, ndarray)
 
 
 def test_every_size_follows_the_reference_alone_and_in_company():
@@ -241,7 +240,7 @@ def test_half_precision_conversions_are_numpys(scalar_step):
     halves = np.arange(65536, dtype=np.uint16)
     floats = np.empty(65536, np.float32)
     scalar_step.from_halves(ctypes.c_long(65536), pointer(halves), pointer(floats))
-    np.testing.assert_array_equal(floats, halves.view(np.float16).astype(np.float32))
+    assert_equal_bits([floats], [halves.view(np.float16).astype(np.float32)])
     if platform.machine() == "x86_64":
         flushed = np.empty(65536, np.float32)
         scalar_step.from_halves_flushed(ctypes.c_long(65536), pointer(halves), pointer(flushed))
@@ -255,7 +254,7 @@ def test_half_precision_conversions_are_numpys(scalar_step):
     converted = np.empty(len(x), np.uint16)
     scalar_step.to_halves(ctypes.c_long(len(x)), pointer(x), pointer(converted))
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(converted.view(np.float16), x.astype(np.float16))
+        assert_equal_bits([converted.view(np.float16)], [x.astype(np.float16)])
 
 
 INFINITE = float("inf")
@@ -315,13 +314,13 @@ def test_a_box_without_a_number_is_refused(kernel):
 
 
 def test_zeros_keep_their_sign_at_a_limit_of_zero_in_every_kernel():
-    for bounds in ((0, 1), (-1, 0), (-0.0, 1), (-1, -0.0)):
-        signs = []
+    for bounds, expected in (((0, 1), [0.0, -0.0, 0.0, 0.25]), ((-0.0, 1), [0.0, -0.0, 0.0, 0.25]),
+                             ((-1, 0), [0.0, -0.0, -0.25, 0.0]), ((-1, -0.0), [0.0, -0.0, -0.25, 0.0])):
         for kernel in ("cpu", "ndarray"):
-            optimizer, weight = namsg_mx.AveragedSGD(bounds=bounds, kernel=kernel), array([0.0, -0.0, 0.0, -0.0])
+            optimizer = namsg_mx.AveragedSGD(learning_rate=0.5, beta1=0.0, bounds=bounds, kernel=kernel)
+            weight = array([0.0, -0.0, 0.0, -0.0])
             optimizer.update(0, weight, array([0, 0, 0.5, -0.5]), optimizer.create_state(0, weight))
-            signs.append(np.signbit(weight.asnumpy()))
-        assert_equal_bits(*signs)
+            assert_equal_bits([weight.asnumpy()], [np.float32(expected)])
 
 
 def test_states_of_one_kernel_go_on_in_the_other():
@@ -547,6 +546,7 @@ def test_any_arrays_are_stepped_or_refused_with_the_reason(shapes, dtypes, kerne
         assert not fits or "takes float32 and float16 weights, not float64" in str(error)
         assert any(word in str(error) for word in ("shape", "dtype", "state", "takes float32", "views of one memory"))
     else:
+        assert len({each.shape for each in (weight, grad, *state)}) == 1
         moved = weight.asnumpy()
         assert np.isfinite(moved).all()
         assert (moved < 1).all()
@@ -596,21 +596,22 @@ def test_without_its_library_the_package_works_and_says_why(tmp_path):
 
 
 @pytest.mark.slow
-def test_spawned_workers_load_the_kernel_for_themselves():
-    script = textwrap.dedent("""
+def test_spawned_workers_load_the_kernel_for_themselves(tmp_path):
+    (tmp_path / "spawn.py").write_text(textwrap.dedent("""
         import multiprocessing
-        import pickle
         import namsg_mx
+        import mxnet as mx
+        def step(optimizer):
+            weight = mx.nd.ones((3,))
+            optimizer.update(0, weight, mx.nd.ones((3,)), optimizer.create_state(0, weight))
+            return optimizer.last_update().kernel, (weight.asnumpy() < 1).all()
         if __name__ == '__main__':
-            optimizer = namsg_mx.NAMSG(kernel='cpu')
-            import mxnet as mx
-            w = mx.nd.ones((3,))
-            optimizer.update(0, w, mx.nd.ones((3,)), optimizer.create_state(0, w))
             with multiprocessing.get_context('spawn').Pool(1) as pool:
-                print(pool.apply(namsg_mx.NAMSG.last_update, (optimizer,)).kernel)
-    """)
-    result = subprocess.run([sys.executable, "-c", script], check=True, text=True, stdout=subprocess.PIPE)
-    assert result.stdout.strip() == "cpu"
+                print(*pool.apply(step, (namsg_mx.NAMSG(kernel='cpu'),)))
+    """))
+    result = subprocess.run([sys.executable, str(tmp_path / "spawn.py")], check=True, text=True,
+                            stdout=subprocess.PIPE)
+    assert result.stdout.strip() == "cpu True"
 
 
 @pytest.mark.slow

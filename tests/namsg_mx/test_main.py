@@ -1,14 +1,12 @@
 """``python -m namsg_mx`` says in a line each what loads here, and why the rest does not."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import mxnet as mx
-import numpy as np
 import pytest
-
-from namsg_mx import kernels
 
 
 def diagnosis(**environment):
@@ -24,7 +22,7 @@ def test_each_kernel_has_a_line():
     told = dict(line.split(": ", 1) for line in lines if line.startswith("kernel "))
     assert list(told) == ["kernel 'cuda'", "kernel 'cpu'", "kernel 'ndarray'"]
     assert told["kernel 'ndarray'"] == "ready"
-    assert told["kernel 'cpu'"] == (kernels.cpu.unsupported(mx.cpu(), np.float32) or "ready")
+    assert (told["kernel 'cpu'"] == "ready") == bool(shutil.which("g++") or shutil.which("c++"))
 
 
 @pytest.mark.skipif(mx.context.num_gpus() > 0, reason="there is a GPU here")

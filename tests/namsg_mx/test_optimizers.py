@@ -1,6 +1,7 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
 import math
+import re
 import sys
 
 import mxnet as mx
@@ -780,6 +781,10 @@ def test_shapes_that_differ_are_refused_and_never_broadcast():
     state = optimizer.create_state(0, weight)
     with pytest.raises(ValueError, match=r"one shape, not \(3, 1\), \(1, 3\)"):
         optimizer.update(0, weight, array(np.ones((1, 3))), state)
+    for shape in ((1, 3), (3,), (1,), (4, 1)):
+        with pytest.raises(ValueError, match=rf"one shape, not .*, {re.escape(str(shape))}$"):
+            optimizer.update(0, weight, array(np.ones((3, 1))), [*state[:-1], array(np.ones(shape))])
+    assert (weight.asnumpy() == 1).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

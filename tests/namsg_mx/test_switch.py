@@ -171,12 +171,13 @@ def test_can_be_asked_for_while_training():
     assert namsg.last_update().sgd_learning_rate > 0
 
 
-@pytest.mark.parametrize("options", [{"begin_num_update": 5, "switch_to_sgd": 6}, {"switch_to_sgd": 1}],
-                         ids=["resumed past it", "no gradient"])
-def test_a_switch_without_a_step_before_it_raises(options):
-    namsg = NAMSG(**options)
+@pytest.mark.parametrize(("num_update", "gradient"), [(0, 0.0), (5, 0.0), (7, 1.0)])
+def test_a_switch_without_a_step_before_it_raises(num_update, gradient):
+    """Update 5 has no gradient, or another optimizer has made it."""
+    namsg = NAMSG(switch_to_sgd=6)
+    namsg.num_update = num_update
     weight = array([1.0])
     state = namsg.create_state(0, weight)
-    with pytest.raises(RuntimeError, match="switch_to_sgd=.*this optimizer did not make, or which changed no weight"):
-        for _ in range(3):
-            namsg.update(0, weight, array([0.0]), state)
+    with pytest.raises(RuntimeError, match="switch_to_sgd=6: .*did not make, or which changed no weight"):
+        for _ in range(7):
+            namsg.update(0, weight, array([gradient]), state)

@@ -10,7 +10,7 @@ import sys
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import METHODS, assert_equal_bits, signed_gradients
+from comparison import CPU_KERNEL, METHODS, assert_equal_bits, signed_gradients
 from mxnet import autograd, gluon
 
 import namsg_mx
@@ -462,6 +462,7 @@ def test_without_its_scheduler_it_goes_on_at_the_base_rate():
         assert optimizer.last_update().learning_rate == rate
 
 
+@CPU_KERNEL
 @pytest.mark.parametrize("lazy_update", [False, True])
 def test_a_sparse_gradient_of_two_weights_and_beside_parts_of_a_buffer(lazy_update):
     def trained(**options):
