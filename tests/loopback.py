@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 
 def free_port():
@@ -41,11 +42,12 @@ def run_cluster(script, workers=2, servers=1, **environment):
 
     Where one fails, the others are killed: they would wait for it without end.
     """
-    with cluster(["-c", script], workers, servers, **environment) as processes:
+    with cluster(["-c", script], workers, servers, **environment) as processes, ThreadPoolExecutor(100) as readers:
+        # All are read: one whose output nobody reads would stop when it has written some.
+        outputs = {process: readers.submit(process.communicate) for process in sum(processes.values(), [])}
         started = processes["worker"]
         while None in (statuses := [worker.poll() for worker in started]) and not any(statuses):
             time.sleep(0.02)
-        for worker in started:
-            worker.kill()
-        outputs = [worker.communicate() for worker in started]
-        return outputs, [worker.returncode for worker in started]
+        for process in outputs:
+            process.kill()
+        return [outputs[worker].result() for worker in started], [worker.returncode for worker in started]

@@ -216,6 +216,19 @@ def test_the_kvstore_that_a_program_has_made_is_used():
     assert outputs[0][0].startswith("0 failed, weights")
 
 
+@pytest.mark.slow
+def test_a_kvstore_of_another_type_is_refused():
+    """MXNet has one in a process, whose type would be that of all Trainers."""
+    script = SCRIPT.format(optimizer="store = mx.kv.create('dist_sync')", on_servers=True, arguments="'namsg'",
+                           kvstore="'dist_async'")
+    outputs, statuses = run_cluster(script, workers=1)
+    assert statuses == [0], outputs
+    first, *_, last = outputs[0][0].splitlines()
+    assert first == ("RuntimeError kvstore='dist_async': MXNet allows one distributed kvstore in a process, and this one "
+                     "has 'dist_sync' already")
+    assert last == "5 failed, weights 1.0 2.0 3.0"
+
+
 SEVERAL = textwrap.dedent("""
     import namsg_mx
     import mxnet as mx

@@ -1,13 +1,16 @@
 """The kernels against each other and against step.h compiled by itself; their choice; arrays that they refuse."""
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import mxnet as mx
@@ -26,7 +29,7 @@ from comparison import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mxnet.base import MXNetError
+from mxnet.base import _LIB, MXNetError, check_call
 
 import namsg_mx
 from namsg_mx import kernels
@@ -363,18 +366,32 @@ def test_the_kernel_that_ran_can_be_asked():
         assert optimizer.last_update().kernel == expected
 
 
+@contextlib.contextmanager
+def held(values):
+    """Inside ``with``, the engine has yet to write to this array: whatever reads it waits."""
+    may_end = threading.Event()
+    write = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: may_end.wait() and None)
+    handle, cpu = ctypes.c_void_p(values.handle.value), (ctypes.c_int32 * 2)(mx.cpu().device_typeid, 0)
+    check_call(_LIB.MXEnginePushSyncND(write, None, None, ctypes.byref(cpu), None, 0, ctypes.byref(handle), 1, None, 0,
+                                       b"held"))
+    try:
+        yield
+    finally:
+        may_end.set()
+        mx.nd.waitall()
+
+
 def test_a_gradient_that_the_engine_has_yet_to_make_is_not_allocated_by_binding_it():
     """MXNet allocates without a lock: asking for an address beside the engine now and then lost a gradient."""
-    large = mx.nd.full((1500, 1500), 1 / 1500)
-    for _ in range(3):
-        large = mx.nd.dot(large, large)
-    weight, grad = array(np.zeros(1500)), large[0] * 1.0
-    chunk = kernels.memory.chunk(grad)
-    allocated = ctypes.c_void_p.from_address(chunk)
-    assert allocated.value is None
+    weight, source = array(np.zeros(5)), array(np.ones(5))
     optimizer = namsg_mx.NAMSG(kernel="cpu")
-    optimizer.update(0, weight, grad, optimizer.create_state(0, weight))
-    assert allocated.value is None
+    state = optimizer.create_state(0, weight)
+    with held(source):
+        grad = source * 1.0
+        allocated = ctypes.c_void_p.from_address(kernels.memory.chunk(grad))
+        assert allocated.value is None
+        optimizer.update(0, weight, grad, state)
+        assert allocated.value is None
     assert (weight.asnumpy() < 0).all()
 
 
@@ -672,16 +689,39 @@ def test_no_memory_for_an_array_of_the_step_is_an_error_where_its_results_are_wa
     assert "Failed to allocate CPU Memory" in result.stdout
 
 
-def test_an_mxnet_whose_layouts_cannot_be_undone_is_refused(monkeypatch):
+@pytest.fixture
+def another_mxnet(monkeypatch):
+    """What is found out once of MXNet is found out again, now and after the test."""
+    def forget():
+        kernels.memory.unknown_mxnet.cache_clear()
+        kernels.cpu._load.cache_clear()
+
+    forget()
+    yield
+    monkeypatch.undo()
+    forget()
+    kernels.cpu.load()
+
+
+def kernel_that_runs():
+    optimizer, weight = namsg_mx.NAMSG(), array([1.0])
+    optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+    assert weight.asscalar() < 1
+    return optimizer.last_update().kernel
+
+
+def test_an_mxnet_whose_layouts_cannot_be_undone_is_refused(monkeypatch, another_mxnet):
     """One with oneDNN that does not export the function that does it: convolutions' weights would be read wrongly."""
     monkeypatch.setitem(kernels.cpu.FUNCTIONS, "reorder", "a_name_that_it_does_not_export")
-    kernels.cpu._load.cache_clear()
-    try:
-        assert "this MXNet has oneDNN" in kernels.cpu.unsupported(mx.cpu(), np.float32)
-        optimizer, weight = namsg_mx.NAMSG(), array([1.0])
-        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-        assert optimizer.last_update().kernel == "ndarray"
-    finally:
-        monkeypatch.undo()
-        kernels.cpu._load.cache_clear()
-        kernels.cpu.load()
+    assert "this MXNet has oneDNN" in kernels.cpu.unsupported(mx.cpu(), np.float32)
+    assert kernel_that_runs() == "ndarray"
+
+
+def test_an_mxnet_whose_arrays_lie_otherwise_is_refused(monkeypatch, another_mxnet):
+    """Their addresses would be read from another place."""
+    monkeypatch.setattr(kernels.memory, "NDARRAY", struct.Struct("N8xi4x4qN8xi"))
+    assert kernels.cpu.unsupported(mx.cpu(), np.float32) == (
+        "did not load: this MXNet lays out its arrays otherwise than version 1.9.1 from PyPI")
+    assert kernel_that_runs() == "ndarray"
+    both = array([1.0, 2.0])
+    assert not kernels.memory.is_same_array(both[:1], both[:1])

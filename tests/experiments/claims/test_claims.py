@@ -29,6 +29,7 @@ from experiments.commands import cli, train
 from experiments.display import tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.files import write_json
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 
 CHECKOUT = Path(__file__).parents[3]
@@ -250,6 +251,29 @@ def test_what_the_curves_do_holds_in_part_where_some_methods_do_and_others_do_no
         found = rule.judge(evidence)
         assert (found.verdict, found.p < 0.025) == (verdict, verdict != TOO_FEW)
         assert "in part" in rule.rule and "in part" not in compared().rule
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_runs_that_diverged_are_counted_from_their_records(tmp_path, tuned):
+    experiment = config.load(CHECKOUT / "configs" / f"{LOGISTIC}.yaml")
+    if tuned:
+        chosen = {method: experiment.methods[method].points()[0] for method in ("adam", "namsg")}
+        experiment = experiment.tuned(chosen)
+        (tmp_path / LOGISTIC).mkdir()
+        write_json(tmp_path / LOGISTIC / "selection.json",
+                   {"methods": {method: {"chosen": point} for method, point in chosen.items()}})
+    for run in experiment.runs(["adam", "namsg"]):
+        loss = 0.5 if run.method == "adam" else 0.4 + NOISE[run.seed]
+        if (run.method, run.seed) == ("namsg", 3):
+            record(tmp_path, run, [1], 20, "diverged")
+        else:
+            record(tmp_path, run, [1, *[loss] * 19], 20)
+    evidence = Evidence(tmp_path, CHECKOUT / "configs")
+    found = Comparison(LOGISTIC, ("namsg",), ("adam",), "train_loss", (2, 2), tuned=tuned).judge(evidence)
+    assert (found.verdict, found.n) == (FAILS, 9)
+    assert found.finding.endswith("n = 9, 1 of NAMSG's diverged")
+    assert evidence.diverged(LOGISTIC, False, "namsg") == (not tuned)
+    assert evidence.diverged(LOGISTIC, tuned, "adam") == 0
 
 
 def test_a_method_that_diverges_is_not_better_and_is_counted():

@@ -219,6 +219,7 @@ WRONG = [
     (("status", "--results", "README.md"), "/README.md: is not a folder"),
     (("run", "configs/mnist_logistic_distance.yaml", "--tuned"),
      "--tuned: configs/mnist_logistic_distance.yaml has no grid search that selects values"),
+    (("grid", "configs/mnist_cnn_distance.yaml"), "mnist_cnn_distance: has no block 'tuning', and so no grid search"),
     (("run", "CONFIG", "--device", "gpu:7"), "sees 0 GPUs here"),
     (("run", "configs/mnist_logistic.yaml", "--data", "nowhere"), "train-images-idx3-ubyte.gz: not found"),
     (("run",), "the following arguments are required: CONFIG"),

@@ -176,12 +176,6 @@ def test_nothing_is_selected_where_every_point_diverged(tmp_path):
         figures.draw_sensitivity([adam], "sensitivity", tmp_path)
 
 
-def test_a_value_that_stands_twice_in_a_grid_is_refused(tmp_path):
-    path = write_config(tmp_path, GRID.replace("[0.001, 0.005, 0.02]", "[0.001, 0.005, 1.0e-3]"))
-    with pytest.raises(UsageError, match="tiny.yaml: methods: adam: grid: learning_rate: 0.001 stands twice"):
-        config.load(path)
-
-
 def test_some_points_of_the_grid(searched, tmp_path):
     path, _, _ = searched
     result = experiments("grid", path, "--at", "learning_rate=0.02", "beta2=0.99", "--seeds", "100", "--results",
@@ -283,15 +277,6 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     best = points[points["method"] == "adam"].sort_values("mean").iloc[0]
     assert table.loc["adam", "train_loss_ours"] == pytest.approx(best["mean"])
     assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
-
-
-def test_means_and_deviations_of_points_by_hand(tmp_path):
-    """Of two losses the deviation of a sample is their distance over the root of 2."""
-    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
-    points = selection.averages(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))
-    assert list(points["mean"]) == pytest.approx([0.6, 0.45, math.inf])
-    assert list(points["std"]) == pytest.approx([0.141421, 0.070711, math.nan], abs=1e-6, nan_ok=True)
-    assert points[["n", "diverged"]].values.tolist() == [[2, 0], [2, 0], [1, 1]]
 
 
 def test_table_a1_by_hand(tmp_path):

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
+from experiments.running.attempt import UNUSABLE
+from experiments.vocabulary import config
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.records import RunRecord
 
@@ -110,6 +113,33 @@ def test_a_worker_that_cannot_import_the_experiments_is_one_line(tmp_path, sched
     finally:
         worker.kill()
         worker.wait()
+
+
+@pytest.mark.slow
+def test_a_workers_address_is_no_schedulers(tmp_path, scheduler):
+    worker = start_worker(scheduler, "one")
+    try:
+        scheduler.wait_for_workers(1)
+        address, = scheduler.scheduler_info()["workers"]
+        result = experiments("run", write_config(tmp_path), "--results", tmp_path, "--scheduler", address)
+        assert result.returncode == 2
+        assert result.stderr == (f"experiments: --scheduler {address}: a Dask worker answers there, not a scheduler\n")
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_worker_that_has_loaded_mxnet_with_other_threads_makes_no_run(monkeypatch, tmp_path):
+    """Its numbers would be those of its own threads."""
+    from experiments.running import dask_cluster
+
+    assert "mxnet" in sys.modules
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run, *_ = config.load(write_config(tmp_path)).runs()
+    status, reason = dask_cluster._train_on_worker(run, RunOptions(tmp_path, 3, None, "cpu", threads=2), "a topic")
+    assert status == UNUSABLE
+    assert reason == "--threads 2: a worker has loaded MXNet with OMP_NUM_THREADS=1; restart the workers"
+    assert not (tmp_path / "tiny").exists()
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_dist_async_trains(tmp_path, alone):
 def test_a_worker_is_killed_the_others_stop_and_the_run_goes_on_to_the_same_bytes(tmp_path):
     """With BatchNorm, whose statistics are each worker's own within an epoch."""
     text = ONE_RUN.replace("train: 300", "train: 600").replace("logistic_regression", "mnist_cnn")
-    text = text.replace("epochs: 3", "epochs: 6")
+    text = text.replace("epochs: 3", "epochs: 15")
     path = write_config(tmp_path, text)
     results = tmp_path / "results"
     arguments = run_arguments(path, results, "--method", "namsg")
@@ -221,6 +221,29 @@ def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_bef
                             env={**os.environ, **VARIABLES, "DMLC_PS_ROOT_PORT": str(free_port()),
                                  "PYTHONPATH": os.getcwd()})
     assert (result.returncode, result.stdout) == (0, "served\n")
+
+
+@pytest.mark.parametrize("call", ["_set_optimizer(None)", "_controller()(TO_SERVERS, b'no pickle', None)"])
+def test_a_server_ends_with_its_first_error(call):
+    """In an update, or in taking an optimizer. MXNet's would go on, with weights that do not move."""
+    script = ("from types import SimpleNamespace; from experiments.running.kvstore_server import TO_SERVERS, Server\n"
+              "kvstore = SimpleNamespace(handle=None, _set_updater=lambda update: update(0, 1, 1))\n"
+              f"Server(kvstore, None).{call}\nprint('goes on')")
+    result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("experiments: a server fails: ")
+
+
+@pytest.mark.slow
+def test_a_process_that_never_comes_ends_the_others():
+    script = ("from experiments.running import kvstore_process; kvstore_process.JOINING_SECONDS = 1\n"
+              "with kvstore_process.join('dist_sync', False, 1): print('served')")
+    result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, **VARIABLES, "DMLC_ROLE": "server",
+                                            "DMLC_PS_ROOT_PORT": str(free_port()), "PYTHONPATH": os.getcwd()})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1] == "experiments: a process is missing after 1 s"
 
 
 def group_of(count, rank=0):

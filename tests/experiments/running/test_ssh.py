@@ -83,7 +83,7 @@ class Hosts:
             server.terminate()
             server.wait()
 
-    def launch(self, results, *arguments):
+    def launch(self, results, *arguments, **environment):
         """The launcher, in the checkout: two workers, and two servers, one of each on each host."""
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
@@ -91,7 +91,7 @@ class Hosts:
              str(self.folder / "hosts"), sys.executable, "-m", "experiments", "run", "tiny.yaml", "--results",
              str(results), "--kvstore", "dist_sync", "--method", "namsg", *arguments],
             cwd=self._homes[0] / "the checkout", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PATH": path, "NAMSG_SILENT_SECONDS": str(SILENT_SECONDS), "OMP_NUM_THREADS": "1"})
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment})
 
     def forget_the_second_checkout(self):
         shutil.rmtree(self._homes[1] / "the checkout")
@@ -120,7 +120,7 @@ def hosts(tmp_path):
 
 def test_two_hosts_train_stop_together_and_go_on(hosts, tmp_path):
     results, whole = tmp_path / "the results", tmp_path / "whole"
-    process = hosts.launch(results, "--epochs", "60")
+    process = hosts.launch(results, "--epochs", "60", NAMSG_SILENT_SECONDS=str(SILENT_SECONDS))
     while not list(results.glob("tiny/namsg/*/checkpoint.zip")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

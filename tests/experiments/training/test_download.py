@@ -98,7 +98,8 @@ def is_complete(folder):
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 @pytest.mark.parametrize("first", ["dead", "missing", "wrong", "truncated", "stalled"])
 def test_the_next_place_is_asked_where_one_fails(tmp_path, monkeypatch, server, name, first):
-    monkeypatch.setattr(download, "SECONDS", 1)
+    if first == "stalled":
+        monkeypatch.setattr(download, "SECONDS", 1)
     places(monkeypatch, dead() if first == "dead" else f"{server.url}/{first}", f"{server.url}/good")
     download.download(name, tmp_path / name)
     assert is_complete(tmp_path / name)

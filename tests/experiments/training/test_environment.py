@@ -65,8 +65,8 @@ def test_changes_that_are_not_committed_are_told(repository):
 def test_the_processor_is_told_apart_from_others_of_its_name():
     cpu = environment.cpu()
     assert len(cpu["model"].split()) == 4
-    assert "L1 Data" in cpu["caches"]
-    assert {"sse2", "avx2"} <= set(cpu["vectors"].split()) or platform.machine() != "x86_64"
+    assert ("L1 Data" in cpu["caches"]) == (environment.CACHES / "index0" / "size").exists()
+    assert "sse2" in cpu["vectors"].split() or platform.machine() != "x86_64"
 
 
 def test_a_cache_without_a_known_size_is_left_out(tmp_path, monkeypatch):
@@ -81,6 +81,7 @@ def test_a_cache_without_a_known_size_is_left_out(tmp_path, monkeypatch):
     assert environment._caches() == {"L1 Data": "48K"}
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction sets are those of x86-64")
 def test_the_instruction_set_that_onednn_takes_is_its_own_word(monkeypatch):
     environment.cpu.cache_clear()
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "SSE41")

@@ -50,7 +50,9 @@ WRONG = [
      "augmentation: size: 29 is above 28, the side of rendered_digits's images"),
     ("batch_size: 64", "batch_size: 64\naugmentation: {name: random_crops, size: 20}",
      "model: logistic_regression takes images of 28 x 28 with 1 channels, not 20 x 20 with 1"),
-    ("learning_rate: [0.001, 0.005]", "learning_rate: [0.001, 0.001]", "learning_rate: 0.001 stands twice"),
+    ("learning_rate: [0.001, 0.005]", "learning_rate: [0.001, 1.0e-3]", "learning_rate: 0.001 stands twice"),
+    ("learning_rate: 0.005, ", "", "methods: adam: parameters: learning_rate is missing"),
+    ("seeds: 100-100", "seeds: 100-100, selects: 3", "tuning: selects: 3 is not true or false"),
     ("optimizer: namsg\n    parameters:\n      learning_rate: 0.005",
      "optimizer: namsb\n    parameters:\n      learning_rate: 0",
      "namsg: parameters: learning_rate: 0 is not in [1.17549e-38, inf)"),
@@ -125,6 +127,11 @@ def test_what_is_wrong_is_named_with_the_file(tmp_path, right, wrong, message):
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1000
+
+
+def test_there_is_a_method(tmp_path):
+    with pytest.raises(UsageError, match="tiny.yaml: methods: must name at least one method"):
+        config.load(write_config(tmp_path, CONFIG.partition("methods:")[0] + "methods: {}"))
 
 
 def test_some_method_runs_by_default(tmp_path):

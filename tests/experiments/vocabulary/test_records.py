@@ -116,6 +116,24 @@ def test_rows_that_the_checkpoint_promises_must_be_there(tmp_path):
         record.begin(CONFIG)
 
 
+def test_times_that_the_checkpoint_promises_must_be_there(tmp_path):
+    record = record_of(tmp_path, 3)
+    record.seconds.trim(2)
+    with pytest.raises(DamagedError, match="seconds.csv: has 2 epochs, but the checkpoint has 3"):
+        record.begin(CONFIG)
+
+
+def test_a_checkpoint_that_is_older_than_the_mark_of_completion_is_not_gone_on_from(tmp_path):
+    record = record_of(tmp_path, 1)
+    checkpoint = record.folder / "checkpoint.zip"
+    older = checkpoint.read_bytes()
+    record.add_epoch(row(2), {"epoch": 2, "training": 1.0, "evaluation": 0.5}, {"net": b"2"})
+    record.finish(2, "done")
+    checkpoint.write_bytes(older)
+    with pytest.raises(DamagedError, match="checkpoint.zip: is of epoch 1, but 2 are complete"):
+        record.begin(CONFIG)
+
+
 @pytest.mark.parametrize("damage", [
     b"2,10,x,,,1,1,1,1", b"7,10,1,,,1,1,1,1", b"2,10,1", b"\xff", b"2,10,1,,,nan,1,1,1", b"2,10,1,,,1e400,1,1,1",
     b"2,10,1,,,,1,1,1", b"2,10,,,,1,1,1,1", b"2,,1,,,1,1,1,1", b"2,10,1_0,,,1,1,1,1", b"2,+10,1,,,1,1,1,1"])
