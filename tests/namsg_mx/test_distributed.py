@@ -224,8 +224,8 @@ def test_a_kvstore_of_another_type_is_refused():
     outputs, statuses = run_cluster(script, workers=1)
     assert statuses == [0], outputs
     first, *_, last = outputs[0][0].splitlines()
-    assert first == ("RuntimeError kvstore='dist_async': MXNet allows one distributed kvstore in a process, and this one "
-                     "has 'dist_sync' already")
+    assert first == ("RuntimeError kvstore='dist_async': MXNet allows one distributed kvstore in a process, and this "
+                     "one has 'dist_sync' already")
     assert last == "5 failed, weights 1.0 2.0 3.0"
 
 
