@@ -1,4 +1,4 @@
-# docker build --tag namsg-mx . && docker run --rm --volume "$PWD/build:/namsg-mx/build" namsg-mx
+# mkdir -p build; docker build -t namsg-mx . && docker run --rm -v "$PWD/build:/namsg-mx/build" namsg-mx
 # podman takes the same commands. git is there for the records, which name the commit.
 FROM debian:12
 RUN apt-get update && apt-get install --yes --no-install-recommends \

@@ -170,10 +170,10 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
 
     Along steep directions eta = 0 does not tolerate noise, and a large eta does not tolerate the curvature; a moderate
     eta converges over a wide range with little noise and with more (`convergence_region`). Along flat directions a
-    large eta has the lower Psi, and at saddle points it escapes faster. Hence: start moderately, while curvatures are
-    unknown or large, increase linearly, then stay constant. The default is the paper's example, 0.9 to 2.0 or 3.0 in
-    some epochs. If the largest curvature is known, ``tau`` limits both ends to distances that converge at it.
-    docs/theory.md has what simulations say of the gain along flat directions.
+    large eta has the lower Psi. The paper adds that it escapes saddle points faster; simulations find that small, and
+    not at every noise (docs/theory.md). Hence: start moderately, while curvatures are unknown or large, increase
+    linearly, then stay constant. The default is the paper's example, 0.9 to 2.0 or 3.0 in some epochs. If the largest
+    curvature is known, ``tau`` limits both ends to distances that converge at it.
 
     Parameters
     ----------

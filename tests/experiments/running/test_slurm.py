@@ -59,8 +59,8 @@ def submit(environment, folder, results, seconds=None, count=EPOCHS):
     ``count``: of epochs.
     """
     script = program("bash", "#SBATCH").replace(".venv/bin/python", sys.executable).replace(
-        "configs/mnist_logistic.yaml",
-        f"{write_config(folder, LONG)} --method namsg --epochs {count} --results {results}")
+        "configs/mnist_logistic.yaml", f"{write_config(folder, LONG)} --method namsg --epochs {count}").replace(
+        "/shared/results", str(results))
     if seconds is not None:
         script = script.replace("--time=04:00:00 --signal=B:USR1@120", f"--time=1 --signal=B:USR1@{seconds}")
     path = folder / "job.sh"
@@ -106,7 +106,7 @@ def test_many_runs_by_dask(environment, tmp_path):
     script = program("python", "SLURMCluster").replace("cd /shared/namsg-mx", f"cd {CHECKOUT}").replace(
         "source .venv/bin/activate", f"export PATH={Path(sys.executable).parent}:$PATH").replace(
         "jobs=40", "jobs=2").replace('"python", "-m"', f'{sys.executable!r}, "-m"').replace(
-        '"configs/mnist_logistic.yaml"', f'"{write_config(tmp_path)}", "--results", "{results}"')
+        "configs/mnist_logistic.yaml", str(write_config(tmp_path))).replace("/shared/results", str(results))
     call(environment, sys.executable, "-c", script)
     alone = experiments("run", tmp_path / "tiny.yaml", "--results", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
