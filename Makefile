@@ -26,6 +26,7 @@ SLURM_TESTS = tests/experiments/running/test_slurm.py
 CONTAINER_TESTS = tests/experiments/running/test_container.py
 
 GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12),$(UV_PYTHON))
+TORCH_BASE = $(or $(call first_python,python3.11 python3.10 python3.12,13),$(UV_PYTHON))
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 
@@ -64,6 +65,7 @@ test-slurm: $(INSTALLED)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(SLURM_TESTS)
 
 test-container: $(INSTALLED)
+	@command -v podman || command -v docker || { echo "podman or docker is missing" >&2; exit 2; }
 	$$(command -v podman || command -v docker) build --tag namsg-mx .
 	.venv/bin/python -m pytest $(CONTAINER_TESTS)
 
@@ -97,14 +99,14 @@ sanitize: $(INSTALLED)
 		PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 .venv/bin/pytest tests/namsg_mx --ignore tests/namsg_mx/test_cuda.py
 
 # PyTorch has an environment of its own, as gluoncv does not load beside PyTorch 2.
-.venv-torch/installed: | $(filter $(UV_PYTHON),$(PYTHON))
-	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+.venv-torch/installed: benchmarks/requirements-torch.txt | $(filter $(UV_PYTHON),$(TORCH_BASE))
+	$(TORCH_BASE) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 benchmark: $(INSTALLED) .venv-torch/installed
 	.venv/bin/python -m benchmarks.optimizer_step --torch .venv-torch/bin/python
-	.venv/bin/python -m benchmarks.update_patterns
+	.venv/bin/python -m benchmarks.update_patterns --rounds 45
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce
@@ -113,7 +115,8 @@ reproduce-mnist-logistic: $(INSTALLED)
 
 test-pythons:
 	set -e; for python in $(PYTHONS); do \
-		$$python -m venv .venv-$$python; \
-		.venv-$$python/bin/python -m pip install --quiet --editable '.[theory]' pytest pytest-timeout hypothesis setuptools wheel; \
-		.venv-$$python/bin/pytest tests/namsg_mx; \
+		venv=.venv-$$(basename $$python); \
+		$$python -m venv $$venv; \
+		$$venv/bin/python -m pip install --quiet --editable '.[theory]' pytest pytest-timeout hypothesis setuptools wheel; \
+		$$venv/bin/pytest tests/namsg_mx; \
 	done

@@ -54,8 +54,8 @@ setup(
         # MXNet reads numpy.bool, which NumPy 1.24 removed; where Python has no older NumPy, namsg_mx/compat.py helps.
         "numpy>=1.19,<1.24; python_version < '3.12'",
         "numpy>=1.26,<2; python_version >= '3.12'",
-        # MXNet imports distutils, which Python 3.12 no longer has and setuptools before 81 brings.
-        "setuptools<81; python_version >= '3.12'",
+        # MXNet imports distutils, which Python 3.12 no longer has and setuptools brings.
+        "setuptools; python_version >= '3.12'",
     ],
     extras_require={
         "theory": THEORY,

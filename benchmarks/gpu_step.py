@@ -12,14 +12,14 @@ import argparse
 import json
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import namsg_mx  # isort: skip  (before MXNet, see namsg_mx/compat.py)
 import mxnet as mx
 import numpy as np
 
-from benchmarks.turns import Worker, summary, take_turns, torch_version
-from experiments.training.environment import describe
+from benchmarks.turns import SECONDS_BETWEEN_TURNS, Worker, machine, summary, take_turns, timed, torch_version
 from experiments.vocabulary.benchmarks import describe as describe_verdict
 from namsg_mx import kernels
 from namsg_mx.kernels import cuda, fused
@@ -89,6 +89,7 @@ class Here:
         self.contenders = contenders
 
     def time(self, contender, steps):
+        time.sleep(SECONDS_BETWEEN_TURNS)   # as of a Worker: after a pause a GPU may be slower, or cooler
         return self.contenders[contender](steps)
 
     def end(self):
@@ -104,16 +105,6 @@ def by_events(cupy, step, steps):
     end.record()
     end.synchronize()
     return cupy.cuda.get_elapsed_time(start, end) / steps / 1e3
-
-
-def by_clock(step, steps):
-    """The seconds of one step, until MXNet's engine is done with all of them."""
-    mx.nd.waitall()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    mx.nd.waitall()
-    return (time.perf_counter() - start) / steps
 
 
 def engine_steps(sizes):
@@ -141,7 +132,7 @@ def measure_step(cupy, torch, elements, rounds):
                   OURS: lambda steps: by_events(cupy, kernel.step, steps)}
     if mx.context.num_gpus():
         whole, _ = engine_steps([elements])
-        contenders[ENGINE] = lambda steps: by_clock(whole, steps)
+        contenders[ENGINE] = timed(whole, mx.nd.waitall)
     workers = [Here(contenders)]
     if torch:
         workers.append(Worker(torch, "torch_amsgrad", "torch", elements, {}))
@@ -151,8 +142,7 @@ def measure_step(cupy, torch, elements, rounds):
 def measure_grouping(rounds):
     """Seconds per step of ResNet-20's arrays in each round."""
     together, one_by_one = engine_steps(RESNET20)
-    contenders = {TOGETHER: lambda steps: by_clock(together, steps),
-                  ONE_BY_ONE: lambda steps: by_clock(one_by_one, steps)}
+    contenders = {TOGETHER: timed(together, mx.nd.waitall), ONE_BY_ONE: timed(one_by_one, mx.nd.waitall)}
     return take_turns([Here(contenders)], rounds, SECONDS_PER_TURN)
 
 
@@ -174,19 +164,22 @@ def markdown(report):
     lines = [f"Medians (quartiles) of {report['rounds']} rounds; {report['machine']['processor']}.\n\n"]
     lines += [f"- {describe_verdict(each)}\n" for each in report["verdicts"]]
     for measured in report["measurements"]:
+        if measured["elements"] < LARGE and COPY in measured["contenders"]:
+            lines.append(f"\nOn {measured['shapes']} the host's launches decide: compare PyTorch's step with the whole "
+                         "update.\n")
         lines += [f"\n{measured['shapes']}:\n\n", "| | microseconds per step | GB/s | our time as a share of it |\n",
                   "|---|---|---|---|\n"]
-        for name, timed in measured["contenders"].items():
-            rate = measured["elements"] * BYTES / timed["seconds"][1] / 1e9
-            lines.append(f"| {name} | {1e6 * timed['seconds'][1]:.1f} | {rate:.0f} | "
-                         + "{1:.3f} ({0:.3f} to {2:.3f}) |\n".format(*timed["share"]))
+        for name, contender in measured["contenders"].items():
+            rate = measured["elements"] * BYTES / contender["seconds"][1] / 1e9
+            lines.append(f"| {name} | {1e6 * contender['seconds'][1]:.1f} | {rate:.0f} | "
+                         + "{1:.3f} ({0:.3f} to {2:.3f}) |\n".format(*contender["share"]))
     return "".join(lines)
 
 
 def draw(report, paths):
-    """Bars by size: the bandwidth that each contender makes of the bytes that a step must move."""
+    """Bars by size, from `LARGE` on: the bandwidth that each contender makes of the bytes that a step must move."""
     from matplotlib.figure import Figure  # here, as the machine that measures may not have it
-    sizes = [m for m in report["measurements"] if OURS in m["contenders"]]
+    sizes = [m for m in report["measurements"] if OURS in m["contenders"] and m["elements"] >= LARGE]
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(name for m in sizes for name in m["contenders"]))
@@ -217,8 +210,11 @@ def main():
     report["verdicts"] = verdicts(report)
     path.write_text(json.dumps(report, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(report))
-    draw(report, [path.with_suffix(".png"), path.with_suffix(".svg")])
     print(markdown(report))
+    if find_spec("matplotlib"):
+        draw(report, [path.with_suffix(".png"), path.with_suffix(".svg")])
+    else:
+        print("no Matplotlib here: --draw makes the figure where it is", file=sys.stderr)
 
 
 def measure(options, path):
@@ -229,7 +225,7 @@ def measure(options, path):
     except Exception as error:   # of CuPy or CUDA, whichever is missing
         sys.exit(f"this needs a GPU and CuPy: {error}")
     nvrtc = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
-    report = {"machine": describe("gpu:0", "cuda"), "cupy": cupy.__version__, "nvrtc": nvrtc,
+    report = {"machine": machine("gpu:0", "cuda"), "cupy": cupy.__version__, "nvrtc": nvrtc,
               "driver": cupy.cuda.runtime.driverGetVersion(), "torch": torch_version(options.torch),
               "rounds": options.rounds, "measurements": []}
     options.results.mkdir(parents=True, exist_ok=True)

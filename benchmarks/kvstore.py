@@ -2,10 +2,11 @@
 
     python -m benchmarks.kvstore [--arrays 16] [--size 62500] [--steps 30] [--rounds 3]
 
-A step pushes gradients of all the arrays and pulls as many numbers, as `gluon.Trainer` does; nothing is trained. Each
-round starts every set-up once; bytes are those of the loopback device, in a network namespace of its own where that is
-allowed, else together with whatever else uses it. Prints a Markdown table: bytes beside the model of docs/scaling.md,
-and the median over the rounds of seconds per step, in which processes on one machine compete for its cores.
+A step pushes gradients of all the arrays and pulls as many numbers; nothing is trained. (`gluon.Trainer` calls
+`pushpull` for both, which moves as many bytes and cannot compress.) Each round starts every set-up once; bytes are
+those of the loopback device, in a network namespace of its own where that is allowed, else together with whatever else
+uses it. Prints a Markdown table: bytes beside the model of docs/scaling.md, and the median over the rounds of seconds
+per step, in which processes on one machine compete for its cores.
 """
 
 import argparse

@@ -1,8 +1,6 @@
 """Times the updates of one pattern in a process of its own: `update_patterns.py` is the other end."""
 
-import time
-
-from benchmarks.turns import serve
+from benchmarks.turns import serve, timed
 
 ROWS, COLUMNS, ROWS_OF_A_BATCH = 20_000, 64, 500
 
@@ -77,19 +75,8 @@ def contenders(question):
             "two contexts": two_contexts(False), "two contexts, update on the kvstore": two_contexts(True),
             "row_sparse gradient, standard": embedding(False), "row_sparse gradient, lazy": embedding(True)}[pattern]
 
-    def timed(prepare, step):
-        def steps(count):
-            seconds = 0.0
-            for _ in range(count):
-                prepared = prepare()
-                nd.waitall()
-                start = time.perf_counter()
-                step(prepared)
-                nd.waitall()
-                seconds += time.perf_counter() - start
-            return seconds / count
-        return steps
-    return {name: timed(*make(optimizer, its_options)) for name, (optimizer, its_options) in options.items()}
+    made = {name: make(optimizer, its_options) for name, (optimizer, its_options) in options.items()}
+    return {name: timed(step, nd.waitall, prepare) for name, (prepare, step) in made.items()}
 
 
 if __name__ == "__main__":

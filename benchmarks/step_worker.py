@@ -3,12 +3,11 @@
 import ctypes
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.turns import serve
+from benchmarks.turns import serve, timed
 
 
 def gradient_and_weight(shape, seed):
@@ -33,18 +32,10 @@ def mxnet_contenders(shapes):
             parameters.append(parameter)
         trainer = gluon.Trainer(parameters, optimizer, dict(options, learning_rate=0.001))
 
-        def steps(count):
-            seconds = 0.0
-            for _ in range(count):
-                for parameter in parameters:   # what a backward pass does: without it the Trainer refuses to step
-                    parameter.data()._fresh_grad = True
-                mx.nd.waitall()
-                start = time.perf_counter()
-                trainer.step(1)
-                mx.nd.waitall()
-                seconds += time.perf_counter() - start
-            return seconds / count
-        return steps
+        def prepare():
+            for parameter in parameters:   # what a backward pass does: without it the Trainer refuses to step
+                parameter.data()._fresh_grad = True
+        return timed(lambda _: trainer.step(1), mx.nd.waitall, prepare)
 
     # In the order of their turns: what is compared most stands together.
     return {"MXNet nadam": contender("nadam"), "MXNet sgd, momentum 0.9": contender("sgd", momentum=0.9),
@@ -65,11 +56,7 @@ def streaming_bound(shapes):
               for group in range(5)]
     pointers = [(ctypes.c_void_p * len(shapes))(*(a.ctypes.data for a in group)) for group in arrays]
 
-    def steps(count):
-        start = time.perf_counter()
-        for _ in range(count):
-            stream(ctypes.c_int64(len(sizes)), sizes.ctypes.data_as(ctypes.c_void_p), *pointers)
-        return (time.perf_counter() - start) / count
+    steps = timed(lambda: stream(ctypes.c_int64(len(sizes)), sizes.ctypes.data_as(ctypes.c_void_p), *pointers))
     steps.arrays = arrays   # their memory must outlive this call
     return steps
 
@@ -96,14 +83,7 @@ def torch_contenders(shapes):
             gradient, weight = map(torch.from_numpy, gradient_and_weight(shape, i))
             parameters.append(torch.nn.Parameter(weight))
             parameters[-1].grad = gradient
-        optimizer = torch.optim.Adam(parameters, lr=0.001, amsgrad=True, **implementation)
-
-        def steps(count):
-            start = time.perf_counter()
-            for _ in range(count):
-                optimizer.step()
-            return (time.perf_counter() - start) / count
-        return steps
+        return timed(torch.optim.Adam(parameters, lr=0.001, amsgrad=True, **implementation).step)
 
     return {"PyTorch Adam, amsgrad, fused": contender(fused=True),
             "PyTorch Adam, amsgrad, foreach": contender(foreach=True)}

@@ -18,9 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.turns import machine, write_report
+from benchmarks.turns import CHECKOUT, machine, write_report
 
-CHECKOUT = Path(__file__).parents[1]
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
 import slurm  # noqa: E402
@@ -57,6 +56,15 @@ input()
 """
 
 
+# In a small process: a child's peak begins at what the process that starts it has had.
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+
 def write_config(folder, methods, seeds):
     """The path of a configuration of so many methods and seeds, in the folder where `report` looks for them."""
     path = folder / "configs" / f"sweep{methods}x{seeds}.yaml"
@@ -68,12 +76,12 @@ def write_config(folder, methods, seeds):
 def command(folder, *words):
     """Run a command of ours in this folder; its seconds and the most memory that it took, in MB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "experiments", *map(str, words)], cwd=folder,
-                               env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    ended = subprocess.run([sys.executable, "-S", "-c", MEASURE, sys.executable, "-m", "experiments",
+                            *map(str, words)], cwd=folder, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, check=False,
+                           text=True, stdout=subprocess.PIPE)
+    if ended.returncode:
         sys.exit(f"{words[0]}: failed")
-    return {"seconds": time.perf_counter() - start, "megabytes": usage.ru_maxrss / 1024}
+    return {"seconds": time.perf_counter() - start, "megabytes": int(ended.stdout) / 1024}
 
 
 def sweep(folder, path, engine, workers):
@@ -132,12 +140,12 @@ def measure_reading(folder, count):
 def markdown(report):
     lines = [f"{report['machine']['processor']}, {report['machine']['cores']} cores. A run is {EPOCHS} epochs of "
              "logistic regression on 300 rendered digits; all engines made the same records.\n\n",
-             "| engine | workers | runs | seconds | seconds a run | of a worker in epochs | 10,000, extrapolated |\n"
-             "|---|---|---|---|---|---|---|\n"]
+             "| engine | workers | runs | seconds | seconds a run | of a worker | of it in epochs | "
+             "10,000, extrapolated |\n|---|---|---|---|---|---|---|---|\n"]
     for one in report["sweeps"]:
-        seconds, of_a_worker = (one[name] / one["runs"] for name in ("seconds", "seconds_in_epochs"))
+        seconds, in_epochs = (one[name] / one["runs"] for name in ("seconds", "seconds_in_epochs"))
         lines.append(f"| {one['engine']} | {one['workers']} | {one['runs']} | {one['seconds']:.0f} | {seconds:.3f} | "
-                     f"{of_a_worker:.3f} | {seconds * 10_000 / 60:.0f} min |\n")
+                     f"{seconds * one['workers']:.3f} | {in_epochs:.3f} | {seconds * 10_000 / 60:.0f} min |\n")
     lines.append("\n| command | complete runs | seconds | MB |\n|---|---|---|---|\n")
     lines += [f"| `{one['command']}` | {one['runs']:,} | {one['seconds']:.1f} | {one['megabytes']:.0f} |\n"
               for one in report["reading"]]

@@ -85,7 +85,7 @@ def main():
         seconds = measure(network, options.threads, options.rounds, options.torch)
         report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
     if options.data:
-        report["epochs"] = measure_epochs(os.path.abspath(options.data), options.threads, options.epochs)
+        report["epochs"] = measure_epochs(options.data, options.threads, options.epochs)
     write_report(report, markdown(report), options.results / "training_step")
 
 

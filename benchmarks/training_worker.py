@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.turns import serve
+from benchmarks.turns import CHECKOUT, serve, timed
 
-ROOT = Path(__file__).resolve().parent.parent
 BATCH = 256
 IMAGES = {"ResNet-20": (BATCH, 3, 28, 28), "CNN": (BATCH, 1, 28, 28)}
 
@@ -18,23 +17,13 @@ def batch(network):
     return random.standard_normal(IMAGES[network]).astype(np.float32), random.randint(10, size=BATCH)
 
 
-def repeated(step, wait):
-    def steps(count):
-        start = time.perf_counter()
-        for _ in range(count):
-            step()
-        wait()
-        return (time.perf_counter() - start) / count
-    return steps
-
-
 def mxnet_contenders(question):
     """Our network with namsg, and the stock network with MXNet's adam; ``question``: network, and 'ours' or 'stock'."""
     network, whose = question
+    import namsg_mx  # noqa: F401  # isort: skip
     import mxnet as mx
     from mxnet import autograd, gluon
 
-    import namsg_mx  # noqa: F401
     from experiments.training import models
 
     if whose == "ours":
@@ -55,7 +44,7 @@ def mxnet_contenders(question):
         value.backward()
         trainer.step(BATCH)
 
-    return {f"{whose}, {optimizer}": repeated(step, mx.nd.waitall)}
+    return {f"{whose}, {optimizer}": timed(step, mx.nd.waitall)}
 
 
 def stock_network(network):
@@ -89,7 +78,7 @@ def torch_contenders(question):
         nn.functional.cross_entropy(net(images), labels).backward()
         optimizer.step()
 
-    return {"PyTorch, channels_last, fused AMSGrad": repeated(step, lambda: None)}
+    return {"PyTorch, channels_last, fused AMSGrad": timed(step)}
 
 
 def torch_resnet20():
@@ -116,16 +105,16 @@ def torch_resnet20():
 
 def real_epochs(folder):
     """A real run of ResNet-20, an epoch a turn, in seconds per update: training with records, and the test pass."""
+    import namsg_mx  # noqa: F401  # isort: skip
     import mxnet as mx
 
-    import namsg_mx  # noqa: F401
     from experiments.training import data
     from experiments.training.loop import Training
     from experiments.vocabulary import config
     from experiments.vocabulary.config import RunOptions
     from experiments.vocabulary.records import RunRecord
 
-    run, = config.load(ROOT / "configs" / "cifar10_resnet20.yaml").runs(["namsg"], [0])
+    run, = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml").runs(["namsg"], [0])
     training = Training(run, data.load(run.settings["data"], folder), mx.cpu())
     results = tempfile.TemporaryDirectory()
     record = RunRecord(Path(results.name))

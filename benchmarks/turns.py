@@ -54,6 +54,25 @@ def serve(frameworks):
         print(json.dumps(contenders[name](steps)), flush=True)
 
 
+def timed(step, wait=lambda: None, prepare=None):
+    """A contender: a function from a number of steps to seconds per step.
+
+    Without ``prepare`` the steps follow each other, and are waited for together. With it each is timed and waited for
+    by itself, and takes what ``prepare`` has returned, whose time does not count.
+    """
+    def together(count, *prepared):
+        wait()
+        start = time.perf_counter()
+        for _ in range(count):
+            step(*prepared)
+        wait()
+        return (time.perf_counter() - start) / count
+
+    if prepare is None:
+        return together
+    return lambda count: sum(together(1, prepare()) for _ in range(count)) / count
+
+
 def take_turns(workers, rounds, seconds_per_turn):
     """Seconds per step of each contender in each round, after a warm-up; ends the workers.
 
@@ -85,11 +104,11 @@ def summary(seconds, ours):
             for contender, rounds in seconds.items()}
 
 
-def machine():
-    """The processor's name, the number of cores, and Python's version."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {"processor": processor, "cores": os.cpu_count(), "python": sys.version.split()[0]}
+def machine(device="cpu", kernel="cpu"):
+    """What is measured, and on what: commit, versions and processor, as in a run's environment.json."""
+    from experiments.training import environment  # here: PyTorch's worker needs none of it
+
+    return {**environment.code(), **environment.describe(device, kernel)}
 
 
 def write_report(report, markdown, path):

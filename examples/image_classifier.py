@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+import namsg_mx  # isort: skip  (before mxnet, as NumPy may be newer than MXNet knows)
 import digits
 import matplotlib.pyplot as plt
 import mxnet as mx
@@ -12,8 +13,6 @@ import numpy as np
 from mxnet import autograd, gluon, init
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
-
-import namsg_mx
 
 BATCH = 64
 VALIDATION = 6   # one image in so many

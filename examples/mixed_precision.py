@@ -5,6 +5,7 @@
 On a CPU it takes bfloat16, for which MXNet needs AVX-512; on a GPU float16.
 """
 
+import namsg_mx  # isort: skip  (before mxnet, as NumPy may be newer than MXNet knows)
 import digits
 import mxnet as mx
 import numpy as np
@@ -12,8 +13,6 @@ from mxnet import autograd, gluon, init, nd
 from mxnet.contrib import amp
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
-
-import namsg_mx
 
 BATCH, ACCUMULATED = 32, 4   # a step for each 128 images
 MAX_NORM = 1.0               # of the gradient of the mean loss, over all parameters together
@@ -47,6 +46,8 @@ sums = [nd.zeros_like(gradient) for gradient in gradients]
 
 for epoch in range(1, options.epochs + 1):
     mean_loss = mx.metric.Loss()
+    for total in sums:
+        total[:] = 0   # the last batches of the epoch before, if they were too few for a step
     for i, (images, labels) in enumerate(training, start=1):
         images, labels = images.as_in_context(context), labels.as_in_context(context)
         with autograd.record():

@@ -6,11 +6,10 @@
 import logging
 from pathlib import Path
 
+import namsg_mx  # isort: skip  (before mxnet, as NumPy may be newer than MXNet knows)
 import digits
 import mxnet as mx
 import numpy as np
-
-import namsg_mx
 
 BATCH = 64
 
@@ -23,7 +22,7 @@ np.random.seed(0)   # by which MXNet shuffles
 
 train, test = digits.load(options.data)
 training = mx.io.NDArrayIter(*train, batch_size=BATCH, shuffle=True, last_batch_handle="discard")
-testing = mx.io.NDArrayIter(*test, batch_size=BATCH)
+testing = mx.io.NDArrayIter(*test, batch_size=100)   # divides 500 and 10,000: score() counts padding, too
 
 net = mx.sym.flatten(mx.sym.Variable("data"))
 net = mx.sym.Activation(mx.sym.FullyConnected(net, num_hidden=128, name="hidden"), "relu")

@@ -8,6 +8,7 @@ after a fifth and four fifths of the way, as here.
 
 from pathlib import Path
 
+import namsg_mx  # isort: skip  (before mxnet, as NumPy may be newer than MXNet knows)
 import digits
 import matplotlib.pyplot as plt
 import mxnet as mx
@@ -15,8 +16,6 @@ import numpy as np
 from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
-
-import namsg_mx
 
 BATCH = 64
 

@@ -9,13 +9,12 @@ import argparse
 import random
 import zlib
 
+import namsg_mx  # noqa: F401  # isort: skip  (before mxnet; makes 'namsg' known to it)
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, init, nd
 from mxnet.gluon import nn
 from mxnet.gluon.data import ArrayDataset, DataLoader
-
-import namsg_mx  # noqa: F401 (makes 'namsg' known to MXNet)
 
 BUCKETS, UNITS, BATCH = 2**18, 16, 64
 GOOD, BAD = ["good", "great", "witty", "moving", "clever", "warm"], ["bad", "dull", "weak", "tired", "clumsy", "cold"]

@@ -32,6 +32,14 @@ def test_all_examples_are_here():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PROMISED, "digits"}
 
 
+@pytest.mark.parametrize("path", [*EXAMPLES.glob("*.py"), *(EXAMPLES.parent / "benchmarks").glob("*.py")],
+                         ids=lambda path: path.stem)
+def test_namsg_mx_is_imported_before_mxnet(path):
+    """On Python 3.12 MXNet does not load otherwise."""
+    packages = re.findall(r"^ *(?:import|from) (mxnet|namsg_mx)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert packages[:1] in ([], ["namsg_mx"])
+
+
 @pytest.mark.parametrize("name", PROMISED)
 @pytest.mark.slow
 def test_an_example_learns(name, tmp_path):

@@ -76,7 +76,7 @@ def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:   # MXNet's GPU wheels have other names, this package none without installing
-        return None
+        return getattr(sys.modules.get(name.replace("-", "_")), "__version__", None)
 
 
 def _cpu_facts() -> dict[str, str]:

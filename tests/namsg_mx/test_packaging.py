@@ -40,6 +40,12 @@ def wheel(source, tmp_path_factory):
     return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
+def test_the_sdist_holds_no_tests(source):
+    """They need more than it has: experiments, results and docs."""
+    assert not (source / "tests").exists()
+    assert (source / "namsg_mx" / "kernels" / "step.h").exists()
+
+
 def test_without_a_compiler_the_wheel_is_built_without_the_library(source, tmp_path):
     copy = shutil.copytree(source, tmp_path / "source", ignore=shutil.ignore_patterns("build"))
     (tmp_path / "wheel").mkdir()
