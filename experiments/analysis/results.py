@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import pandas as pd
 
-from experiments.vocabulary.config import SEARCHED, Experiment, Run
+from experiments.vocabulary.config import Experiment, Run
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.files import read_json
 from experiments.vocabulary.folders import CONFIGS, RESULTS
@@ -251,7 +251,7 @@ def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tupl
 
 def _choosing(experiment: Experiment, runs: Sequence[Run], command: str) -> list[str]:
     """The options by which a command makes these runs."""
-    options = ["--tuned"] if experiment.methods[runs[0].method].source == SEARCHED else []
+    options = ["--tuned"] if experiment.is_tuned else []
     options += ["--method", *dict.fromkeys(run.method for run in runs)]
     seeds = {run.seed for run in runs}
     if not seeds <= {*(experiment.search if command == "grid" else experiment).seeds}:
@@ -263,5 +263,10 @@ def command_line(experiment: Experiment, results: Path, command: str, *options: 
     """A command on an experiment, as it is given in the checkout."""
     path = CONFIGS / f"{experiment.name}.yaml"
     config = path if path.exists() else path.name   # of the user's own: in a folder that is not known here
-    folder = [] if results == RESULTS else ["--results", str(results)]
-    return shlex.join(["python", "-m", "experiments", command, str(config), *options, *folder])
+    return with_results(shlex.join(["python", "-m", "experiments", command, str(config), *options]), results)
+
+
+def with_results(command: str, results: Path) -> str:
+    """A command on this results folder; the same where that is the default, or if it is not of the experiments."""
+    is_ours = command.startswith("python -m experiments ")
+    return f"{command} --results {shlex.quote(str(results))}" if is_ours and results != RESULTS else command

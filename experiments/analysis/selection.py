@@ -66,7 +66,8 @@ def select(grid: Grid) -> dict[str, dict[str, Any]]:
             continue
         values = grid.experiment.methods[method].grid
         selected[method] = {
-            "chosen": {name: float(best[name]) for name in values}, "train_loss": float(best["mean"]),
+            "chosen": {name: next(value for value in values[name] if value == best[name]) for name in values},
+            "train_loss": float(best["mean"]),
             "n": int(best["n"]), "points": len(of_method), "diverged": int((of_method["diverged"] > 0).sum()),
             "edges": [name for name in values if len(values[name]) > 2
                       and best[name] in (min(values[name]), max(values[name]))]}

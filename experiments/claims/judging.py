@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
+from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-import numpy as np
-
+from experiments.analysis.results import with_results
 from experiments.claims.decisions import ERROR, HOLDS, NOT_RUN, TOO_FEW, holm
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import PARTS
@@ -35,14 +35,15 @@ def describe(verdict: Verdict) -> str:
             f"  found: {judgement.finding or 'nothing recorded yet'}")
 
 
-def as_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as a dict for JSON; numbers that are not finite become None."""
+def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
+    """A verdict on the records of a results folder, as a dict for JSON; numbers that are not finite become None."""
     claim, judgement = verdict
     return {"name": claim.name, "part": claim.part, "where": claim.where, "sentence": claim.sentence,
             "quantity": claim.criterion.quantity, "rule": claim.criterion.rule, "verdict": judgement.verdict,
             "p": judgement.p, "finding": judgement.finding, "n": judgement.n,
-            "commands": list(claim.criterion.commands),
-            "numbers": json.loads(judgement.numbers.replace([np.inf, -np.inf], np.nan).to_json(orient="records"))}
+            "commands": [with_results(command, folder) for command in claim.criterion.commands],
+            "numbers": [{name: None if isinstance(value, float) and not math.isfinite(value) else value
+                         for name, value in row.items()} for row in judgement.numbers.to_dict("records")]}
 
 
 def by_holm(judgements: Sequence[Judgement]) -> list[str]:

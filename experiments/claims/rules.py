@@ -88,7 +88,7 @@ class Comparison:
 
     @property
     def commands(self) -> list[str]:
-        return _runs(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
+        return _training(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
@@ -174,7 +174,7 @@ class Level:
 
     @property
     def commands(self) -> list[str]:
-        return _runs(self.experiment, [self.method])
+        return _training(self.experiment, [self.method])
 
     def judge(self, evidence: Evidence) -> Judgement:
         values = by_seed(_of(evidence.curves(self.experiment), self.method), self.measure, self.epochs)
@@ -222,7 +222,7 @@ class EpochsToLoss:
 
     @property
     def commands(self) -> list[str]:
-        return _runs(self.experiment, [self.method, *self.others])
+        return _training(self.experiment, [self.method, *self.others])
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
@@ -497,7 +497,7 @@ def _unless_diverged(decisive: Sequence[str], left_out: Sequence[str] = (), part
     return f", and no {one}{out}{part}; {WHEN}, or a {one}"
 
 
-def _runs(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
+def _training(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
     train = f"python -m experiments run configs/{experiment}.yaml"
     if tuned:
         return [f"python -m experiments grid configs/{experiment}.yaml", f"{train} --tuned"]

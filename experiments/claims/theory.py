@@ -22,12 +22,17 @@ from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients
 
 BETA, BETA2 = 0.9, 0.99
 ERRORS = 3   # a difference counts if it is above so many standard errors
-ROUNDING = 1e-5   # relative, of numbers recorded with six digits
+SIX_DIGITS = 1e-5   # relative, how far numbers that are recorded with six digits are rounded
 NOTHING = Judgement(NOT_RUN, "", 0, pd.DataFrame())
 
 
 def _verdict(holds: bool) -> str:
     return HOLDS if holds else FAILS
+
+
+def _level(r: float) -> str:
+    """A noise level with two digits: 180, not 1.8e+02."""
+    return f"{float(f'{r:.2g}'):g}"
 
 
 def _where(distinct: pd.Series) -> str:
@@ -76,25 +81,26 @@ def _high_curvature(growth):
     rows = _converging(growth, 0.4)
     lower = rows.groupby("r")["difference / error"].min() < -ERRORS
     return (_verdict(lower.all()), f"lower growth than at η = 0 at {lower.sum()} of {len(lower)} noise levels, up to "
-            f"r = {lower.index.max():.2g}", rows)
+            f"r = {_level(lower.index.max())}", rows)
 
 
 def _low_curvature_with_noise(growth):
     rows = _converging(growth, 0.001)
     best = rows.loc[rows.groupby("r")["difference / error"].idxmin()].set_index("r")
     lower, last = best["difference / error"] < -ERRORS, best.iloc[-1]
-    levels = ", ".join(f"{r:.2g}" for r in lower.index[lower])
+    levels = ", ".join(map(_level, lower.index[lower]))
     return _where(-best["difference / error"].iloc[[-1]]), (
-        f"lower growth than at η = 0 at r = {levels or 'none'} of {', '.join(f'{r:.2g}' for r in lower.index)}; at "
-        f"{last.name:.2g} {last['growth at η']:.5f} with η = {last['η']:g}, {last['growth at 0']:.5f} with 0"), rows
+        f"lower growth than at η = 0 at r = {levels or 'none'} of {', '.join(map(_level, lower.index))}; at "
+        f"{_level(last.name)} {last['growth at η']:.5f} with η = {last['η']:g}, {last['growth at 0']:.5f} with 0"), rows
 
 
 def _trapped(growth):
     rows = growth[(growth["tau"] < 0) & (growth["eta"] == 0)]
     trapped = rows["growth"] < -ERRORS * rows["standard_error"]
-    begins = f", from r = {rows[trapped]['noise'].min():.2g} on" if trapped.any() else ""
+    where = [f"r = {', '.join(map(_level, of_tau['noise']))} at αλ = {tau:g}"
+             for tau, of_tau in rows[trapped].groupby("tau")]
     return (_verdict(trapped.any()), f"(11) contracts to the saddle point at {trapped.sum()} of {len(rows)} points"
-            + begins, rows)
+            + (f": {'; '.join(where)}" if where else ""), rows)
 
 
 def _leaves_saddles(growth):
@@ -102,7 +108,8 @@ def _leaves_saddles(growth):
     rows = rows[rows["growth at 0 / error"] < -ERRORS]
     higher, lower = rows["difference / error"] > ERRORS, rows["difference / error"] < -ERRORS
     texts = [f"αλ = {tau:g}: " + ", ".join(
-        f"{row['difference']:+.5f} of {row['growth at 0']:.5f} at r = {row['r']:.2g}" for _, row in of_tau.iterrows())
+        f"{row['difference']:+.5f} of {row['growth at 0']:.5f} at r = {_level(row['r'])}"
+        for _, row in of_tau.iterrows())
         for tau, of_tau in rows.groupby("τ")]
     return _where(rows["difference / error"]), (
         f"higher at {higher.sum()} and lower at {lower.sum()} of {len(rows)} points where it is trapped, above 0 at "
@@ -121,9 +128,10 @@ def _noise_helps(growth):
         escapes = [r for r in helped if valley["growth"][r] < 0]
         verdicts.append(HOLDS if escapes else PARTLY if len(helped) else FAILS)
         texts.append(f"αλ = {tau:g}: growth {first['growth']:+.4f} at r = {first.name:g}, "
-                     f"{lowest['growth']:+.4f} at {lowest.name:.2g}, {last['growth']:+.4f} at {last.name:g}"
-                     + (f"; above the first from {helped.min():.2g} on, with {saddle['growth'][helped.min()]:+.4f}, "
-                        f"where αλ = {-tau:g} has {valley['growth'][helped.min()]:+.4f}" if len(helped) else ""))
+                     f"{lowest['growth']:+.4f} at {_level(lowest.name)}, {last['growth']:+.4f} at {last.name:g}"
+                     + (f"; above the first from {_level(helped.min())} on, with "
+                        f"{saddle['growth'][helped.min()]:+.4f}, where αλ = {-tau:g} has "
+                        f"{valley['growth'][helped.min()]:+.4f}" if len(helped) else ""))
         rows.append(saddle.assign(valley=valley["growth"]).reset_index())
     verdict = next((verdict for verdict in (FAILS, PARTLY) if verdict in verdicts), HOLDS)
     return verdict, "; ".join(texts), pd.concat(rows)
@@ -136,10 +144,10 @@ def _low_curvature(growth):
     for tau, of_tau in rows.groupby("τ", sort=False):
         lower = of_tau["r"][of_tau["difference / error"] < -ERRORS]
         first = of_tau.iloc[0]
-        texts.append(f"αλ = {tau:g}: lower at " + (f"r from {lower.min():.2g} to {lower.max():.2g}" if len(lower) else
-                                                   "no r")
-                     + f" of {of_tau['r'].min():.2g} to {of_tau['r'].max():.2g}, {first['growth at η']:.5f} at η = 3 "
-                       f"and {first['growth at 0']:.5f} at 0 for r = {first['r']:.2g}")
+        where = f"r from {_level(lower.min())} to {_level(lower.max())}" if len(lower) else "no r"
+        texts.append(f"αλ = {tau:g}: lower at {where} of {_level(of_tau['r'].min())} to {_level(of_tau['r'].max())}, "
+                     f"{first['growth at η']:.5f} at η = 3 and {first['growth at 0']:.5f} at 0 for r = "
+                     f"{_level(first['r'])}")
     return _where(-rows["difference / error"]), "; ".join(texts), rows
 
 
@@ -210,7 +218,7 @@ def _bound(evidence):
     finding = "; ".join(f"{problem}: {of_problem.pop('regret'):.2g}, its terms "
                         + ", ".join(f"{share:.2g}" for share in of_problem.values())
                         for problem, of_problem in shares.groupby(runs["problem"]).max().to_dict("index").items())
-    return Judgement(_verdict((shares <= 1 + ROUNDING).all(axis=None)), f"regret over bound, at most, and what each "
+    return Judgement(_verdict((shares <= 1 + SIX_DIGITS).all(axis=None)), f"regret over bound, at most, and what each "
                      f"term bounds over it: {finding}", len(runs), runs.reset_index(drop=True))
 
 

@@ -19,12 +19,13 @@ def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment
         return experiment
     if not experiment.tuning or not experiment.tuning.selects:
         raise UsageError(f"--tuned: {path} has no grid search that selects values")
-    from experiments.analysis import selection
+    from experiments.analysis import results, selection
 
-    chosen = selection.chosen(experiment, Path(options.results))
+    folder = Path(options.results)
+    chosen = selection.chosen(experiment, folder)
     if not chosen:
-        raise RecordError(f"{path}: no values are selected in {options.results}; python -m experiments grid {path} "
-                          "selects them")
+        search = results.with_results(f"python -m experiments grid {path}", folder)
+        raise RecordError(f"{path}: no values are selected in {folder}; {search} selects them")
     return experiment.tuned(chosen)
 
 

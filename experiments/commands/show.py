@@ -134,13 +134,14 @@ def show_claims(options: argparse.Namespace) -> int:
     for name in options.claim:
         if name not in known:
             raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
-    verdicts = judging.judge(Evidence(Path(options.results), CONFIGS), options.claim)
+    folder = Path(options.results)
+    verdicts = judging.judge(Evidence(folder, CONFIGS), options.claim)
     if options.json:
-        print(json.dumps([judging.as_json(verdict) for verdict in verdicts], indent=2))
+        print(json.dumps([judging.as_json(verdict, folder) for verdict in verdicts], indent=2))
         return 0
     print("\n".join(judging.describe(verdict) for verdict in verdicts))
     if not options.claim:
-        print_paths(tables.write(tables.claims(verdicts), "claims", Path(options.results, TABLES)))
+        print_paths(tables.write(tables.claims(verdicts), "claims", folder / TABLES))
     return 0
 
 
@@ -194,6 +195,8 @@ def _collect_grids(options: argparse.Namespace):
     chosen = [config.load(path) for path in options.config or all_configs()]
     if not options.config:
         chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
+    if not chosen:
+        raise UsageError(f"{CONFIGS}: no experiment there has a grid search that selects values")
     return collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,
                          options.partial)
 
@@ -207,6 +210,8 @@ def _collect_a1(options: argparse.Namespace):
                                   if experiment.methods[name].by_default or paper.printed_name(name) != name]
 
     chosen = options.config or [path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
+    if not chosen:
+        raise UsageError(f"{CONFIGS}: none of the paper's experiments is there")
     return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
                          options.partial)
 

@@ -94,6 +94,8 @@ def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunO
 def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOptions, options: argparse.Namespace,
            workers=None) -> int:
     """Train the chosen runs that are not complete; returns the exit status. ``workers``: of a kvstore, if any."""
+    if options.scheduler and options.jobs:
+        raise UsageError("--jobs: not with --scheduler, where each worker makes one run at a time")
     if not workers and "DMLC_ROLE" in os.environ:
         raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
     recorded, unusable = {}, []

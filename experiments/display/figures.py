@@ -162,7 +162,8 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
             inset = axes.inset_axes(INSETS[column])
             _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()},
                          colour)
-            inset.set_title("after the step size drops", fontsize=8)
+            drops = all(first_epoch_after_drop(of_method) == after for _, of_method in results.epochs.groupby("method"))
+            inset.set_title("after the step size drops" if drops else f"from epoch {after} on", fontsize=8)
             inset.tick_params(labelsize=7)
             inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
@@ -213,7 +214,8 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
         handles.append(lines[label])
         labels.append(label if same else f"{label} (n = {' and '.join(dict.fromkeys(of_method))})")
     n = f"n = {next(iter(counts.values()))[0]} seeds; " if same else ""
-    part.legend(handles, labels, loc="center", ncols=len(labels) if same else 5, fontsize=9, frameon=False,
+    columns = len(labels) if same and len(labels) <= 8 else 5
+    part.legend(handles, labels, loc="center", ncols=columns, fontsize=9, frameon=False,
                 title=f"{n}lines: means; bands: one standard deviation, within the range of the runs", title_fontsize=8)
 
 

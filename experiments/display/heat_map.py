@@ -37,7 +37,8 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
                             aspect="auto")
         for (row, column), value in np.ndenumerate(mean):
             is_dark = excess.iat[row, column] > (RANGE[0] * RANGE[1]) ** 0.5
-            axes.text(column, row, f"{value:.4f}" if np.isfinite(value) else "diverged", ha="center", va="center",
+            said = f"{value:.4f}" if np.isfinite(value) else "diverged" if np.isinf(value) else ""   # NaN: not run
+            axes.text(column, row, said, ha="center", va="center",
                       color="white" if is_dark and np.isfinite(value) else "black", fontsize=9,
                       fontweight="bold" if value == lowest else "normal")
         axes.set_xticks(range(len(mean.columns)), [f"{alpha:g}" for alpha in mean.columns])

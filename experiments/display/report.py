@@ -28,13 +28,15 @@ from experiments.claims.rules import Claim, Judgement
 from experiments.display import charts, tables
 from experiments.display.figures import PAPER
 from experiments.vocabulary import benchmarks, config
-from experiments.vocabulary.files import write_atomically
+from experiments.vocabulary.files import damaged, write_atomically
+from experiments.vocabulary.folders import FIGURES
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import EXPERIMENTS
 from experiments.vocabulary.records import read_environments
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
+MACHINE = {"commit", "dirty", "versions", "system", "processor", "cores", "threads", "kernel"}   # what it tells of each
 
 
 class Figure(NamedTuple):
@@ -94,6 +96,7 @@ def write(folder: Path, configs: Path) -> Path:
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["of_this_folder"] = lambda command: results.with_results(command, folder)
     page = environment.get_template("page.html").render(
         papers=len(papers), papers_counts=answer.count(papers), total=len(verdicts), counts=answer.count(judgements),
         answers=answer.answers(verdicts),
@@ -127,7 +130,7 @@ def _pictures(folder: Path) -> list[Figure]:
     for name, part, title in (("figure1", GAIN, "Figure 1: max gain expectation Ψ"),
                               ("theory", REGRET, "Sections 3 and 4 beside the real optimizer"),
                               ("distance", sentences.LOGISTIC, "Grid search over step size and observation distance")):
-        picture = folder / "figures" / f"{name}.svg"
+        picture = folder / FIGURES / f"{name}.svg"
         if picture.exists():
             encoded = base64.b64encode(picture.read_bytes()).decode()
             figures.append(Figure(name, part, title, [f"python -m experiments figure {name.replace('figure', '')}"],
@@ -166,7 +169,8 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
             part = f" ({made} of {wanted} runs of the default methods)" if made < wanted else ""
             figures.append(Figure(f"{name}-sensitivity", name, f"Sensitivity to α: {grid.experiment.title}{part}",
                                   [f"python -m experiments grid {config} --method {methods}",
-                                   f"python -m experiments figure sensitivity --config {config} --partial"],
+                                   f"python -m experiments figure sensitivity --config {config} --method {methods} "
+                                   "--partial"],
                                   [to_json(chart)], legend))
     return figures
 
@@ -178,7 +182,7 @@ def _tables(evidence: Evidence) -> list[Block]:
     if complete:
         config = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
         blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),
-                             f"python -m experiments table A1 --config {config}"))
+                             f"python -m experiments table A1 --config {config} --method {' '.join(FIVE)}"))
     for name, tuned in itertools.product(EXPERIMENTS, (False, True)):
         found = evidence.runs(name, tuned)
         if found.epochs.empty:
@@ -246,9 +250,13 @@ def _runs(surveys: Mapping[str, dict[str, Any]]) -> list[Block]:
 
 def _machines(folder: Path) -> list[dict[str, Any]]:
     """What the runs were made with: each distinct environment, and how many runs it made, or went on with."""
-    counts = Counter(json.dumps(made, sort_keys=True) for path in sorted(folder.glob("*/*/*/environment.json"))
-                     for made in ({k: v for k, v in one.items() if k != "first_epoch"}
-                                  for one in read_environments(path)))
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("*/*/*/environment.json")):
+        for one in read_environments(path):
+            made = {name: value for name, value in one.items() if name != "first_epoch"}
+            if not made.keys() >= MACHINE or not isinstance(made["versions"], dict):
+                raise damaged(path)
+            counts[json.dumps(made, sort_keys=True)] += 1
     return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
 
 

@@ -329,4 +329,6 @@ def _mean_and_deviation(mean: float, deviation: float) -> str:
         return ""
     is_small = 1e-8 < deviation < 1e-4   # smaller ones are roundings of equal values
     digits = math.ceil(-math.log10(deviation)) if is_small else 4
+    if abs(mean) >= 1e6 or (0 < abs(mean) < 1e-3 and not deviation > 0):   # too long, or 0.0000
+        return f"{mean:.4g}" if pd.isna(deviation) else f"{mean:.4g} ± {deviation:.2g}"
     return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -28,7 +28,7 @@ from experiments.training.loop import epoch_order, optimizer_arguments
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment, updates_per_epoch
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.folders import CONFIGS
+from experiments.vocabulary.folders import CONFIGS, RESULTS
 from experiments.vocabulary.paper import LOGISTIC
 from namsg_mx import reference
 
@@ -38,13 +38,14 @@ FORMS = ("algorithm", "original")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with the data sets (default: NAMSG_DATA, or MXNet's own)")
-    parser.add_argument("--results", default="results", help="folder whose tables/ is written to")
+    parser.add_argument("--results", default=RESULTS, help="folder whose tables/ is written to")
     options = parser.parse_args()
     try:
         experiment = config.load(CONFIGS / f"{LOGISTIC}.yaml")
         data_set = data.load(experiment.data, options.data)
-    except UsageError as error:
-        parser.error(str(error))
+        Path(options.results, ORIGINAL_FORM.folder).mkdir(parents=True, exist_ok=True)   # before minutes of training
+    except (OSError, UsageError) as error:
+        parser.exit(2, f"original_form: {error}\n")
     made = table(curves(experiment, data_set), experiment.title)
     for path in tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder)):
         print(f"written: {path}")

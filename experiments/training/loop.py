@@ -86,6 +86,9 @@ class Training:
         self._data, self._context = data_set, context
         self._updates_per_epoch = workers.updates_per_batch * updates_per_epoch(len(data_set.train.labels),
                                                                                 self._batch_size)
+        if len(data_set.test.labels) < workers.count:
+            raise UsageError(f"--kvstore: {len(data_set.test.labels)} test images are too few for {workers.count} "
+                             "workers")
         self._net = models.build(run.settings["model"], run.seed, context)
         self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
         self._loss.hybridize(static_alloc=True, static_shape=True)

@@ -161,6 +161,7 @@ class Experiment:
 
     ``augmentation``: None for training on the images as they are. ``tuning``: None without a grid search.
     ``train_loss_full_every``: the whole training set is evaluated every so many epochs; None for every epoch.
+    ``is_tuned``: the methods have the values that the grid search selected (`tuned`), not the file's.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Experiment:
     tuning: Tuning | None
     train_loss_full_every: int | None
     methods: Mapping[str, Method]
+    is_tuned: bool = False
 
     @property
     def search(self) -> Tuning:
@@ -195,7 +197,7 @@ class Experiment:
         """The experiment with other hyper-parameters: only the methods named in ``points``, each at its grid point."""
         methods = {name: replace(self.methods[name], parameters=self.methods[name].at(point), source=SEARCHED)
                    for name, point in points.items()}
-        return replace(self, title=f"{self.title}, our grid search's values", methods=methods)
+        return replace(self, title=f"{self.title}, our grid search's values", methods=methods, is_tuned=True)
 
     def runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
         """The reported runs, seed by seed; without arguments, the default methods with all the configuration's seeds.

@@ -44,9 +44,9 @@ ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": 
 def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[str, str]:
     """The ``known`` colours, and a new one for each other method, by its place among them.
 
-    New hues step by the golden ratio, so each is far from the hues before it.
+    New hues step by the golden ratio, so each of five is far from the others; the next five are darker.
     """
     others = [method for method in dict.fromkeys(methods) if method not in known]
-    rgb = (colorsys.hls_to_rgb((0.75 + i * 0.6180339887) % 1, 0.5, 0.65) for i in range(len(others)))
+    rgb = (colorsys.hls_to_rgb((0.75 + i * 0.6180339887) % 1, (0.5, 0.3)[i // 5 % 2], 0.65) for i in range(len(others)))
     return {**known, **{method: "#" + "".join(f"{round(255 * part):02X}" for part in parts)
                         for method, parts in zip(others, rgb)}}

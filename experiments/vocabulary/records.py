@@ -132,17 +132,19 @@ class RunRecord:
         RecordError if the record has other settings or another seed.
         """
         recorded = self._read_config()
-        if recorded is None:
-            return None
+        return self._made_with(recorded, settings, seed) if recorded else None
+
+    def _made_with(self, recorded: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> str:
         if (recorded["settings"], recorded["seed"]) != (settings, seed):
             raise RecordError(f"{self._config}: is not the configuration of this run")
         return _describe(recorded.get("distributed"))
 
     def check(self, config: Mapping[str, Any]) -> None:
         """UsageError if the record has other threads, device or workers; RecordError if it is of another run."""
-        recorded, made = self._read_config(), self.made_with(config["settings"], config["seed"])
+        recorded = self._read_config()
         if recorded is None:
             return
+        made = self._made_with(recorded, config["settings"], config["seed"])
         for key, option in (("threads", "--threads"), ("device", "--device")):
             if recorded[key] != config[key]:
                 raise UsageError(f"{self.folder}: recorded with {key} {recorded[key]}, which fixes its numbers; asked "

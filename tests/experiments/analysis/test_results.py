@@ -187,6 +187,15 @@ def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, c
     assert (options.results, getattr(options, "tuned", False)) == (folder, "--tuned" in command)
 
 
+def test_a_method_whose_values_come_from_a_search_is_a_method_of_the_configuration(tmp_path, monkeypatch):
+    """Not one of --tuned, whatever its source says."""
+    monkeypatch.chdir(tmp_path)
+    experiment = config.load(write_config(tmp_path, CONFIG.replace("source: a test", "source: our grid search")))
+    for collect, command in ((results.collect, "run"), (results.collect_grid, "grid")):
+        with pytest.raises(RecordError, match=f"by python -m experiments {command} tiny.yaml --method adam$"):
+            collect(experiment, Path("results"), ["adam"], None, True)
+
+
 @pytest.mark.parametrize(("made", "partial", "refused"), [
     (4, False, None), (4, True, None), (3, False, "1 runs .* with 1 of 2 epochs"), (3, True, None),
     (0, True, "4 runs .* with 0 of 2 epochs"), (0, False, "4 runs .* with 0 of 2 epochs")])

@@ -52,6 +52,18 @@ def test_each_method_has_the_lowest_of_its_own_points(tmp_path):
                      "n": 3, "points": 3, "diverged": 0, "edges": ["learning_rate"]}
 
 
+def test_a_chosen_value_is_the_grids_own(tmp_path):
+    """A number of updates stays whole: the optimizer takes no other."""
+    text = CONFIG.replace("grid: {learning_rate: [0.001, 0.005], beta1: [0.9], beta2: [0.99]}",
+                          "grid: {switch_to_sgd: [5, 15]}").replace("optimizer: adam", "optimizer: namsg")
+    experiment = config.load(write_config(tmp_path, text))
+    runs = [("adam", at, 0, "done", loss) for at, loss in ((5, 0.2), (15, 0.3))]
+    grid = Grid(experiment, [0], ["switch_to_sgd"],
+                pd.DataFrame(runs, columns=["method", "switch_to_sgd", "seed", "status", "train_loss"]))
+    chosen = selection.select(grid)["adam"]["chosen"]
+    assert chosen == {"switch_to_sgd": 5} and type(chosen["switch_to_sgd"]) is int
+
+
 @pytest.mark.parametrize("method", ["adam", "namsg"])
 def test_a_method_that_diverged_everywhere_leaves_the_others_theirs(tmp_path, method):
     losses = {**LOSSES, method: dict.fromkeys(LOSSES[method], (0.1, math.nan, 0.1))}

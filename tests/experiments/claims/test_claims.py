@@ -345,7 +345,7 @@ def test_what_a_run_that_diverged_decides_is_no_verdict_by_an_interval(rule):
     assert judging.together([by_divergence, by_interval]).startswith("1 verdicts are by intervals; at most 0.0 ")
     claim = sentences.CLAIMS[0]._replace(criterion=rule)
     told = judging.Verdict(claim, by_divergence)
-    assert judging.as_json(told)["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
+    assert judging.as_json(told, Path("results"))["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
     assert tables.claims([told]).cells[["verdict", "p", "by Holm"]].values.tolist() == [[FAILS, "", ""]]
 
 
@@ -827,6 +827,21 @@ def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
     assert set(verdicts.values()) == {HOLDS, PARTLY, FAILS}
 
 
+def test_json_has_numbers_to_the_last_digit():
+    numbers = pd.DataFrame({"p": [1.2e-12, 0.1 + 0.2, np.inf], "n": [1, 2, 3], "verdict": ["a", None, "b"]})
+    told = judging.Verdict(sentences.CLAIMS[0], Judgement(HOLDS, "", 3, numbers))
+    read = json.loads(json.dumps(judging.as_json(told, Path("results"))))["numbers"]
+    assert read == [{"p": 1.2e-12, "n": 1, "verdict": "a"}, {"p": 0.1 + 0.2, "n": 2, "verdict": None},
+                    {"p": None, "n": 3, "verdict": "b"}]
+
+
+def test_the_noise_levels_of_traps_are_those_of_the_committed_simulation():
+    """As docs/theory.md has them."""
+    verdict, = judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), ["c-trapped"])
+    assert verdict.judgement.finding.endswith(
+        "at 5 of 34 points: r = 32, 56 at αλ = -0.0005; r = 56, 100, 180 at αλ = -0.0002")
+
+
 def test_the_documentation_counts_the_points_of_the_committed_simulation():
     growth = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_growth.csv")
     text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
@@ -848,5 +863,7 @@ def test_the_command_prints_and_writes_what_is_judged(tmp_path, monkeypatch, cap
     judged, unjudged = json.loads(capsys.readouterr().out)
     assert [row["β1"] for row in judged["numbers"]] == [0.5, 0.9, 0.99]
     assert (unjudged["verdict"], unjudged["n"]) == (NOT_RUN, 0)
+    assert all(command.startswith("python -m experiments run configs/mnist_cnn.yaml ")
+               and command.endswith(f" --results {tmp_path}") for command in unjudged["commands"])
     assert cli.main(["claims", "everything", *results]) == 2
     assert "claim 'everything': there are a-accelerates" in capsys.readouterr().err

@@ -210,6 +210,7 @@ WRONG = [
     (("run", "CONFIG", "--device", "tpu"), "'tpu' is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--device", f"gpu:{'9' * 5000}"), "is neither cpu nor gpu:N"),
     (("run", "CONFIG", "--scheduler", ""), "argument --scheduler: is empty"),
+    (("run", "CONFIG", "--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), "--jobs: not with --scheduler"),
     (("status", "--results", ""), "argument --results: is empty"),
     (("run", "CONFIG", "--results", "README.md/sub"), "/README.md: is not a folder"),
     (("run", "CONFIG", "--results", "/dev/null"), "argument --results: /dev/null: is not a folder"),

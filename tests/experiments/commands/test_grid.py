@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 
 import pandas as pd
@@ -96,6 +97,7 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "no values are selected" in refused.stderr
+    assert f"grid {path} --results {tmp_path / 'nothing'} selects them" in refused.stderr
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -189,6 +191,17 @@ def test_some_points_of_the_grid(searched, tmp_path):
         refused = experiments("grid", path, "--at", wrong, "--results", tmp_path)
         assert refused.returncode == 2
         assert message in refused.stderr
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    (("figure", "sensitivity"), "no experiment there has a grid search that selects values"),
+    (("table", "A1"), "none of the paper's experiments is there")])
+def test_in_another_folder_there_may_be_no_grid_search(tmp_path, name, message):
+    (tmp_path / "configs").mkdir()
+    write_config(tmp_path / "configs", CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}\n", ""))
+    refused = experiments(*name, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"experiments: configs: {message}\n"
 
 
 def test_status_counts_the_grid_search(searched, tmp_path):

@@ -148,6 +148,27 @@ def test_epochs_after_the_drop_of_the_step_size_are_enlarged(monkeypatch, tmp_pa
                 for title, axes in panels.items()}
     assert enlarged == {"train loss": [], "train loss / NAMSG's": [], "test loss": [[8, 9, 10]],
                         "test accuracy": [[8, 9, 10]]}
+    titles = {inset.get_title() for axes in panels.values() for inset in axes.child_axes}
+    assert titles == {"after the step size drops"}
+    for run in experiment.runs(["adam"], [0]):   # whose step size does not
+        record(tmp_path, run, [0.9] * 10, 75, learning_rates=[0.1] * 10)
+    assert make(monkeypatch, tmp_path, "figure", "configs/cifar10_resnet20.yaml") == 0
+    (_, panels), = panels_of(drawn[1])
+    assert {inset.get_title() for axes in panels.values() for inset in axes.child_axes} == {"from epoch 8 on"}
+
+
+def test_a_legend_of_many_methods_has_several_rows_inside_of_the_figure(tmp_path, monkeypatch, drawn):
+    experiment = config.load(CHECKOUT / "configs" / "mnist_cnn_distance.yaml")
+    runs = experiment.runs(seeds=[0])
+    assert len(runs) == 10
+    for run in runs:
+        record(tmp_path, run, [0.9] * 10, 10)
+    assert make(monkeypatch, tmp_path, "figure", "configs/mnist_cnn_distance.yaml", "--seeds", "0") == 0
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    legend, = figure.subfigs[-1].legends
+    inside = figure.bbox
+    assert inside.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= inside.x1
 
 
 def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):

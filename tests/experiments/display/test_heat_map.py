@@ -57,3 +57,14 @@ def test_a_search_that_is_not_complete_is_drawn_as_partial_alone(tmp_path, monke
     assert "mnist_logistic_distance: " in capsys.readouterr().err
     assert cli.main(["figure", "distance", "--results", str(tmp_path), "--partial"]) == 0
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"distance.png", "distance.svg"}
+
+
+def test_a_cell_that_is_not_run_is_empty(tmp_path, monkeypatch, experiment):
+    drawn = []
+    monkeypatch.setattr(heat_map, "save", lambda figure, *_: drawn.append(figure) or [])
+    monkeypatch.chdir(CHECKOUT)
+    for run, point in experiment.grid():
+        if run.seed == 0 and (point["learning_rate"], point["eta"]) in ((0.001, 0.0), (0.002, 0.5)):
+            record(tmp_path, run, [0.3] * 20, 20)
+    assert cli.main(["figure", "distance", "--results", str(tmp_path), "--partial"]) == 0
+    assert sorted(text.get_text() for text in drawn[0].axes[0].texts) == ["", "", "0.3000", "0.3000"]

@@ -58,6 +58,9 @@ def test_it_holds_what_is_recorded(page):
                    "Sensitivity to α: Logistic regression on MNIST (20 of 96 runs of the default methods)",
                    "python -m experiments figure distance", "Nothing recorded yet"):
         assert wanted in text
+    assert f"python -m experiments status configs/mnist_logistic.yaml --results {page.parent}" in text
+    assert ("figure sensitivity --config configs/mnist_logistic.yaml --method adam --partial --results "
+            f"{page.parent}") in text
     assert not re.search(r"<td>(nan|inf|-inf|None)</td>", text)
     assert "Table A1" not in re.findall(r"<h3>(.*?)</h3>", text)   # as the grid search is not complete
 
@@ -315,6 +318,17 @@ def test_a_link_to_a_claim_ends_the_filter_that_hides_it(visit):
     assert tab.locator("#mnist_logistic-lowest dl").is_visible()
     total = tab.locator(".claim").count()
     assert tab.inner_text("#shown") == f"{total} of {total}"
+
+
+@pytest.mark.parametrize("content", ['[{"first_epoch": 1}]', '[{"first_epoch": 1, "commit": null, "dirty": null, '
+                                     '"versions": 1, "system": "", "processor": "", "cores": 1, "threads": 1, '
+                                     '"kernel": "cpu"}]'])
+def test_an_environment_without_what_the_page_tells_is_named(page, tmp_path, content):
+    results = shutil.copytree(page.parent, tmp_path / "results")
+    broken = next(results.glob("mnist_logistic/namsg/*seed0/environment.json"))
+    broken.write_text(content)
+    with pytest.raises(RecordError, match=re.escape(f"{broken}: damaged")):
+        report.write(results, CHECKOUT / "configs")
 
 
 def test_a_damaged_record_is_an_error_that_names_it(page, tmp_path):

@@ -18,6 +18,8 @@ from tiny_experiment import CONFIG, experiments, numbers, write_config
 from experiments.commands import cli
 from experiments.running import kvstore_process
 from experiments.running.kvstore_workers import KVStoreWorkers
+from experiments.training import data
+from experiments.training.loop import Training
 from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
@@ -262,6 +264,13 @@ def test_workers_share_each_batch_without_overlap_or_loss(count):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     with pytest.raises(UsageError, match="the last batch of an epoch has 3 examples, too few for 4 workers"):
         group_of(4).part(order[:67], 64)
+
+
+def test_each_worker_has_a_test_image(tmp_path):
+    run, *_ = config.load(write_config(tmp_path, ONE_RUN.replace("test: 100", "test: 2"))).runs()
+    data_set = data.load(run.settings["data"], None)
+    with pytest.raises(UsageError, match="--kvstore: 2 test images are too few for 3 workers"):
+        Training(run, data_set, mx.cpu(), group_of(3))
 
 
 COMMAND = {"kvstore": "dist_sync", "epochs": 3, "number of runs": 1, "run 1": "tiny/adam/a"}
