@@ -83,7 +83,7 @@ class ParameterAverage:
 
         It is a step of SGD on (average - parameter)**2 / 2: MXNet makes it for many arrays in one engine operation.
         """
-        current = self._follow_casts()
+        current = self._follow()
         for average, array in zip(self._average, current):
             if average.dtype not in PRECISIONS:
                 array.copyto(average)
@@ -95,10 +95,11 @@ class ParameterAverage:
                                  lrs=[1 - self.decay] * len(some), wds=[1.0] * len(some),
                                  out=[average for average, _ in some])
 
-    def _follow_casts(self):
-        """The parameters as they are now; casts the average to their precisions."""
+    def _follow(self):
+        """The parameters as they are now; the average takes their precisions and contexts."""
         current = [_at_least_single(arrays[0]) for arrays in _replicas(self._params)]
-        self._average = [average.astype(array.dtype, copy=False) for average, array in zip(self._average, current)]
+        self._average = [average.astype(array.dtype, copy=False).as_in_context(array.context)
+                         for average, array in zip(self._average, current)]
         return current
 
     @contextlib.contextmanager
@@ -125,11 +126,11 @@ class ParameterAverage:
 
     def save(self, filename: str) -> None:
         """Write the average to a file, in MXNet's format."""
-        self._follow_casts()
+        self._follow()
         save_arrays(filename, self._average)
 
     def load(self, filename: str) -> None:
-        """Restore the average that `save` wrote, to the bit.
+        """Restore the average that `save` wrote: to the bit, unless the parameters were cast since.
 
         OSError if the file cannot be read; ValueError if it holds anything else, or the average of other parameters.
         """
@@ -139,15 +140,14 @@ class ParameterAverage:
             saved = load_arrays(filename)
         except MXNetError as error:
             raise ValueError(f"{filename}: is no saved average, or not all of one") from error
-        self._follow_casts()
+        self._follow()
         if isinstance(saved, dict):
             raise ValueError(f"{filename}: holds named arrays, for instance a network's parameters, and no average")
-        for what in ("shape", "dtype"):
-            found, expected = ([getattr(array, what) for array in arrays] for arrays in (saved, self._average))
-            if found != expected:
-                raise ValueError(f"{filename}: holds the average of other parameters ({what} {found}, not {expected})")
+        found, expected = ([array.shape for array in arrays] for arrays in (saved, self._average))
+        if found != expected:
+            raise ValueError(f"{filename}: holds the average of other parameters (shapes {found}, not {expected})")
         for array, average in zip(saved, self._average):
-            array.copyto(average)
+            array.astype(average.dtype, copy=False).copyto(average)
 
 
 def update_batch_norm(net: "Block", batches: Iterable) -> None:

@@ -200,8 +200,8 @@ class DistributedTrainer(gluon.Trainer):
                   for key in range(len(self._params), len(self._params) + count_servers())}
         for key, probe in probes.items():
             self._kvstore.broadcast(key, probe, out=probe)
-        # With dist_async each worker's gradient is an update: a second one would count in the schedules.
-        if self._kvstore.type != "dist_async" or self._kvstore.rank == 0:
+        # With dist_async and the like each worker's gradient is an update: a second one would count in the schedules.
+        if "async" not in self._kvstore.type or self._kvstore.rank == 0:
             for key, probe in probes.items():
                 self._kvstore.pushpull(key, nd.array(gradient, context), out=probe)
             nd.waitall()
@@ -212,9 +212,14 @@ class DistributedTrainer(gluon.Trainer):
             if (found[::2] == found[1::2]).all() and (found * gradient > 0).all():
                 return ("a server of the kvstore takes the sum of the gradients for the weights, and does not apply "
                         f"the optimizer. {REASON}")
-            if (found == PROBE).all() and self._optimizer.learning_rate > 0:
+            if (found == PROBE).all() and self._first_learning_rate() > 0:
                 return f"a server of the kvstore does not move the weights: it does not apply the optimizer. {REASON}"
         return None
+
+    def _first_learning_rate(self):
+        """The step size of the first update: MXNet's warm-ups answer 0 until then."""
+        schedule, first = self._optimizer.lr_scheduler, self._optimizer.begin_num_update + 1
+        return schedule(first) if schedule else self._optimizer.lr
 
 
 def count_servers() -> int:

@@ -324,9 +324,10 @@ bool alike(void *one, void *other) {
 
 extern "C" {
 
-/* Give this library MXNet's functions. To be called first. */
-void namsg_load(const namsg_mxnet *functions) {
+/* Give this library MXNet's functions, and say whether the process is another's fork. To be called first. */
+void namsg_load(const namsg_mxnet *functions, int in_a_fork) {
   mxnet = *functions;
+  is_forked = in_a_fork;
   pthread_atfork(nullptr, nullptr, [] { is_forked = true; });
 }
 

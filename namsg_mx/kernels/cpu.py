@@ -1,6 +1,7 @@
 """The fused kernel on the CPU: loads the library that setup.py made of cpu.cc, and binds arrays for it."""
 
 import ctypes
+import os
 import weakref
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -14,6 +15,7 @@ from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays,
 from namsg_mx.kernels.memory import check_overlap, unknown_mxnet
 from namsg_mx.kernels.sparse import with_distinct_rows
 
+_PROCESS = os.getpid()   # if it is another one at the first update, that is a fork, without its parent's threads
 # MXNet's functions that cpu.cc calls, by its names for them.
 FUNCTIONS = {
     "push": "MXEnginePushSyncND", "get_data": "MXNDArrayGetData", "get_storage": "MXNDArrayGetStorageType",
@@ -61,7 +63,7 @@ def _load():
     functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in FUNCTIONS.values()))
     if functions.reorder is None and Features().is_enabled("MKLDNN"):
         return None, "this MXNet has oneDNN, and hides the function that undoes oneDNN's layouts of arrays"
-    library.namsg_load(ctypes.byref(functions))
+    library.namsg_load(ctypes.byref(functions), os.getpid() != _PROCESS)
     library.namsg_bind.restype = ctypes.c_void_p
     library.namsg_rebind.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.namsg_release.argtypes = [ctypes.c_void_p]

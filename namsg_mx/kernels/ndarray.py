@@ -56,7 +56,10 @@ class BoundArrays:
             for array, values in zip((target, *moments), arrays):
                 array[rows] = values
         if is_half:
-            cast(target, dtype=np.float16, out=weight)
+            if rows is None:
+                cast(target, dtype=np.float16, out=weight)
+            else:
+                weight[rows] = arrays[0].astype(np.float16)
         return switch_sums(update, divisor, nonfinite if scalars.skip_nonfinite else None) if measure else None
 
 

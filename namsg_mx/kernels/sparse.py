@@ -21,10 +21,12 @@ def _dense_views(weights):
     before, and on the view afterwards.
     """
     views = [_dense_view(weight) if isinstance(weight, RowSparseNDArray) else weight for weight in weights]
-    yield views
-    for weight, view in zip(weights, views):
-        if view is not weight:
-            view.wait_to_read()
+    try:
+        yield views
+    finally:   # also if an update raises an error when a part of it is under way
+        for weight, view in zip(weights, views):
+            if view is not weight:
+                view.wait_to_read()
 
 
 def _dense_view(weight):

@@ -53,7 +53,7 @@ class AMSGrad(NAMSG):
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.999, epsilon: float = 1e-8, **kwargs):
-        check_absent("AMSGrad", ("eta", "mu", "switch_to_sgd"), kwargs, instead="NAMSG")
+        check_absent("AMSGrad", ("eta", "mu"), kwargs, instead="NAMSG")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
     def switch_to_sgd(self, at):

@@ -110,10 +110,11 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     nonfinite : {'propagate', 'skip'}
         What happens at a gradient element that is infinite or NaN, or whose square is infinite (in float32 from 1.8e19
         on) if the update divides by v or v_hat. 'skip': weight and state of the element stay as they are.
-        'propagate': it goes into state and weight, as in MXNet. An infinite or NaN element makes the weight NaN. An
-        infinite square makes ``v_hat`` infinite or so large that the weight practically never moves again;
-        ``clip_gradient``, which acts between this check and the state, prevents that, and so do the limits of `NAMSB`.
-        `last_update` has the number of such elements in either case.
+        'propagate': it goes into state and weight, as in MXNet. NaN makes the weight NaN. Infinity makes it infinite
+        or NaN, unless ``clip_gradient`` or ``bounds`` keep it finite. An infinite square makes ``v_hat`` infinite or
+        so large that the weight practically never moves again; ``clip_gradient``, which acts between this check and
+        the state, prevents that, and so do the limits of `NAMSB`. `last_update` has the number of such elements in
+        either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step. 'auto': the fastest for the weights' device and dtype. Any other: that one, or
         the first update raises RuntimeError with the reason. `last_update` tells which one ran.
@@ -126,7 +127,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. As in MXNet, nothing is
         clipped if ``clip_gradient`` is None, infinite, 0 or below. float16 weights need ``multi_precision=True``, as
-        epsilon vanishes in float16.
+        epsilon vanishes in float16, unless their state was made in another precision.
 
     Raises
     ------
@@ -199,10 +200,17 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         return LastUpdate(kernel, k, learning_rate, beta1, eta, sgd_learning_rate, self._count_nonfinite())
 
     def create_state(self, index, weight):
-        """New state of a weight: a list of ``STATE``'s arrays, all 0, each in the weight's shape and dtype."""
+        """New state of a weight: a list of ``STATE``'s arrays, each in the weight's shape and dtype.
+
+        All begin at 0, but v_hat at epsilon.
+        """
         if weight.dtype == np.float16:
             self._check_half()
-        return [filled(weight, 0) for _ in self.STATE]
+        return [filled(weight, self._first_value(name)) for name in self.STATE]
+
+    def _first_value(self, name):
+        """What all elements of this array of the state begin at."""
+        return 0
 
     def _check_half(self):
         if not self.multi_precision:
@@ -252,7 +260,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
         # MXNet's operators check this, and the engine, which runs ours, does not.
-        if is_recording() and any(each.grad is not None for each in weight):
+        if is_recording() and any(getattr(each, "grad", None) is not None for each in weight):
             raise MXNetError("an update inside of autograd.record(): it would change weights of the graph")
         with dense_views(weight) as views:
             self._update(index, views, grad, state)
@@ -342,7 +350,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     @property
     def learning_rate(self) -> float:
         """Step size of the latest update, before ``lr_mult``; until there is one, of the first."""
-        return self._learning_rate_of(self.num_update)
+        return self._learning_rate_of(max(self.num_update, self.begin_num_update + 1))
 
     def _learning_rate_of(self, num_update):
         if self.lr_scheduler is None:

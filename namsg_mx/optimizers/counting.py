@@ -17,6 +17,8 @@ class CountingOptimizer(Optimizer):
         self._loaded_update_counts = {}   # by parameter index: those of saved states
 
     def _set_current_context(self, device_id):
+        if self._all_index_update_counts.get(device_id) is self._index_update_count:
+            return   # the device is the current one already
         # MXNet's counts would restart at 0 on a device other than where the states were saved. And with its num_update,
         # which all devices share, the second replica would be one update ahead in a schedule.
         self._keep_num_update()
@@ -38,6 +40,7 @@ class CountingOptimizer(Optimizer):
 
     def _take_counts_along(self, device_id):
         """Parameters have moved here from another device: count on from there. Whether there was such a device."""
+        self._keep_num_update()
         here = self._index_update_count
         before = self._all_index_update_counts.get(device_id, here)
         if before is here:

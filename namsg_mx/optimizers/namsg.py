@@ -11,7 +11,6 @@ from mxnet.optimizer import register
 from namsg_mx.checks import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
 from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_setting, value_at
-from namsg_mx.optimizers.arrays import filled
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
 ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; give the Trainer "
@@ -103,10 +102,8 @@ class NAMSG(ElementwiseOptimizer):
         if switch_to_sgd is not None:
             self.switch_to_sgd(switch_to_sgd)
 
-    def create_state(self, index, weight):
-        """As `ElementwiseOptimizer.create_state`, but v_hat starts at epsilon."""
-        m, v, _ = super().create_state(index, weight)
-        return [m, v, filled(weight, self.epsilon)]
+    def _first_value(self, name):
+        return self.epsilon if name == "v_hat" else super()._first_value(name)
 
     def switch_to_sgd(self, at):
         """Switch to SGD at update k = ``at``: SWNTS, Section 5.2. The paper switches at 3000 on CIFAR-10.
@@ -161,7 +158,7 @@ class NAMSG(ElementwiseOptimizer):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)
 
     def settings(self, k: int) -> Settings:
-        alpha, beta1 = self._learning_rate_of(k + 1), value_at("beta1", self.beta1, k, DECAY_RATE)
+        alpha, beta1, *_ = super().settings(k)
         eta, mu_beta1 = self._observation(k, beta1)
         return Settings(alpha, beta1, eta, self._sgd_learning_rate(k, alpha), mu_beta1)
 

@@ -263,7 +263,8 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
 
     Returns
     -------
-    GrowthRate: mean and standard_error are float arrays of the broadcast shape.
+    GrowthRate: mean and standard_error are float arrays of the broadcast shape. The mean is -inf where the state
+    becomes exactly 0, as `max_gain_expectation` is.
 
     Example
     -------
@@ -284,9 +285,11 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
         delta = random.standard_normal(chains)
         s, v = s - coupling * v, np.sign(tau) * coupling * (1 + noise * delta) * s + (beta - tau * (1 + eta)) * v
         norm = np.hypot(s, v)
-        s, v = s / norm, v / norm
+        length = np.where(norm > 0, norm, 1)   # 0: the state stays 0, and its rate is -inf
+        s, v = s / length, v / length
         if update >= 0:
-            total += np.log(norm)
+            with np.errstate(divide="ignore"):
+                total += np.log(norm)
     return GrowthRate(total / updates)
 
 

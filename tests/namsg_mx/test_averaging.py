@@ -340,6 +340,31 @@ def deep_net():
     return [p for name, p in net.collect_params().items() if "running" in name], backward
 
 
+def test_the_average_moves_with_the_network():
+    parameter = mx.gluon.Parameter("p", shape=(2,))
+    parameter.initialize("ones")
+    average = ParameterAverage([parameter], decay=0.5)
+    parameter.reset_ctx(mx.cpu(1))
+    parameter.set_data(mx.nd.array([3.0, 5.0]))
+    average.update()
+    assert [array.context for array in average._average] == [mx.cpu(1)]
+    with average.in_place():
+        assert parameter.data().asnumpy().tolist() == [2.0, 3.0]
+
+
+def test_a_saved_average_is_restored_in_the_present_precision(tmp_path):
+    parameter = mx.gluon.Parameter("p", shape=(2,))
+    parameter.initialize("ones")
+    ParameterAverage([parameter]).save(str(tmp_path / "average"))
+    parameter.set_data(mx.nd.array([3.0, 5.0]))
+    parameter.cast("float64")
+    average = ParameterAverage([parameter])
+    average.load(str(tmp_path / "average"))
+    with average.in_place():
+        assert parameter.data().dtype == np.float64
+        assert parameter.data().asnumpy().tolist() == [1.0, 1.0]
+
+
 def test_an_update_waits_for_statistics_that_a_backward_pass_is_still_to_write():
     """MXNet's engine, with static_shape=True, does not."""
     running, backward = deep_net()

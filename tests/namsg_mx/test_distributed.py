@@ -74,10 +74,13 @@ def test_without_a_launcher_it_says_so_at_the_first_step(monkeypatch):
     ("on server 0", 2, "RuntimeError a server of the kvstore does not move the weights"),
     ("on server 1", 2, "RuntimeError a server of the kvstore does not move the weights"),
 ])
-def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_each_step(tmp_path, fails, servers, says):
+@pytest.mark.parametrize("rate", ["learning_rate=0.1", "lr_scheduler=mx.lr_scheduler.PolyScheduler("
+                                  "100, base_lr=0.1, warmup_steps=10)"], ids=["constant", "warm-up"])
+def test_servers_that_do_not_apply_the_optimizer_are_noticed_in_each_step(tmp_path, fails, servers, says, rate):
+    """Also where a warm-up from 0 answers 0 until the first update."""
     (tmp_path / "failing.py").write_text(textwrap.dedent(FAILING))
     script = SCRIPT.format(optimizer="import failing",
-                           arguments="failing.Optimizer(learning_rate=0.1)", kvstore="'dist_sync'", on_servers=True)
+                           arguments=f"failing.Optimizer({rate})", kvstore="'dist_sync'", on_servers=True)
     outputs, _ = run_cluster(script, workers=1, servers=servers, FAILS=fails,
                              PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
     for out, _ in outputs:
@@ -153,8 +156,8 @@ ASYNCHRONOUS = textwrap.dedent("""
     from namsg_mx.distributed import DistributedTrainer
     p = gluon.Parameter('w', shape=(1,))
     p.initialize('zeros')
-    trainer = DistributedTrainer([p], 'averagedsgd', {'learning_rate': namsg_mx.InverseSquareRoot(1.0), 'beta1': 0.0},
-                                 kvstore='dist_async')
+    trainer = DistributedTrainer([p], 'averagedsgd', {{'learning_rate': namsg_mx.InverseSquareRoot(1.0), 'beta1': 0.0}},
+                                 kvstore={kvstore})
     with autograd.record():
         loss = p.data().sum()
     loss.backward()
@@ -167,9 +170,10 @@ ASYNCHRONOUS = textwrap.dedent("""
 
 
 @pytest.mark.slow
-def test_the_check_does_not_count_in_the_schedules_of_dist_async():
+@pytest.mark.parametrize("kvstore", ["dist_async", "dist_async_device"])
+def test_the_check_does_not_count_in_the_schedules_of_dist_async(kvstore):
     """Two workers' gradients of 1 are the updates 0 and 1."""
-    outputs, statuses = run_cluster(ASYNCHRONOUS)
+    outputs, statuses = run_cluster(ASYNCHRONOUS.format(kvstore=repr(kvstore)))
     assert statuses == [0, 0], outputs
     assert [float(out) for out, _ in outputs] == pytest.approx([-1 - 0.5**0.5] * 2)
 

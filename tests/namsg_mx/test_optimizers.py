@@ -775,6 +775,22 @@ def test_a_subclass_with_its_own_update_refuses_the_same_states(state):
         Own(multi_precision=True).update_multi_precision(0, weight, weight, state)
 
 
+def test_before_the_first_update_the_learning_rate_is_its():
+    late = namsg_mx.NAMSG(learning_rate=namsg_mx.StepDecay(1.0, at=(100,)), begin_num_update=100)
+    warm_up = namsg_mx.NAMSG(lr_scheduler=mx.lr_scheduler.FactorScheduler(100, base_lr=0.1, warmup_steps=10))
+    for optimizer, rate in ((late, 0.1), (warm_up, 0.01), (namsg_mx.NAMSG(learning_rate=0.3), 0.3)):
+        assert optimizer.learning_rate == pytest.approx(rate)
+        weight = array([1.0])
+        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+        assert optimizer.last_update().learning_rate == optimizer.learning_rate == pytest.approx(rate)
+
+
+def test_what_is_no_array_is_refused_while_a_graph_is_recorded_too():
+    optimizer = namsg_mx.NAMSG()
+    with mx.autograd.record(), pytest.raises(TypeError, match="the weight must be an NDArray, not of type ndarray"):
+        optimizer.update(0, np.ones(3, np.float32), array(np.ones(3)), [array(np.zeros(3))] * 3)
+
+
 def test_shapes_that_differ_are_refused_and_never_broadcast():
     optimizer = namsg_mx.NAMSG()
     weight = array(np.ones((3, 1)))

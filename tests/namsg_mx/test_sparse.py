@@ -121,6 +121,20 @@ def test_lazy_update_can_be_set_at_any_time():
         assert moved.tolist() == [row in ROWS if lazy else True for row in range(6)]
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_lazy_update_leaves_what_a_program_has_put_into_other_rows(kernel):
+    """Not even float16 weights' are written anew from their master copy."""
+    grad = mx.nd.sparse.row_sparse_array((np.ones((1, 2), np.float16), [0]), shape=(3, 2), dtype=np.float16)
+    weight = mx.nd.ones((3, 2), dtype=np.float16)
+    optimizer = mx.optimizer.create("namsg", kernel=kernel, lazy_update=True, multi_precision=True)
+    state = optimizer.create_state_multi_precision(0, weight)
+    optimizer.update(0, weight, grad, state)
+    weight[1:] = 5
+    optimizer.update(0, weight, grad, state)
+    assert (weight[1:].asnumpy() == 5).all() and (weight[0].asnumpy() < 1).all()
+    assert weight[0].asnumpy().tolist() == state[-1][0].astype(np.float16).asnumpy().tolist()
+
+
 def test_lazy_update_without_rows_changes_nothing():
     empty = mx.nd.sparse.zeros("row_sparse", (6, 3))
     optimizer = mx.optimizer.create("namsg", lazy_update=True, **SETTINGS)

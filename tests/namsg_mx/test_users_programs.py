@@ -484,15 +484,18 @@ def test_a_sparse_gradient_of_a_weight_without_rows():
         assert weight.shape == (0, 3)
 
 
-def test_a_forked_process_trains_with_the_naive_engine():
-    """It has none of its parent's OpenMP threads, and must not wait for them."""
-    program = """
+@pytest.mark.parametrize("before", ["updater(0, gradient, weight)", "mx.nd.Convolution(image, filters, no_bias=True, "
+                                    "kernel=(3, 3), num_filter=8).wait_to_read()"], ids=["update", "convolution"])
+def test_a_forked_process_trains_with_the_naive_engine(before):
+    """It has none of its parent's OpenMP threads, whatever began them, and must not wait for them."""
+    program = f"""
 import os
 import namsg_mx
 import mxnet as mx
 weight, gradient = mx.nd.ones(200000), mx.nd.ones(200000)
+image, filters = mx.nd.ones((8, 3, 32, 32)), mx.nd.ones((8, 3, 3, 3))
 updater = mx.optimizer.get_updater(mx.optimizer.create("namsg"))
-updater(0, gradient, weight)
+{before}
 child = os.fork()
 updater(0, gradient, weight)
 total = weight.sum().asscalar()

@@ -170,6 +170,12 @@ def test_growth_without_noise_is_the_larger_modulus():
         assert growth.mean == pytest.approx(np.log(largest_modulus(tau, 0.9, 0.9, 0, 0)), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_growth_of_what_becomes_0_is_without_a_lower_bound():
+    """(11) is nilpotent there."""
+    assert growth_rate(1.0, 0.0, 0.0, 0.0, updates=20).mean == max_gain_expectation(1.0, 0.0, 0.0, 0.0) == -np.inf
+
+
 def test_chains_have_the_same_noise_at_every_point():
     alone = growth_rate(0.001, 0.9, 3, 10, updates=100, chains=4)
     among = growth_rate([[0.4, 0.001]], 0.9, [[0], [3]], 10, updates=100, chains=4)
