@@ -517,9 +517,9 @@ def test_the_hours_are_those_of_status():
     assert f"on ResNet-20 {min(hours.values()):.1f} to {max(hours.values()):.1f} hours on average" in text
     assert f"NAMSG's two {namsg:.1f} hours each" in text
     seconds = [pd.read_csv(CHECKOUT / "results" / run.folder / "seconds.csv") for run in experiment.runs(
-        ["sgd", "adam", "amsgrad"], [1])]
-    first, second, third = (each[["training", "evaluation"]].to_numpy().sum() / 3600 for each in seconds)
-    assert f"seed 1 of SGD, ADAM and AMSGRAD ({first:.1f}, {second:.1f} and {third:.1f} hours)" in text
+        ["sgd", "adam", "amsgrad", "swnts", "swnts1"], [1])]
+    *first, last = (f"{each[['training', 'evaluation']].to_numpy().sum() / 3600:.1f}" for each in seconds)
+    assert f"seed 1 of SGD, ADAM, AMSGRAD, SWNTS and SWNTS1 ({', '.join(first)} and {last} hours)" in text
 
 
 def test_runs_of_namsg_on_the_cnn_are_equal_to_the_byte_on_two_models_of_xeon():
