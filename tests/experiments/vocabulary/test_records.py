@@ -202,8 +202,9 @@ def test_an_environment_that_is_none_is_named(tmp_path, content):
     path.write_text(content)
     with pytest.raises(RecordError, match="environment.json: damaged"):
         report._machines(tmp_path)
-    path.write_text('[{"first_epoch": 1, "cores": 2}]')
-    assert report._machines(tmp_path) == [{"cores": 2, "runs": 1}]
+    told = {**dict.fromkeys(report.MACHINE), "versions": {}}
+    path.write_text(json.dumps([{"first_epoch": 1, **told}]))
+    assert report._machines(tmp_path) == [{**told, "runs": 1}]
 
 
 def replace_many_times(path, digit):
