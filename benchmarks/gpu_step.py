@@ -180,6 +180,8 @@ def draw(report, paths):
     """Bars by size, from `LARGE` on: the bandwidth that each contender makes of the bytes that a step must move."""
     from matplotlib.figure import Figure  # here, as the machine that measures may not have it
     sizes = [m for m in report["measurements"] if OURS in m["contenders"] and m["elements"] >= LARGE]
+    if not sizes:
+        return
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(name for m in sizes for name in m["contenders"]))

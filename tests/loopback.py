@@ -42,7 +42,7 @@ def run_cluster(script, workers=2, servers=1, **environment):
 
     Where one fails, the others are killed: they would wait for it without end.
     """
-    with cluster(["-c", script], workers, servers, **environment) as processes, ThreadPoolExecutor(100) as readers:
+    with ThreadPoolExecutor(100) as readers, cluster(["-c", script], workers, servers, **environment) as processes:
         # All are read: one whose output nobody reads would stop when it has written some.
         outputs = {process: readers.submit(process.communicate) for process in sum(processes.values(), [])}
         started = processes["worker"]

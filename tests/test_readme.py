@@ -22,6 +22,7 @@ from experiments.claims.parts import BESIDE
 from experiments.commands import cli, train
 from experiments.vocabulary import benchmarks
 from experiments.vocabulary.config import load
+from experiments.vocabulary.folders import RESULTS as RESULTS_FOLDER
 from experiments.vocabulary.methods import LABELS
 from experiments.vocabulary.records import RunRecord
 
@@ -66,13 +67,13 @@ def test_no_command_is_refused_for_what_is_recorded_already(commands):
     """As one that asks for a kvstore, or for other threads, without a results folder of its own."""
     workers, asked = SimpleNamespace(count=4, updates_on_servers=False), []
     for options in commands:
-        if options.command is train.run and Path(options.config).exists():
+        if options.command is train.run and Path(options.config).exists() and Path(options.results) == RESULTS_FOLDER:
             experiment, runs = train._experiment_and_runs(options)
             made = train._run_options(options, experiment.epochs, workers if options.kvstore else None)
             for run in runs:
                 RunRecord(made.results / run.folder).check(run.config_json(made))
             asked += runs
-    assert len(asked) > 100
+    assert len(asked) > 20
 
 
 def test_the_example_trains():

@@ -268,5 +268,5 @@ def command_line(experiment: Experiment, results: Path, command: str, *options: 
 
 def with_results(command: str, results: Path) -> str:
     """A command on this results folder; the same where that is the default, or if it is not of the experiments."""
-    is_ours = command.startswith("python -m experiments ")
+    is_ours = command.startswith(("python -m experiments ", "python -m experiments.theory."))
     return f"{command} --results {shlex.quote(str(results))}" if is_ours and results != RESULTS else command

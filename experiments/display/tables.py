@@ -324,11 +324,14 @@ def _number(value: float | None, form: str = "g") -> str:
 
 
 def _mean_and_deviation(mean: float, deviation: float) -> str:
-    """'0.9068 ± 0.0024': four decimals as in the paper, or more to show the deviation's first digit."""
+    """'0.9068 ± 0.0024': four decimals as in the paper, or more to show the deviation's first digit.
+
+    Means from 1e6 on, and those below 0.001 without a deviation, have four digits.
+    """
     if pd.isna(mean):
         return ""
     is_small = 1e-8 < deviation < 1e-4   # smaller ones are roundings of equal values
     digits = math.ceil(-math.log10(deviation)) if is_small else 4
-    if abs(mean) >= 1e6 or (0 < abs(mean) < 1e-3 and not deviation > 0):   # too long, or 0.0000
+    if abs(mean) >= 1e6 or (0 < abs(mean) < 1e-3 and not deviation > 1e-8):   # too long, or 0.0000
         return f"{mean:.4g}" if pd.isna(deviation) else f"{mean:.4g} ± {deviation:.2g}"
     return f"{mean:.{digits}f}" if pd.isna(deviation) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
