@@ -15,9 +15,9 @@
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
 
 PYTHONS ?= python3.8 python3.12
-# The first Python of a list that is at least 3.8 and below 3.N.
+# The first Python of a list that is below 3.N, and at least 3.8 or the version that is given.
 first_python = $(shell for p in $(1) python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 8) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys; sys.exit(not (3, $(or $(3),8)) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
 UV_PYTHON = .venv-uv/python/bin/python3.11
 PYTHON ?= $(or $(call first_python,python3.11 python3.10 python3.9 python3.12 python3.8,13),$(UV_PYTHON))
 INSTALLED = .venv/installed
@@ -26,7 +26,7 @@ SLURM_TESTS = tests/experiments/running/test_slurm.py
 CONTAINER_TESTS = tests/experiments/running/test_container.py
 
 GPU_BASE = $(or $(call first_python,python3.11 python3.10 python3.9 python3.8,12),$(UV_PYTHON))
-TORCH_BASE = $(or $(call first_python,python3.11 python3.10 python3.12,13),$(UV_PYTHON))
+TORCH_BASE = $(or $(call first_python,python3.11 python3.10 python3.12,13,10),$(UV_PYTHON))
 GPU_PYTHON ?= .venv-gpu/bin/python
 GPU_INSTALLED = $(if $(filter .venv-gpu/%,$(GPU_PYTHON)),.venv-gpu/installed)
 

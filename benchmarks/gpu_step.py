@@ -227,7 +227,7 @@ def measure(options, path):
     except Exception as error:   # of CuPy or CUDA, whichever is missing
         sys.exit(f"this needs a GPU and CuPy: {error}")
     nvrtc = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
-    report = {"machine": machine("gpu:0", "cuda"), "cupy": cupy.__version__, "nvrtc": nvrtc,
+    report = {"machine": machine("gpu:0"), "cupy": cupy.__version__, "nvrtc": nvrtc,
               "driver": cupy.cuda.runtime.driverGetVersion(), "torch": torch_version(options.torch),
               "rounds": options.rounds, "measurements": []}
     options.results.mkdir(parents=True, exist_ok=True)

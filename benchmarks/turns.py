@@ -104,11 +104,15 @@ def summary(seconds, ours):
             for contender, rounds in seconds.items()}
 
 
-def machine(device="cpu", kernel="cpu"):
-    """What is measured, and on what: commit, versions and processor, as in a run's environment.json."""
+def machine(device="cpu"):
+    """What is measured, and on what: commit, versions and processor, as in a run's environment.json.
+
+    Kernels and threads are not there, as they are the contenders' and workers' own.
+    """
     from experiments.training import environment  # here: PyTorch's worker needs none of it
 
-    return {**environment.code(), **environment.describe(device, kernel)}
+    found = {**environment.code((*environment.SOURCES, "benchmarks")), **environment.describe(device, kernel="")}
+    return {name: value for name, value in found.items() if name not in ("kernel", "threads")}
 
 
 def write_report(report, markdown, path):

@@ -1,6 +1,7 @@
 """The pages in docs/ and the API reference: what they show is done, and no link of theirs is broken."""
 
 import html.parser
+import json
 import os
 import re
 import shlex
@@ -57,6 +58,17 @@ def test_every_key_of_a_configuration_is_explained():
     assert {*config.EXPERIMENT_KEYS, *config.METHOD_KEYS} <= explained
     names = [*config.OPTIMIZERS, *config.SCHEDULES, *config.DATA_SETS, *config.MODELS, *config.AUGMENTATIONS]
     assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_what_a_run_costs_is_the_benchmarks():
+    report = json.loads((DOCS.parent / "results" / "benchmarks" / "sweep.json").read_text())
+    page = (DOCS / "scaling.md").read_text(encoding="utf-8")
+    costs = re.findall(r"^\| .*? \| .*? \| (0\.\d{3}) \| (\d+) min \|$", page, re.MULTILINE)
+    seconds = [one["seconds"] / one["runs"] for one in report["sweeps"]]
+    assert costs == [(f"{each:.3f}", f"{each * 10_000 / 60:.0f}") for each in seconds]
+    run, status, *others = (one["seconds"] for one in report["reading"])
+    assert {f"{run:.0f}", f"{status:.0f}"} == {"2"}
+    assert f"`report` {min(others):.0f} to {max(others):.0f} s (measured)" in page
 
 
 class Links(html.parser.HTMLParser):

@@ -50,7 +50,8 @@ def survey(experiment: Experiment, results: Path, methods: Sequence[str] | None 
     for status in statuses:
         counts[status.run.method][status.state] += 1
     return {
-        "experiment": experiment.name, "epochs": experiment.epochs, "results": str(results),
+        "experiment": experiment.name, "tuned": experiment.is_tuned, "epochs": experiment.epochs,
+        "results": str(results),
         "methods": {method: {state: count[state] for state in STATES} for method, count in counts.items()},
         "seconds_per_run": {method: _seconds_per_run(statuses, method) for method in methods},
         "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, experiment.epochs),

@@ -22,7 +22,7 @@ from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients
 
 BETA, BETA2 = 0.9, 0.99
 ERRORS = 3   # a difference counts if it is above so many standard errors
-SIX_DIGITS = 1e-5   # relative, how far numbers that are recorded with six digits are rounded
+SIX_DIGITS = 1e-5   # relative error of a number that is recorded with six digits
 NOTHING = Judgement(NOT_RUN, "", 0, pd.DataFrame())
 
 

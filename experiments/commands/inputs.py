@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Sequence
 
@@ -24,7 +25,7 @@ def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment
     folder = Path(options.results)
     chosen = selection.chosen(experiment, folder)
     if not chosen:
-        search = results.with_results(f"python -m experiments grid {path}", folder)
+        search = results.with_results(shlex.join(["python", "-m", "experiments", "grid", str(path)]), folder)
         raise RecordError(f"{path}: no values are selected in {folder}; {search} selects them")
     return experiment.tuned(chosen)
 

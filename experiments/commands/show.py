@@ -38,6 +38,8 @@ def show_list(options: argparse.Namespace) -> int:
 
 def show_status(options: argparse.Namespace) -> int:
     """Print which runs are done, running, failed or missing."""
+    if not options.config and (options.tuned or options.method):
+        raise UsageError("--tuned, --method: name a CONFIG, as each has methods of its own")
     paths = options.config or all_configs()
     surveys = [survey(load_experiment(path, options), Path(options.results), options.method, options.seeds)
                for path in paths]

@@ -10,7 +10,8 @@ from experiments.running.progress import duration
 
 def describe(status: dict[str, Any]) -> str:
     """The survey as lines to read."""
-    lines = [f"{status['experiment']}, {status['epochs']} epochs, in {status['results']}",
+    tuned = ", tuned" if status["tuned"] else ""
+    lines = [f"{status['experiment']}{tuned}, {status['epochs']} epochs, in {status['results']}",
              "  {:24}".format("method") + "".join(f"{state:>11}" for state in STATES) + f"{'time of one':>13}"]
     for method, counts in status["methods"].items():
         seconds = status["seconds_per_run"][method]

@@ -36,7 +36,8 @@ from experiments.vocabulary.records import read_environments
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
-MACHINE = {"commit", "dirty", "versions", "system", "processor", "cores", "threads", "kernel"}   # what it tells of each
+# What the page tells of an environment.
+MACHINE = {"commit", "dirty", "versions", "system", "processor", "cores", "threads", "kernel"}
 
 
 class Figure(NamedTuple):

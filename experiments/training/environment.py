@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("experiments", "namsg_mx", "configs", "setup.py")
@@ -23,15 +23,15 @@ PACKAGES = ("namsg-mx", "mxnet", "numpy", "gluoncv", "matplotlib", "pillow")   #
 
 
 @lru_cache(maxsize=None)
-def code() -> dict[str, Any]:
-    """The checkout's commit, and whether the sources differ from it, as of the first call in this process.
+def code(sources: Sequence[str] = SOURCES) -> dict[str, Any]:
+    """The checkout's commit, and whether these sources differ from it, as of the first call in this process.
 
     Later changes and commits do not count: the process has loaded its modules before them.
     """
     # This repository's, whatever GIT_DIR says, and without refreshing its index, which is a write.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     git = ("git", "--no-optional-locks", "-C", str(ROOT))
-    changes = _output(*git, "status", "--porcelain", "--", *SOURCES, environment=environment)
+    changes = _output(*git, "status", "--porcelain", "--", *sources, environment=environment)
     return {"commit": _output(*git, "rev-parse", "HEAD", environment=environment),
             "dirty": None if changes is None else bool(changes)}
 

@@ -240,8 +240,9 @@ class GrowthRate:
 
     @property
     def standard_error(self) -> np.ndarray:
-        """The standard error of the mean."""
-        return self.chains.std(axis=-1, ddof=1) / np.sqrt(self.chains.shape[-1])
+        """The standard error of the mean; NaN where a chain's rate is -inf."""
+        with np.errstate(invalid="ignore"):
+            return self.chains.std(axis=-1, ddof=1) / np.sqrt(self.chains.shape[-1])
 
 
 def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updates: int = 4000,

@@ -187,6 +187,16 @@ def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, c
     assert (options.results, getattr(options, "tuned", False)) == (folder, "--tuned" in command)
 
 
+@pytest.mark.parametrize(("command", "expected"), [
+    ("python -m experiments claims", "python -m experiments claims --results 'my results'"),
+    ("python -m experiments.theory.original_form --data DIR",
+     "python -m experiments.theory.original_form --data DIR --results 'my results'"),
+    ("make benchmark", "make benchmark")])
+def test_a_command_on_another_folder(command, expected):
+    assert results.with_results(command, Path("my results")) == expected
+    assert results.with_results(command, Path("results")) == command
+
+
 def test_a_method_whose_values_come_from_a_search_is_a_method_of_the_configuration(tmp_path, monkeypatch):
     """Not one of --tuned, whatever its source says."""
     monkeypatch.chdir(tmp_path)

@@ -112,6 +112,10 @@ def test_status_of_chosen_runs(made):
     assert [(method, counts["done"], counts["missing"]) for method, counts in status["methods"].items()] == [
         ("namsg", 1, 2)]
     assert status["grid"] is None
+    for option in (("--tuned",), ("--method", "namsg")):
+        refused = experiments("status", *option)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "--tuned, --method: name a CONFIG" in refused.stderr
     unknown = experiments("status", path, "--method", "lamb", "--results", results)
     assert (unknown.returncode, unknown.stderr.strip()) == (2, "experiments: method 'lamb': tiny has adam, namsg")
 

@@ -94,6 +94,8 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     assert "| ADAM | 0.02 | 0.9 | 0.99 | 1 of 2 | 3 |" in table.stdout
     status, = json.loads(experiments("status", path, "--tuned", "--results", copy, "--json").stdout)
     assert [(counts["done"], counts["missing"]) for counts in status["methods"].values()] == [(1, 1), (1, 1)]
+    assert status["tuned"]
+    assert experiments("status", path, "--tuned", "--results", copy).stdout.startswith("tiny, tuned, 3 epochs, in ")
     refused = experiments("run", path, "--tuned", "--results", tmp_path / "nothing")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "no values are selected" in refused.stderr

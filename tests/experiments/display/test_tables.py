@@ -94,7 +94,8 @@ def test_a_table_is_replaced_whole_or_left(tmp_path):
 
 @pytest.mark.parametrize(("losses", "cell"), [
     ([0.3, 0.3], "0.3000 ± 0.0000"), ([0.1 + 0.2, 0.3], "0.3000 ± 0.0000"), ([0.9901, 0.9903], "0.9902 ± 0.0001"),
-    ([0.00060, 0.00064], "0.00062 ± 0.00003"), ([3e-5], "3e-05"), ([0.0], "0.0000"), ([0.002], "0.0020"),
+    ([0.00060, 0.00064], "0.00062 ± 0.00003"), ([3e-5], "3e-05"), ([3e-5, 3e-5 + 1e-12], "3e-05 ± 7.1e-13"),
+    ([0.0], "0.0000"), ([0.002], "0.0020"),
     ([1e300], "1e+300"), ([1e9, 3e9], "2e+09 ± 1.4e+09")])
 def test_a_deviation_has_a_digit_that_is_not_0(tmp_path, losses, cell):
     results = results_of(tmp_path, {("adam", seed): [loss] for seed, loss in enumerate(losses)})
