@@ -16,7 +16,7 @@ from experiments.vocabulary.methods import FIVE, LABELS, STRATEGIES
 SENTENCES = {
     "NAMSG has the lowest train loss on MNIST": ("mnist_logistic-lowest", "mnist_cnn-lowest"),
     "NAMSG converges faster than ADAM, NADAM and AMSGRAD on MNIST": ("mnist_logistic-faster", "mnist_cnn-faster"),
-    "NAMSG's best test accuracy on the CNN is not distinctly below any other's": ("mnist_cnn-generalizes",),
+    "NAMSG's best test accuracy on the CNN is not 0.001 below any other's": ("mnist_cnn-generalizes",),
     "AMSGRAD is close to NAMSG on the CNN": ("mnist_cnn-amsgrad-close",),
     "ADAM and NADAM lead SGD in the CNN's first epochs": ("mnist_cnn-initial",),
     "NAMSG needs considerably fewer iterations than ADAM on CIFAR-10": ("cifar10-iterations",),

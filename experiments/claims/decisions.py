@@ -1,7 +1,7 @@
 """Verdicts: what a confidence interval says of a claim, and how several decisions make one.
 
 A claim is decided if the whole 95 % interval of the mean difference lies on one side of the claim's limit, so each
-verdict is wrong once in forty times. Holm's p-values say which verdicts stand if all together may be wrong once in
+comparison is decided wrongly once in forty times at most. Holm's p-values say which verdicts stand if all together may be wrong once in
 forty times.
 """
 
@@ -20,14 +20,16 @@ ERROR = (1 - CONFIDENCE) / 2   # how often an interval lies on the wrong side of
 
 
 class Decision(NamedTuple):
-    """A verdict and its one-sided p-value.
+    """A verdict, its one-sided p-value, and how many comparisons were made.
 
     ``p``: the probability, if the verdict is wrong, of a difference at least this clear; 1 if nothing is decided, None
-    if a run that diverged decides, and no interval.
+    if a run that diverged decides, and no interval. ``made``: the comparisons by an interval of all their runs, each of
+    which may err, whether it decides or not.
     """
 
     verdict: str
     p: float | None
+    made: int = 0
 
 
 def below(difference: ConfidenceInterval, limit: float) -> Decision:
@@ -35,11 +37,11 @@ def below(difference: ConfidenceInterval, limit: float) -> Decision:
     n, mean, low, high = difference
     if n == 0:
         return Decision(NOT_RUN, 1.0)
-    if low <= limit <= high or math.isnan(low):   # NaN: differences are infinite, as of a loss that is exactly 0
-        return Decision(TOO_FEW, 1.0)
+    # NaN: differences are infinite, as of a loss that is exactly 0. Equal differences: their spread is unknown.
+    if low <= limit <= high or math.isnan(low) or low == high:
+        return Decision(TOO_FEW, 1.0, made=1)
     error = (high - low) / 2 / quantile(n)
-    p = float(stats.t.sf(abs(mean - limit) / error, n - 1)) if error else 0.0
-    return Decision(HOLDS if high < limit else FAILS, p)
+    return Decision(HOLDS if high < limit else FAILS, float(stats.t.sf(abs(mean - limit) / error, n - 1)), made=1)
 
 
 def above(difference: ConfidenceInterval, limit: float) -> Decision:
@@ -49,8 +51,9 @@ def above(difference: ConfidenceInterval, limit: float) -> Decision:
 
 
 def within(difference: ConfidenceInterval, margin: float) -> Decision:
-    """The decision on 'the mean difference is between -margin and margin'."""
-    return all_of([below(difference, margin), above(difference, -margin)])
+    """The decision on 'the mean difference is between -margin and margin', which is one comparison."""
+    decision = all_of([below(difference, margin), above(difference, -margin)])
+    return decision._replace(made=min(decision.made, 1))
 
 
 def all_of(decisions: Iterable[Decision]) -> Decision:
@@ -63,8 +66,8 @@ def all_of(decisions: Iterable[Decision]) -> Decision:
     found = {decision.verdict for decision in decisions}
     verdict = next((verdict for verdict in (FAILS, NOT_RUN, TOO_FEW) if verdict in found), HOLDS)
     if verdict == HOLDS:
-        return Decision(HOLDS, _largest(decision.p for decision in decisions))
-    return Decision(verdict, _any(decisions, FAILS) if verdict == FAILS else 1.0)
+        return Decision(HOLDS, _largest(decision.p for decision in decisions), _made(decisions))
+    return Decision(verdict, _any(decisions, FAILS) if verdict == FAILS else 1.0, _made(decisions))
 
 
 def some_of(decisions: Iterable[Decision]) -> Decision:
@@ -75,10 +78,10 @@ def some_of(decisions: Iterable[Decision]) -> Decision:
     decisions = list(decisions)
     found = {decision.verdict for decision in decisions}
     if len(found) == 1:
-        return Decision(found.pop(), _largest(decision.p for decision in decisions))
+        return Decision(found.pop(), _largest(decision.p for decision in decisions), _made(decisions))
     if {HOLDS, FAILS} <= found:
-        return Decision(PARTLY, _largest([_any(decisions, HOLDS), _any(decisions, FAILS)]))
-    return Decision(NOT_RUN if NOT_RUN in found else TOO_FEW, 1.0)
+        return Decision(PARTLY, _largest([_any(decisions, HOLDS), _any(decisions, FAILS)]), _made(decisions))
+    return Decision(NOT_RUN if NOT_RUN in found else TOO_FEW, 1.0, _made(decisions))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -99,6 +102,10 @@ def _any(decisions: Sequence[Decision], verdict: str) -> float | None:
     alike = [decision for decision in decisions if decision.verdict == verdict]
     p_values = [decision.p for decision in alike if decision.p is not None]
     return min(1.0, len(decisions) * min(p_values)) if len(p_values) == len(alike) else None
+
+
+def _made(decisions: Iterable[Decision]) -> int:
+    return sum(decision.made for decision in decisions)
 
 
 def _largest(p_values: Iterable[float | None]) -> float | None:

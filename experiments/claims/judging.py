@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from experiments.analysis.results import with_results
-from experiments.claims.decisions import ERROR, HOLDS, NOT_RUN, TOO_FEW, holm
+from experiments.claims.decisions import ERROR, NOT_RUN, TOO_FEW, holm
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import PARTS
 from experiments.claims.rules import Claim, Judgement
@@ -58,21 +58,14 @@ def by_holm(judgements: Sequence[Judgement]) -> list[str]:
             else TOO_FEW for judgement in judgements]
 
 
-def expected_errors(judgements: Sequence[Judgement]) -> float:
-    """The expected number of wrong verdicts among those that intervals decide, if each claim's truth is the opposite.
-
-    A claim that holds counts 1/40. Any other counts 1/40 for each of its pairs, as one wrong pair suffices.
-    """
-    def intervals(judgement: Judgement) -> int:
-        return len(judgement.numbers) if "p" in judgement.numbers and judgement.verdict != HOLDS else 1
-
-    return sum(ERROR * intervals(judgement) for judgement in judgements if is_decided(judgement))
-
-
 def together(judgements: Sequence[Judgement]) -> str:
-    """How far all the verdicts that intervals decide can be believed together, in a sentence."""
-    return (f"{sum(map(is_decided, judgements))} verdicts are by intervals; at most {expected_errors(judgements):.1f} "
-            "wrong ones are to be expected among them.")
+    """How far all the verdicts that intervals decide can be believed together, in words.
+
+    Comparisons that decide nothing count, too: those that happen to decide are no fair sample.
+    """
+    made = sum(judgement.made for judgement in judgements)
+    return (f"{sum(map(is_decided, judgements))} verdicts are by intervals. {made} comparisons have all their runs, and "
+            f"each errs once in forty times at most: at most {ERROR * made:.1f} wrong verdicts are to be expected.")
 
 
 def is_decided(judgement: Judgement) -> bool:

@@ -22,14 +22,15 @@ from experiments.vocabulary.methods import LABELS
 
 RELATIONS = {"below": below, "above": above, "within": within}
 # A test after each new seed, until the first interval that decides, would be wrong far more often than 5 %.
-WHEN = "decided when all the configuration's seeds are run"
+WHEN = "decided when all the configuration's seeds are run, or no run to come can change it"
 
 
 class Judgement(NamedTuple):
-    """A verdict, the finding as a sentence with numbers, n, all the numbers, and the p-value.
+    """A verdict, the finding as a sentence with numbers, n, all the numbers, the p-value, and the comparisons made.
 
     ``n``: the number of runs behind each mean, the smallest over methods, pairs or cells; for computed quantities,
-    their points or rounds. ``p``: as in `experiments.claims.decisions.Decision`; None if no t interval decides.
+    their points or rounds. ``p``, ``made``: as in `experiments.claims.decisions.Decision`; None and 0 if no t interval
+    decides.
     """
 
     verdict: str
@@ -37,6 +38,7 @@ class Judgement(NamedTuple):
     n: int
     numbers: pd.DataFrame
     p: float | None = None
+    made: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,11 @@ class Comparison:
                          **dict(zip(("difference", "low", "high"), ends)), "diverged": sum(diverged.values()),
                          **decisions[-1]._asdict()})
         numbers = pd.DataFrame(rows)
-        verdict, p = (all_of if self.others else some_of)(decisions)
+        verdict, p, made = (all_of if self.others else some_of)(decisions)
         finding = _sentences(rows, diverged_of, MEASURES[self.measure].by_ratio)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs, self.against_epochs)
-        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
 
     def _pairs(self) -> list[tuple[str, str]]:
         if self.others is None:
@@ -183,12 +185,12 @@ class Level:
                "other": self.level, "difference": found.mean, "low": found.low, "high": found.high,
                "diverged": evidence.diverged(self.experiment, False, self.method)}
         seeds, left_out = len(evidence.experiment(self.experiment).seeds), row["diverged"] if self._is_worse else 0
-        verdict, p = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n + left_out, seeds,
-                             row["diverged"] - left_out, left_out)
+        verdict, p, made = _decide(RELATIONS[self.relation](found, self.limit), found.n, found.n + left_out, seeds,
+                                   row["diverged"] - left_out, left_out)
         finding = _sentences([row], [{self.method: row["diverged"]}], False)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), self.measure, self.epochs)
-        return Judgement(verdict, finding, found.n, pd.DataFrame([row]), p)
+        return Judgement(verdict, finding, found.n, pd.DataFrame([row]), p, made)
 
     @property
     def _is_worse(self) -> bool:
@@ -245,11 +247,11 @@ class EpochsToLoss:
             if row["n"] else f"{row['against']}{_diverged(diverged)}"
             for row, diverged in zip(rows, diverged_of) if row["n"] or row["diverged"])
         numbers = pd.DataFrame(rows)
-        verdict, p = all_of(decisions)
+        verdict, p, made = all_of(decisions)
         if verdict == TOO_FEW:
             twice = evidence.made_twice(self.experiment)
             finding += _moved({method: change_of_epochs(twice, method, self.epoch) for method in twice.methods}, True)
-        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
 
 
 @dataclass(frozen=True)
@@ -345,8 +347,8 @@ class PublishedCells:
         found = interval(differences[differences < math.inf])
         complete = numbers["n"] == len(seeds)
         diverged = int((differences == math.inf).sum())
-        verdict, p = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
-                             len(printed), diverged)
+        verdict, p, made = _decide(within(found, math.log1p(self.limit)), int(complete.sum()), int(complete.sum()),
+                                   len(printed), diverged)
         mean, low, high = map(relative, found[1:])
         finding = (f"{LABELS[self.method]} " + (f"{mean:+.1%}" if found.n else "")
                    + (_range(low, high, "+.1%") if verdict in (HOLDS, FAILS) else "")
@@ -355,7 +357,7 @@ class PublishedCells:
                    ) if rows else ""
         if verdict == TOO_FEW:
             finding += _rounding_of_cells(evidence)
-        return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p)
+        return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p, made)
 
 
 @dataclass(frozen=True)
@@ -384,8 +386,8 @@ class BestOfGrid:
     def rule(self) -> str:
         return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
                 f"the search's, lies below {self.limit:+.0%}, for each method, and no run with the first values "
-                "diverged (with the others, those that did are left out); decided when all of these are run, or a run "
-                "with the first values diverged")
+                "diverged (with the others, those that did are left out); decided when all of these are run, or no run "
+                "to come can change it")
 
     @property
     def commands(self) -> list[str]:
@@ -412,7 +414,7 @@ class BestOfGrid:
             diverged = [int(np.isinf(there).sum() + np.isinf(means[here])), int(np.isinf(beside).sum())]
             decision = _decide(below(found, math.log1p(self.limit)), found.n, int(np.isfinite(there).sum()), len(seeds),
                                *diverged)
-            decisions.append(Decision(TOO_FEW, 1.0) if decision.verdict == NOT_RUN else decision)
+            decisions.append(decision._replace(verdict=TOO_FEW) if decision.verdict == NOT_RUN else decision)
             rows.append({"method": LABELS[name], "n": found.n or len(experiment.search.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
@@ -427,10 +429,10 @@ class BestOfGrid:
             + (f", with other seeds {row['difference']:+.1%} of {row['beside']}"
                f"{_range(row['low'], row['high'], '+.1%')}, n = {row['judges']}" if row["judges"] else "") + diverged
             for row, diverged in zip(rows, diverged_of))
-        verdict, p = all_of(decisions)
+        verdict, p, made = all_of(decisions)
         if verdict == TOO_FEW:
             finding += _rounding(evidence.made_twice(self.experiment), "train_loss", (last, last))
-        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p)
+        return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
 
 
 @dataclass(frozen=True)
@@ -479,10 +481,11 @@ def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, l
     """
     if diverged:
         return Decision(FAILS, None)
-    is_complete = runs == seeds and pairs + left_out == seeds
-    if not is_complete and found.verdict in (HOLDS, FAILS) or left_out and not pairs:
+    if left_out and not pairs:
         return Decision(TOO_FEW, 1.0)
-    return found
+    if runs == seeds and pairs + left_out == seeds:
+        return found
+    return Decision(NOT_RUN if found.verdict == NOT_RUN else TOO_FEW, 1.0)
 
 
 def _unless_diverged(decisive: Sequence[str], left_out: Sequence[str] = (), part: str = "") -> str:
@@ -493,8 +496,7 @@ def _unless_diverged(decisive: Sequence[str], left_out: Sequence[str] = (), part
     out = f"; runs of {_listed(left_out)} that diverged are left out" if left_out else ""
     if not decisive:
         return f"{out}{part}; {WHEN}"
-    one = f"run of {_listed(decisive, 'or')} diverged"
-    return f", and no {one}{out}{part}; {WHEN}, or a {one}"
+    return f", and no run of {_listed(decisive, 'or')} diverged{out}{part}; {WHEN}"
 
 
 def _training(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:

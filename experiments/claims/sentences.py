@@ -89,12 +89,12 @@ def _original_form(evidence: Evidence) -> Judgement:
     ends = (math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high"))
     found = ConfidenceInterval(int(last["n"]), *ends)
     is_complete = found.n == len(experiment.seeds)
-    verdict, p = within(found, math.log1p(LIKE)) if is_complete else Decision(TOO_FEW, 1.0)
+    verdict, p, made = within(found, math.log1p(LIKE)) if is_complete else Decision(TOO_FEW, 1.0)
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
                f"{last['train_difference']:+.3%} ({last['train_low']:+.3%} to {last['train_high']:+.3%}), "
                f"n = {found.n}; at most {numbers['train_difference'].abs().max():.2%} in any epoch, and "
                f"{numbers['test_difference'].abs().max():.2%} of test loss")
-    return Judgement(verdict, finding, found.n, numbers, p)
+    return Judgement(verdict, finding, found.n, numbers, p, made)
 
 
 def _on_mnist(name: str, where: str, sentence: str, criterion) -> list[Claim]:

@@ -40,8 +40,14 @@ def test_the_interval_by_hand():
 
 def test_one_difference_says_nothing_and_none_is_not_run():
     assert interval([0.5]) == (1, 0.5, -math.inf, math.inf)
-    assert below(interval([0.5]), 0) == above(interval([0.5]), 0) == within(interval([0.5]), 1) == (TOO_FEW, 1)
-    assert below(interval([]), 0) == above(interval([]), 0) == within(interval([]), 1) == (NOT_RUN, 1)
+    assert below(interval([0.5]), 0) == above(interval([0.5]), 0) == within(interval([0.5]), 1) == (TOO_FEW, 1, 1)
+    assert below(interval([]), 0) == above(interval([]), 0) == within(interval([]), 1) == (NOT_RUN, 1, 0)
+
+
+def test_equal_differences_say_nothing_of_their_spread():
+    """As of accuracies, which are multiples of 0.0001."""
+    for relation in (below, above, within):
+        assert relation(interval([-1e-4] * 2), 0) == (TOO_FEW, 1, 1)
 
 
 def test_the_p_value_is_that_of_the_one_sided_t_test():
@@ -49,15 +55,14 @@ def test_the_p_value_is_that_of_the_one_sided_t_test():
     for limit, relation, verdict, alternative in ((1.5, below, HOLDS, "less"), (0.5, below, FAILS, "greater"),
                                                   (0.5, above, HOLDS, "greater"), (1.5, above, FAILS, "less")):
         expected = stats.ttest_1samp(values, limit, alternative=alternative).pvalue
-        assert relation(interval(values), limit) == (verdict, pytest.approx(expected))
-    assert below(interval([0.5, 0.5, 0.5]), 1) == (HOLDS, 0)
+        assert relation(interval(values), limit) == (verdict, pytest.approx(expected), 1)
 
 
 def test_an_interval_decides_where_the_p_value_is_below_one_fortieth():
     assert pytest.approx(1 / 40) == ERROR
     values = np.random.default_rng(3).normal(1, 0.2, 5)
     for limit in np.linspace(0.5, 1.5, 101):
-        verdict, p = below(interval(values), limit)
+        verdict, p, _ = below(interval(values), limit)
         smaller = min(stats.ttest_1samp(values, limit, alternative=side).pvalue for side in ("less", "greater"))
         assert (verdict != TOO_FEW) == (smaller < ERROR) == (p < ERROR)
 
@@ -65,9 +70,9 @@ def test_an_interval_decides_where_the_p_value_is_below_one_fortieth():
 def test_the_p_value_of_an_equivalence_is_that_of_its_weaker_side():
     values = np.random.default_rng(0).normal(0.2, 0.1, 7)
     assert within(interval(values), 0.5) == (HOLDS, pytest.approx(
-        stats.ttest_1samp(values, 0.5, alternative="less").pvalue))
+        stats.ttest_1samp(values, 0.5, alternative="less").pvalue), 1)
     assert within(interval(values), 0.05) == (FAILS, pytest.approx(
-        2 * stats.ttest_1samp(values, 0.05, alternative="greater").pvalue))
+        2 * stats.ttest_1samp(values, 0.05, alternative="greater").pvalue), 1)
 
 
 def test_it_covers_the_true_mean_as_often_as_it_says():
@@ -93,7 +98,7 @@ def test_a_verdict_needs_the_whole_interval(low, high, verdicts):
     ([(TOO_FEW, 1), (NOT_RUN, 1)], (NOT_RUN, 1)), ([(NOT_RUN, 1), (FAILS, 0.01), (FAILS, 0.02)], (FAILS, 0.03))])
 def test_a_claim_of_several_holds_where_all_hold(decisions, together):
     """What fails is the clearest of them, looked for among all."""
-    assert all_of(Decision(*decision) for decision in decisions) == pytest.approx(together)
+    assert all_of(Decision(*decision, made=2) for decision in decisions) == pytest.approx((*together, 2 * len(decisions)))
 
 
 @pytest.mark.parametrize(("decisions", "together"), [
@@ -102,7 +107,8 @@ def test_a_claim_of_several_holds_where_all_hold(decisions, together):
     ([(HOLDS, 0.01), (FAILS, 0.01), (NOT_RUN, 1), (TOO_FEW, 1)], (PARTLY, 0.04)),
     ([(HOLDS, 0.01), (TOO_FEW, 1)], (TOO_FEW, 1)), ([(FAILS, 0.01), (TOO_FEW, 1), (NOT_RUN, 1)], (NOT_RUN, 1))])
 def test_a_claim_that_names_no_method_holds_in_part_where_some_do_and_others_do_not(decisions, together):
-    assert some_of(Decision(*decision) for decision in decisions) == pytest.approx(together)
+    assert some_of(Decision(*decision, made=2) for decision in decisions) == pytest.approx(
+        (*together, 2 * len(decisions)))
 
 
 def test_holms_p_values_by_hand():
