@@ -38,8 +38,8 @@ class ParameterAverage:
     Parameters
     ----------
     params : mxnet.gluon.ParameterDict or iterable of mxnet.gluon.Parameter
-        Initialised and dense; ``net.collect_params()`` includes BatchNorm's statistics. If they are on several
-        contexts, the average is of those on the first. Integers are copied instead.
+        Initialised and dense, and not in bfloat16; ``net.collect_params()`` includes BatchNorm's statistics. If they
+        are on several contexts, the average is of those on the first. Integers are copied instead.
     decay : float
         In [0, 1).
 
@@ -48,7 +48,7 @@ class ParameterAverage:
     ValueError
         If ``decay`` is out of range.
     TypeError
-        If ``params`` is a network.
+        If ``params`` is a network. Also for bfloat16, in `update` at the latest.
     RuntimeError
         By Gluon, if a parameter is not initialised (its shape may not be known yet), or row_sparse.
 
@@ -160,14 +160,16 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     Parameters
     ----------
     net : mxnet.gluon.Block
-        Takes one array, on the context of its parameters. Dropout acts, and draws random numbers, as in training.
+        Takes one array. Dropout acts, and draws random numbers, as in training.
     batches : iterable of mxnet.ndarray.NDArray
-        Inputs, in batches of the same size as in training.
+        Inputs, in batches of the same size as in training, all on one context of the net's parameters. If these are on
+        several, all get the new statistics.
 
     Raises
     ------
     ValueError
         If no parameter of the net has a gradient: there is no backward pass then, in which MXNet moves the statistics.
+        If the batches are on several contexts: each would move its own statistics.
 
     Example
     -------
@@ -177,14 +179,19 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     >>> net.running_mean.data().asnumpy().round(3)   # 0 at first; 0.1 of the batch's mean in each
     array([0.38], dtype=float32)
     """
-    trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    params = net.collect_params().values()
+    trained = [p for p in params if p.grad_req != "null"]
     if not trained:
         raise ValueError("net: has grad_req='null' in all its parameters, and MXNet moves no statistics then")
     weights = [array for p in trained for array in p.list_data()]
     gradients = [array for p in trained for array in p.list_grad()]
     kept = [(gradient.copy(), weight._fresh_grad) for weight, gradient in zip(weights, gradients)]
+    context = None
     try:
         for batch in batches:
+            if context not in (None, batch.context):
+                raise ValueError(f"batches: are on {context} and {batch.context}; give them on one context")
+            context = batch.context
             with record():   # one sum, as some outputs may be outside of the graph
                 total = sum(array.astype("float32").sum() for array in _arrays_in(net(batch)))
             total.backward()    # MXNet's BatchNorm moves its statistics here
@@ -193,6 +200,17 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
         for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):
             copy.copyto(gradient)
             weight._fresh_grad = is_fresh   # a Trainer's mark: it has not used this gradient yet
+    if context is not None:
+        _copy_to_replicas([p for p in params if p.grad_req == "null"], context)
+
+
+def _copy_to_replicas(params, context):
+    """Give the parameters on all their contexts the values that they have on this one."""
+    for parameter in params:
+        source = parameter.data(context)
+        for array in parameter.list_data():
+            if array is not source:
+                source.copyto(array)
 
 
 def _arrays_in(outputs):
@@ -215,5 +233,7 @@ def _replicas(params):
 
 
 def _at_least_single(array):
-    """In float16 the changes of the average would vanish."""
+    """In float16 the changes of the average would vanish. TypeError for bfloat16, which NumPy does not have."""
+    if np.dtype(array.dtype).kind == "V":
+        raise TypeError("params: are in bfloat16, of which there is no average")
     return array.astype(np.float32) if array.dtype == np.float16 else array

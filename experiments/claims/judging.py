@@ -63,9 +63,9 @@ def together(judgements: Sequence[Judgement]) -> str:
 
     Comparisons that decide nothing count, too: those that happen to decide are no fair sample.
     """
-    made = sum(judgement.made for judgement in judgements)
-    return (f"{sum(map(is_decided, judgements))} verdicts are by intervals. {made} comparisons have all their runs, and "
-            f"each errs once in forty times at most: at most {ERROR * made:.1f} wrong verdicts are to be expected.")
+    decided, made = sum(map(is_decided, judgements)), sum(judgement.made for judgement in judgements)
+    return (f"{decided} verdicts are by intervals. {made} comparisons have all their runs, and each errs once in forty "
+            f"times at most: at most {ERROR * made:.1f} wrong verdicts are to be expected.")
 
 
 def is_decided(judgement: Judgement) -> bool:

@@ -14,7 +14,7 @@ ScalarOrSchedule = Union[float, Callable[[int], float]]   # a number, or a sched
 
 
 def check_setting(name, value, interval):
-    """A number in ``interval``, or a schedule. Its first value is checked at once, the others by `value_at`."""
+    """A number in ``interval``, or a schedule. Its first value is checked at once, later ones by `value_at`."""
     if not callable(value):
         return check_number(name, value, interval)
     if isinstance(value, type):
@@ -31,8 +31,17 @@ def check_setting(name, value, interval):
 
 
 def value_at(name, setting, k, interval):
-    """The value of a setting at update k; ValueError if a schedule's value is outside ``interval``."""
-    return check_number(f"{name} at update {k}", setting(k), interval) if callable(setting) else setting
+    """The value of a setting at update k; ValueError if it is outside ``interval``: a program may assign any."""
+    if callable(setting):
+        return check_number(f"{name} at update {k}", setting(k), interval)
+    return check_number(name, setting, interval)
+
+
+def check_scheduler(value):
+    """ValueError unless this is a scheduler of MXNet's kind, which counts updates from 1."""
+    if not is_mxnet_scheduler(value):
+        raise ValueError(f"lr_scheduler={value!r}: must be an mxnet.lr_scheduler.LRScheduler, or a callable with a "
+                         "base_lr; other schedules are given as learning_rate")
 
 
 def check_flag(name, value):

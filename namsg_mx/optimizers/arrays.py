@@ -162,8 +162,8 @@ def check_arrays(optimizer, weight, grad, state):
     shapes = [array.shape for array in (weight, grad, *state)]
     if len(set(shapes)) > 1:
         raise ValueError(f"{name}: weight, gradient and state must have one shape, not {', '.join(map(str, shapes))}")
-    if grad.dtype != weight.dtype or len({array.dtype for array in state}) > 1:
-        dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
+    dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
+    if dtypes[0] != dtypes[1] or len(set(dtypes[2:])) > 1:
         raise TypeError(f"{name}: weight and gradient must have one dtype, and all arrays of the state one, not "
                         f"{', '.join(dtypes)}")
 

@@ -11,7 +11,7 @@ from mxnet.lr_scheduler import LRScheduler
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
-from namsg_mx.checks import DECAY_RATE, FINITE, NONNEGATIVE, check_count, check_number, is_mxnet_scheduler
+from namsg_mx.checks import DECAY_RATE, FINITE, NONNEGATIVE, check_count, check_number
 from namsg_mx.kernels.projection import limits
 from namsg_mx.kernels.sparse import dense_views
 from namsg_mx.optimizers.arguments import (
@@ -21,6 +21,7 @@ from namsg_mx.optimizers.arguments import (
     check_clip,
     check_flag,
     check_names,
+    check_scheduler,
     check_setting,
     value_at,
 )
@@ -28,6 +29,8 @@ from namsg_mx.optimizers.arrays import Calls, filled, in_precision, is_list_of_a
 from namsg_mx.optimizers.counting import CountingOptimizer
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
+NONFINITE = ("propagate", "skip")
+CHOICES = ("auto", *kernels.KERNELS)
 UNCHOSEN_BASE_LR = (None, LRScheduler().base_lr)   # a scheduler's base_lr if none was given
 
 
@@ -142,7 +145,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     STATE: Tuple[str, ...] = ()
     DEFAULT_LEARNING_RATE = 0.001
     LEARNING_RATES = NONNEGATIVE
-    _scheduled_rates: Dict[int, float] = {}   # by num_update: lr_scheduler's latest two
+    # An lr_scheduler, and by num_update its latest rate and those beside it.
+    _scheduled: Tuple[Optional[LRScheduler], Dict[int, float]] = (None, {})
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule], beta1: ScalarOrSchedule, *,
                  bounds: Optional[Tuple[float, float]] = None, decoupled_wd: bool = False, lazy_update: bool = False,
@@ -151,9 +155,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
                  clip_gradient: Optional[float] = None, rescale_grad: float = 1.0, begin_num_update: int = 0,
                  multi_precision: bool = False, **kwargs):
         check_names(type(self), kwargs)
-        if lr_scheduler is not None and not is_mxnet_scheduler(lr_scheduler):
-            raise ValueError(f"lr_scheduler={lr_scheduler!r}: must be an mxnet.lr_scheduler.LRScheduler, or a "
-                             "callable with a base_lr; other schedules are given as learning_rate")
+        if lr_scheduler is not None:
+            check_scheduler(lr_scheduler)
         if learning_rate is None and (lr_scheduler is None or lr_scheduler.base_lr in UNCHOSEN_BASE_LR):
             learning_rate = self.DEFAULT_LEARNING_RATE
         if learning_rate is not None:
@@ -178,8 +181,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         self.bounds = check_bounds(bounds)
         self.decoupled_wd = check_flag("decoupled_wd", decoupled_wd)
         self.lazy_update = check_flag("lazy_update", lazy_update)
-        self.nonfinite = check_choice("nonfinite", nonfinite, ("propagate", "skip"))
-        self.kernel = check_choice("kernel", kernel, ("auto", *kernels.KERNELS))
+        self.nonfinite = check_choice("nonfinite", nonfinite, NONFINITE)
+        self.kernel = check_choice("kernel", kernel, CHOICES)
         self.aggregate_num = ALL_AT_ONCE
         self._last = None                  # the kernel, k and Settings of the latest update
         self._calls = Calls()
@@ -249,8 +252,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         TypeError
             If something is no NDArray, a state is no such list, or a dtype or storage type does not fit.
         ValueError
-            If lengths, shapes or devices differ, a schedule's value is out of range, or no number of the weights'
-            dtype is within ``bounds``.
+            If lengths, shapes or devices differ, a setting's or schedule's value is out of range, or no number of the
+            weights' dtype is within ``bounds``.
         RuntimeError
             If the ``kernel`` asked for cannot run; and see `NAMSG.switch_to_sgd`.
         mxnet.base.MXNetError
@@ -259,6 +262,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         """
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
+        if not (index or weight or grad or state):
+            return   # MXNet's Updater takes empty lists, too
         # MXNet's operators check this, and the engine, which runs ours, does not.
         if is_recording() and any(getattr(each, "grad", None) is not None for each in weight):
             raise MXNetError("an update inside of autograd.record(): it would change weights of the graph")
@@ -266,7 +271,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             self._update(index, views, grad, state)
 
     def _update(self, index, weight, grad, state):
-        self._follow_move(index[0], state[0])
+        self._follow_move(index[0], state)
         counts, num_update = self._index_update_count, self.num_update
         before = {i: counts[i] for i in index if i in counts}
         self._update_count(index)
@@ -340,12 +345,15 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _kernel_of(self, k):
         """The ``kernel`` of update k, or 'auto'."""
-        return self.kernel
+        return check_choice("kernel", self.kernel, CHOICES)
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
-        clip_gradient = self.clip_gradient if self.clip_gradient and self.clip_gradient > 0 else None   # as in MXNet
-        return kernels.Scalars(self.rescale_grad, clip_gradient, beta1, beta2, epsilon, division, self.decoupled_wd,
-                               check_bounds(self.bounds), self.nonfinite == "skip", divisor_limits)
+        clips = self.clip_gradient and self.clip_gradient > 0   # as in MXNet
+        clip_gradient = float(self.clip_gradient) if clips else None
+        skips = check_choice("nonfinite", self.nonfinite, NONFINITE) == "skip"
+        return kernels.Scalars(float(self.rescale_grad), clip_gradient, beta1, check_number("beta2", beta2, DECAY_RATE),
+                               float(epsilon), division, self.decoupled_wd, check_bounds(self.bounds), skips,
+                               divisor_limits)
 
     @property
     def learning_rate(self) -> float:
@@ -355,12 +363,16 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     def _learning_rate_of(self, num_update):
         if self.lr_scheduler is None:
             return self.lr
-        # MXNet's schedulers keep state and cannot go back. But num_update goes back, if replicas take turns.
-        rates = self._scheduled_rates
-        if num_update in rates and num_update < max(rates):
-            return rates[num_update]
-        rates = {**rates, num_update: float(self.lr_scheduler(num_update))}
-        self._scheduled_rates = {number: rate for number, rate in rates.items() if number >= num_update - 1}
+        scheduler, rates = self._scheduled
+        if scheduler is not self.lr_scheduler:
+            check_scheduler(self.lr_scheduler)
+            rates = {}
+        # MXNet's schedulers keep state and cannot go back. But num_update goes back by one, if replicas take turns.
+        if num_update not in rates or num_update == max(rates):
+            rate = check_number(f"learning_rate at update {num_update - 1}", self.lr_scheduler(num_update), NONNEGATIVE)
+            # A program may begin anew at 0: what is far from here is of the past.
+            rates = {**{number: of for number, of in rates.items() if abs(number - num_update) <= 1}, num_update: rate}
+            self._scheduled = self.lr_scheduler, rates
         return rates[num_update]
 
     def _get_lrs(self, indices):
@@ -380,13 +392,14 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             return self.param_dict[index].lr_mult
         return self.lr_mult.get(index, self.lr_mult.get(self.idx2name.get(index), 1.0))
 
-    def _follow_move(self, index, state):
-        """If a parameter has moved here from another device, which its state tells, take its counts along."""
+    def _follow_move(self, index, states):
+        """If parameters have moved here from another device, which their states tell, take their counts along."""
         latest = self._calls.latest
         if len(self._all_index_update_counts) < 2 or (self.kernel, self._device_id, index) in latest:
             return
+        ids = set(map(id, states))
         for key, call in reversed(list(latest.items())):
-            if any(each is state for each in call.kept):
+            if key[1] != self._device_id and any(id(each) in ids for each in call.kept):
                 if self._take_counts_along(key[1]):
                     del latest[key]   # or its moving back would go unnoticed
                 return
@@ -401,7 +414,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         return state
 
     def __setstate__(self, state):
-        for name in ("_bound", "_nonfinite_counts"):   # empty, in older states files
+        for name in ("_bound", "_nonfinite_counts", "_scheduled_rates"):   # in older states files
             state.pop(name, None)
         if isinstance(state["_last"], LastUpdate):     # in older states files
             kernel, k, *settings, _ = state["_last"]

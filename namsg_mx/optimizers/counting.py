@@ -7,7 +7,11 @@ from mxnet.optimizer import Optimizer
 
 
 class CountingOptimizer(Optimizer):
-    """An optimizer whose ``num_update`` on each device is that of the most-updated parameter there."""
+    """An optimizer whose ``num_update`` is that of the most-updated parameter, as a device sees it.
+
+    A parameter that has counts on this device is seen by these: replicas take turns. Others are seen by their counts
+    elsewhere: a kvstore has each parameter on one of its devices.
+    """
 
     _least_num_update = 0   # what a program has set num_update to
 
@@ -28,15 +32,20 @@ class CountingOptimizer(Optimizer):
         self._all_index_update_counts.setdefault(device_id, counts)
         super()._set_current_context(device_id)
         if self._index_update_count is not left:
-            self.num_update = self._most_updates(self._index_update_count)
+            self.num_update = self._most_updates()
 
     def _keep_num_update(self):
         """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
-        if self.num_update > self._most_updates(self._index_update_count):
+        if self.num_update > self._most_updates():
             self._least_num_update = self.num_update
 
-    def _most_updates(self, counts):
-        return max(self._least_num_update, max(counts.values(), default=self.begin_num_update))
+    def _most_updates(self):
+        """``num_update``, by the counts of the current device and what others have beside them."""
+        here, most = self._index_update_count, self._least_num_update
+        for counts in self._all_index_update_counts.values():
+            if counts.keys() - here.keys():
+                most = max(most, max(counts[i] for i in counts.keys() - here.keys()))
+        return max(most, max(here.values(), default=self.begin_num_update))
 
     def _take_counts_along(self, device_id):
         """Parameters have moved here from another device: count on from there. Whether there was such a device."""
@@ -46,7 +55,7 @@ class CountingOptimizer(Optimizer):
         if before is here:
             return False
         here.update({i: max(count, here.get(i, 0)) for i, count in before.items()})
-        self.num_update = self._most_updates(here)
+        self.num_update = self._most_updates()
         return True
 
     def _is_replica(self, index):
@@ -64,4 +73,5 @@ class CountingOptimizer(Optimizer):
         for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
             counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
         return dict(super().__getstate__(), _loaded_update_counts=counts, _index_update_count=dict(counts),
-                    _all_index_update_counts={}, num_update=self._most_updates(counts))
+                    _all_index_update_counts={}, num_update=max(self._least_num_update, self.begin_num_update,
+                                                                *counts.values()))

@@ -90,8 +90,7 @@ class NAMSG(ElementwiseOptimizer):
                  mu: Optional[ScalarOrSchedule] = None,
                  switch_to_sgd: Optional[int] = None, **kwargs):
         super().__init__(learning_rate, beta1, **kwargs)
-        if eta is not None and mu is not None:
-            raise ValueError(f"eta={eta!r} and mu={mu!r}: give at most one of the two")
+        _check_one_of(eta, mu)
         self.beta2 = check_number("beta2", beta2, DECAY_RATE)
         self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.mu = None if mu is None else check_setting("mu", mu, NONNEGATIVE)
@@ -174,6 +173,7 @@ class NAMSG(ElementwiseOptimizer):
 
     def _observation(self, k, beta1):
         """Return eta and mu * beta1 of update k; line 7 is m + mu * beta1 * (g - m_before)."""
+        _check_one_of(self.eta, self.mu)
         if self.mu is not None:
             mu_beta1 = value_at("mu", self.mu, k, NONNEGATIVE) * beta1
             return mu_beta1 / (1 - beta1), mu_beta1
@@ -207,3 +207,8 @@ class NAMSG(ElementwiseOptimizer):
                                "which this optimizer did not make, or which changed no weight, or made one infinite "
                                "or NaN")
         return squared_norm / inner_product
+
+
+def _check_one_of(eta, mu):
+    if eta is not None and mu is not None:
+        raise ValueError(f"eta={eta!r} and mu={mu!r}: give at most one of the two")

@@ -244,6 +244,29 @@ def test_statistics_change_neither_parameters_nor_gradients_nor_inputs(grad_req)
     assert y.grad is None
 
 
+def test_all_contexts_get_the_statistics():
+    nets = [convolutional_net(), convolutional_net()]
+    nets[1].collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    for net in nets:
+        update_batch_norm(net, [x.as_in_context(mx.cpu(0)) for x in some_batches(2)])
+    of_one, *of_two = ([p.data(context).asnumpy() for p in net.collect_params().values()]
+                       for net, context in ((nets[0], mx.cpu(0)), (nets[1], mx.cpu(0)), (nets[1], mx.cpu(1))))
+    for found in of_two:
+        assert_equal_bits(found, of_one)
+    with pytest.raises(ValueError, match=r"^batches: are on cpu\(0\) and cpu\(1\)"):
+        update_batch_norm(nets[1], [x.as_in_context(mx.cpu(i)) for i, x in enumerate(some_batches(2))])
+
+
+def test_bfloat16_has_no_average():
+    bfloat16 = np.dtype([("bfloat16", np.uint16)])
+    parameter, = parameters([(3,)])
+    average = ParameterAverage([parameter])
+    parameter.cast(bfloat16)
+    for use in (average.update, lambda: ParameterAverage([parameter])):
+        with pytest.raises(TypeError, match="params: are in bfloat16"):
+            use()
+
+
 def test_a_net_of_which_all_is_frozen_has_no_statistics_to_move():
     net = convolutional_net()
     net.collect_params().setattr("grad_req", "null")

@@ -505,6 +505,46 @@ def test_parameters_that_move_take_their_counts_along():
         assert_equal_bits(trained(moves), trained({}))
 
 
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_parameter_that_begins_late_takes_the_counts_of_the_others(frozen, moves):
+    """The first one, which is frozen, or has no new gradient, until all move to another device."""
+    parameters = [gluon.Parameter(f"w{i}", shape=(1,)) for i in range(2)]
+    for parameter in parameters:
+        parameter.initialize("one", ctx=mx.cpu(0))
+    trainer = gluon.Trainer(parameters, "namsg", {"learning_rate": StepDecay(0.1, at=(4,))})
+
+    def step(some):
+        with autograd.record():
+            loss = sum(parameter.data().sum() for parameter in some)
+        loss.backward()
+        trainer.step(1, ignore_stale_grad=True)
+
+    if frozen:
+        parameters[0].grad_req = "null"
+    for k in range(5):
+        step(parameters if k == 0 and not frozen else parameters[1:])
+    parameters[0].grad_req = "write"
+    if moves:
+        for parameter in parameters:
+            parameter.reset_ctx(mx.cpu(1))
+    step(parameters)
+    assert trainer.optimizer.last_update()[1:3] == (5, pytest.approx(0.01))
+
+
+@pytest.mark.parametrize("devices", [(0, 0), (0, 1)])
+def test_a_parameter_that_begins_late_on_another_device_of_a_kvstore(devices):
+    """MXNet's kvstore has one Updater, and each key on one of its GPUs."""
+    optimizer = namsg_mx.NAMSG(learning_rate=StepDecay(0.1, at=(4,)))
+    update = mx.optimizer.get_updater(optimizer)
+    weights = [mx.nd.ones(1, ctx=mx.cpu(device)) for device in devices]
+    for k in range(8):
+        for key, weight in enumerate(weights[:1 if k < 5 else 2]):
+            update(key, mx.nd.ones(1, ctx=weight.context), weight)
+            assert optimizer.last_update().k == k
+    assert optimizer.__getstate__()["num_update"] == 8
+
+
 def test_layers_on_several_devices():
     """Model parallelism, which hands over weights of all the devices in one update: each is stepped on its own."""
     random = np.random.RandomState(0)

@@ -468,6 +468,25 @@ class HalvedLate:
         return halved_late(num_update)
 
 
+class Always:
+    """An lr_scheduler with one rate."""
+
+    base_lr = 0.5
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, num_update):
+        return self.rate
+
+
+class ByCount(mx.lr_scheduler.LRScheduler):
+    """base_lr / num_update."""
+
+    def __call__(self, num_update):
+        return self.base_lr / num_update
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_numbers_may_be_arrays_without_dimensions_as_in_mxnet(method):
     weights, gradients = shapes_and_gradients(3)
@@ -491,6 +510,95 @@ def test_bounds_can_be_set_at_any_time(kernel, bounds):
     later.bounds = (0.5, -0.5)
     with pytest.raises(ValueError, match="low < high"):
         run(later, weights, gradients)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_numbers_that_are_set_later_may_be_arrays_without_dimensions(kernel):
+    weights, gradients = shapes_and_gradients(3)
+    settings = {"learning_rate": 0.5, "beta1": 0.5, "beta2": 0.5, "epsilon": 1e-3, "eta": 0.5, "rescale_grad": 0.5,
+                "clip_gradient": 0.5}
+    later = namsg_mx.NAMSG(kernel=kernel)
+    for name, value in settings.items():
+        setattr(later, "lr" if name == "learning_rate" else name, np.array(value))
+    assert_equal_bits(run(later, weights, gradients),
+                      run(namsg_mx.NAMSG(kernel=kernel, **settings), weights, gradients))
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("beta1", 1.5, r"beta1=1\.5: must be a number in \[0, 1\)"), ("beta2", "0.9", "beta2='0.9': must be a number"),
+    ("eta", -1.0, r"eta=-1\.0: must be a number in"), ("mu", 0.1, r"eta=0\.9 and mu=0\.1: give at most one"),
+    ("nonfinite", "Skip", "nonfinite='Skip': must be one of 'propagate', 'skip'"),
+    ("kernel", "cpuu", "kernel='cpuu': must be one of"),
+    ("lr_scheduler", StepDecay(0.1, at=(2,)), "other schedules are given as learning_rate")])
+def test_what_is_set_later_is_checked_by_the_next_update(name, value, message):
+    """An update that raises changes nothing."""
+    optimizer = namsg_mx.NAMSG()
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    optimizer.update(0, weight, array([1.0]), state)
+    before = [each.asnumpy() for each in (weight, *state)]
+    setattr(optimizer, name, value)
+    with pytest.raises(ValueError, match=message):
+        optimizer.update(0, weight, array([1.0]), state)
+    assert optimizer.num_update == 1
+    assert_equal_bits([each.asnumpy() for each in (weight, *state)], before)
+
+
+@pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, "0.1", None], ids=str)
+def test_the_rates_of_an_lr_scheduler_are_checked(rate):
+    optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
+    weight = array([1.0])
+    with pytest.raises(ValueError, match="learning_rate at update 0=.*: must be a number in"):
+        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+    assert (weight.asscalar(), optimizer.num_update) == (1, 0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: FactorScheduler(1, 0.9, base_lr=1e-3), lambda: mx.lr_scheduler.CosineScheduler(20, base_lr=1e-3)])
+def test_a_schedule_that_begins_anew_begins_anew(make):
+    """As programs restart one: they clear MXNet's counts, and give another scheduler."""
+    optimizer = namsg_mx.NAMSG(lr_scheduler=FactorScheduler(1, 0.9, base_lr=0.1))
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+
+    def rates(count):
+        made = []
+        for _ in range(count):
+            optimizer.update(0, weight, array([1.0]), state)
+            made.append(optimizer.last_update().learning_rate)
+        return made
+
+    rates(10)
+    optimizer._index_update_count.clear()
+    optimizer.num_update, optimizer.lr_scheduler = 0, make()
+    expected = make()
+    assert rates(12) == [expected(num_update) for num_update in range(1, 13)]
+    # Also with the same scheduler, if it can go back.
+    optimizer._index_update_count.clear()
+    optimizer.num_update, optimizer.lr_scheduler = 0, ByCount(base_lr=1.0)
+    assert rates(5) == [1.0, 0.5, 1 / 3, 0.25, 0.2]
+    optimizer._index_update_count.clear()
+    optimizer.num_update = 0
+    assert rates(7) == [1.0, 0.5, 1 / 3, 0.25, 0.2, 1 / 6, 1 / 7]
+
+
+def test_rates_that_were_asked_for_ahead_are_not_taken_of_another_scheduler():
+    optimizer = namsg_mx.NAMSG(lr_scheduler=ByCount(base_lr=1.0))
+    assert [optimizer.settings(k).learning_rate for k in (5, 4)] == [1 / 6, 1 / 5]
+    optimizer.lr_scheduler = ByCount(base_lr=8.0)
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    for k in range(8):
+        optimizer.update(0, weight, array([1.0]), state)
+        assert optimizer.last_update().learning_rate == 8 / (k + 1)
+
+
+def test_an_update_of_nothing_is_none():
+    """MXNet's Updater takes empty lists, too."""
+    optimizer = namsg_mx.NAMSG()
+    optimizer.update([], [], [], [])
+    optimizer.update_multi_precision([], [], [], [])
+    assert (optimizer.num_update, optimizer.last_update()) == (0, None)
 
 
 @pytest.mark.parametrize("bad", [None, 3.0, np.ones(1, np.float32)], ids=["None", "number", "NumPy"])

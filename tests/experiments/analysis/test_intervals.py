@@ -98,7 +98,8 @@ def test_a_verdict_needs_the_whole_interval(low, high, verdicts):
     ([(TOO_FEW, 1), (NOT_RUN, 1)], (NOT_RUN, 1)), ([(NOT_RUN, 1), (FAILS, 0.01), (FAILS, 0.02)], (FAILS, 0.03))])
 def test_a_claim_of_several_holds_where_all_hold(decisions, together):
     """What fails is the clearest of them, looked for among all."""
-    assert all_of(Decision(*decision, made=2) for decision in decisions) == pytest.approx((*together, 2 * len(decisions)))
+    assert all_of(Decision(*decision, made=2) for decision in decisions) == pytest.approx(
+        (*together, 2 * len(decisions)))
 
 
 @pytest.mark.parametrize(("decisions", "together"), [
