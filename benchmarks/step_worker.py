@@ -16,7 +16,7 @@ def gradient_and_weight(shape, seed):
 
 
 def mxnet_contenders(shapes):
-    """Whole steps of `gluon.Trainer`, as functions that make one and wait for it."""
+    """Whole steps of `gluon.Trainer`: contenders as `benchmarks.turns.serve` takes them."""
     import namsg_mx  # noqa: F401  # isort: skip
     import mxnet as mx
     from mxnet import gluon

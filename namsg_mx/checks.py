@@ -8,17 +8,19 @@ import numpy as np
 
 
 class Interval(NamedTuple):
-    """The numbers from ``low``, included or not, to below ``high``."""
+    """The numbers from ``low`` to ``high``, each included or not."""
 
     low: float
     high: float
     includes_low: bool = True
+    includes_high: bool = False
 
     def __contains__(self, value):
-        return (self.low <= value if self.includes_low else self.low < value) and value < self.high
+        return ((self.low <= value if self.includes_low else self.low < value)
+                and (value <= self.high if self.includes_high else value < self.high))
 
     def __str__(self):
-        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g})"
+        return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g}{']' if self.includes_high else ')'}"
 
 
 NONNEGATIVE = Interval(0, math.inf)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Callable, Iterable, Sequence, Union
 
-from namsg_mx.checks import NONNEGATIVE, POSITIVE, check_count, check_number, is_mxnet_scheduler
+from namsg_mx.checks import NONNEGATIVE, Interval, check_count, check_number, is_mxnet_scheduler
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ class ExponentialDecay:
 
     def __post_init__(self):
         check_number("initial", self.initial, NONNEGATIVE)
-        if check_number("factor", self.factor, POSITIVE) > 1:
-            raise ValueError(f"factor={self.factor!r}: must be a number in (0, 1]")
+        check_number("factor", self.factor, Interval(0, 1, includes_low=False, includes_high=True))
 
     def __call__(self, k: int) -> float:
         # Bounded below: at a beta1 of 0 eta would have no meaning, and MXNet's operators misread smaller numbers.

@@ -11,7 +11,6 @@ import pandas as pd
 
 from experiments.vocabulary.config import Experiment, Run
 from experiments.vocabulary.errors import RecordError, UsageError
-from experiments.vocabulary.files import read_json
 from experiments.vocabulary.folders import CONFIGS, RESULTS
 from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
@@ -224,14 +223,14 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
     by_seed: dict[int, tuple[Path, dict[str, Any]]] = {}
     for run in runs:
         record = RunRecord(results / run.folder)
-        made = record.made_with(run.settings, run.seed)
-        if made is None:
+        recorded = record.made_with(run.settings, run.seed)
+        if recorded is None:
             continue
+        made, choices = recorded
         if first is not None and made != first[1]:
             raise RecordError(f"{first[0].folder} was made with {first[1]}, {record.folder} with {made}: keep them in "
                               "different --results")
         first = first or (record, made)
-        choices = read_json(record.folder / "config.json", ("settings",)).get("choices")
         if choices:
             other, others = by_seed.setdefault(run.seed, (record.folder, choices))
             for key in COMMON:

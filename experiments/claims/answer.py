@@ -67,7 +67,7 @@ def in_short(verdict: Verdict) -> str:
     """
     judgement, criterion = verdict.judgement, verdict.claim.criterion
     if not judgement.finding:
-        return "nothing recorded yet"
+        return judgement.found
     if not isinstance(criterion, (Comparison, EpochsToLoss, Level)):
         return f"{criterion.quantity}: {judgement.finding}"
     rows = judgement.numbers[judgement.numbers["n"] > 0]

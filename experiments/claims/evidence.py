@@ -88,7 +88,7 @@ class Evidence:
         """The configuration with this name."""
         return config.load(self._configs / f"{name}.yaml")
 
-    def _runs(self, name: str, tuned: bool = False) -> Results:
+    def _runs(self, name: str, tuned: bool) -> Results:
         """All recorded runs of an experiment's methods; ``tuned``: with the values that our grid search selected."""
         experiment = self.experiment(name)
         if tuned:
@@ -111,7 +111,7 @@ class Evidence:
 
     def _made_twice(self, name: str) -> MadeTwice:
         """The runs of an experiment that were made twice, which show what rounding alone moves."""
-        return rounding.made_twice(self.runs(name), self.folder)
+        return rounding.made_twice(self.runs(name, False), self.folder)
 
     def table(self, file: CsvFile) -> pd.DataFrame:
         """The file's rows; none without the file. RecordError if they are not all that claims read."""

@@ -32,7 +32,7 @@ def describe(verdict: Verdict) -> str:
     p = f" (one-sided p-value {judgement.p:.2g})" if is_decided(judgement) else ""
     return (f"{judgement.verdict.upper()}{p}  {PARTS[claim.part]}, {claim.where} ({claim.name}): {claim.sentence}\n"
             f"  of: {claim.criterion.quantity}\n  holds if: {claim.criterion.rule}\n"
-            f"  found: {judgement.finding or 'nothing recorded yet'}")
+            f"  found: {judgement.found}")
 
 
 def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:

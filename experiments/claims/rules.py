@@ -40,6 +40,11 @@ class Judgement(NamedTuple):
     p: float | None = None
     made: int = 0
 
+    @property
+    def found(self) -> str:
+        """The finding, or that there is none yet."""
+        return self.finding or "nothing recorded yet"
+
 
 @dataclass(frozen=True)
 class Comparison:

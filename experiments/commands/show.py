@@ -67,12 +67,12 @@ def figure(options: argparse.Namespace) -> int:
                             _verdicts(evidence, row.claims)) for row in figures.PAPER[options.figure]]
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
-        paths = figures.draw_sensitivity(_collect_grids(options), "sensitivity", folder)
+        paths = figures.draw_sensitivity(_collect_grids(options), folder)
     elif options.figure == "distance":
         from experiments.display import heat_map
 
         grid = _collect_grid(config.load(CONFIGS / f"{DISTANCE}.yaml"), options)
-        paths = heat_map.draw(grid, "distance", folder)
+        paths = heat_map.draw(grid, folder)
     elif _is_config(options.figure):
         experiment = load_experiment(options.figure, options)
         paths = figures.draw([figures.Row(_collect(experiment, options))], _name(experiment, options), folder)

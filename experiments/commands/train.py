@@ -97,7 +97,8 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
     if options.scheduler and options.jobs:
         raise UsageError("--jobs: not with --scheduler, where each worker makes one run at a time")
     if not workers and "DMLC_ROLE" in os.environ:
-        raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many")
+        raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many; run "
+                         "has that option, grid has none")
     recorded, unusable = {}, []
     for one in chosen:
         record = RunRecord(run_options.results / one.folder)

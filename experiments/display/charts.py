@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     method: str
     label: str
     colour: str
-    shown: bool = True
+    shown: bool
 
 
 def legend(results: Results) -> list[Entry]:

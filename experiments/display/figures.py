@@ -84,7 +84,7 @@ def draw(rows: Sequence[Row], name: str, folder: Path) -> list[Path]:
         return save(figure, name, folder)
 
 
-def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Path]:
+def draw_sensitivity(grids: Sequence[Grid], folder: Path) -> list[Path]:
     """Draw train loss at the last epoch of grid searches against the step size, a row per search.
 
     One line per method and beta2; a ring around each method's best point, or a square if it lies on an edge of the grid
@@ -100,7 +100,7 @@ def draw_sensitivity(grids: Sequence[Grid], name: str, folder: Path) -> list[Pat
         for part, grid in zip(parts, grids):
             _draw_grid(part, grid, colour)
         _draw_grid_legend(below, grids, colour)
-        return save(figure, name, folder)
+        return save(figure, "sensitivity", folder)
 
 
 def save(figure: Figure, name: str, folder: Path) -> list[Path]:
@@ -142,6 +142,8 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
     ratios = ratios_of(results)
     if ratios:
         panels.insert(1, ("ratio", title_of_ratios(results, ratios), "log"))
+    after = first_epoch_after_drop(results.epochs)
+    drops = all(first_epoch_after_drop(of_method) == after for _, of_method in results.epochs.groupby("method"))
     for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = ratios if column == "ratio" else {method: results.curve(method, column) for method in results.methods}
         _draw_curves(axes, curves, colour)
@@ -157,12 +159,10 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
                 axes.set_title(f"{title}, cut above", fontsize=10)
         if scale == "log":
             _label_plainly(axes)
-        after = first_epoch_after_drop(results.epochs)
         if column in INSETS and after is not None:
             inset = axes.inset_axes(INSETS[column])
             _draw_curves(inset, {method: curve[curve.index >= after] for method, curve in curves.items()},
                          colour)
-            drops = all(first_epoch_after_drop(of_method) == after for _, of_method in results.epochs.groupby("method"))
             inset.set_title("after the step size drops" if drops else f"from epoch {after} on", fontsize=8)
             inset.tick_params(labelsize=7)
             inset.xaxis.set_major_locator(MaxNLocator(4, integer=True))

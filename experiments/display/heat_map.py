@@ -18,7 +18,7 @@ from experiments.vocabulary.errors import RecordError
 RANGE = (0.001, 0.1)   # of the colours: losses within 0.1 % of the lowest share one, those above 10 % another
 
 
-def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
+def draw(grid: Grid, folder: Path) -> list[Path]:
     """Draw mean train loss at the last epoch of a grid search over alpha and eta, and write it as `figures.save` does.
 
     A cell has the mean over seeds. Its colour says how far it lies above the lowest cell, which is bold. Cells
@@ -47,4 +47,4 @@ def draw(grid: Grid, name: str, folder: Path) -> list[Path]:
         axes.set_title(title_of_grid(grid, points, ":\n"), fontsize=10, parse_math=False)
         bar = figure.colorbar(image, format=PercentFormatter(1, decimals=1), extend="max")
         bar.set_label("above the lowest (in bold)")
-        return save(figure, name, folder)
+        return save(figure, "distance", folder)

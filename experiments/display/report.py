@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from experiments.analysis import results, selection
 from experiments.analysis.survey import STATES, counted, survey
-from experiments.claims import answer, judging, sentences
+from experiments.claims import answer, judging
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import BESIDE, GAIN, PARTS, REGRET
 from experiments.claims.rules import Claim, Judgement
@@ -31,7 +31,7 @@ from experiments.vocabulary import benchmarks, config
 from experiments.vocabulary.files import damaged, write_atomically
 from experiments.vocabulary.folders import FIGURES
 from experiments.vocabulary.methods import FIVE, LABELS
-from experiments.vocabulary.paper import EXPERIMENTS
+from experiments.vocabulary.paper import CIFAR, EXPERIMENTS, LOGISTIC
 from experiments.vocabulary.records import read_environments
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
@@ -130,7 +130,7 @@ def _pictures(folder: Path) -> list[Figure]:
     figures = []
     for name, part, title in (("figure1", GAIN, "Figure 1: max gain expectation Ψ"),
                               ("theory", REGRET, "Sections 3 and 4 beside the real optimizer"),
-                              ("distance", sentences.LOGISTIC, "Grid search over step size and observation distance")):
+                              ("distance", LOGISTIC, "Grid search over step size and observation distance")):
         picture = folder / FIGURES / f"{name}.svg"
         if picture.exists():
             encoded = base64.b64encode(picture.read_bytes()).decode()
@@ -145,7 +145,7 @@ def _curves(evidence: Evidence) -> list[Figure]:
     rows = [(number, row, row.claims) for number, rows in PAPER.items() for row in rows if row.claims]
     drawn = {method for _, row, _ in rows for method in row.methods}
     for number, (name, methods, shows, _), part in rows:
-        found = evidence.runs(name)
+        found = evidence.runs(name, False)
         beside = [] if shows else [method for method in found.complete["method"].unique() if method not in drawn]
         shown = found.only([*methods, *beside])
         if not shown.runs.empty:
@@ -190,7 +190,7 @@ def _tables(evidence: Evidence) -> list[Block]:
             continue
         command = _command("table", found) + " --partial" + " --tuned" * tuned
         blocks += [_block(table, command) for table in tables.of_experiment(found).values()]
-    found, grid = evidence.runs(sentences.CIFAR), evidence.grid(sentences.CIFAR)
+    found, grid = evidence.runs(CIFAR, False), evidence.grid(CIFAR)
     if not found.epochs.empty:
         blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "
                                                      f"{' '.join(found.methods)} --partial"))

@@ -277,9 +277,9 @@ def table_a3(results: Results) -> Table:
 
     Only complete runs count, as other runs lack the last epochs.
     """
-    rows = []
+    rows, complete = [], results.complete
     for method in results.methods:
-        epochs = results.complete[results.complete["method"] == method]
+        epochs = complete[complete["method"] == method]
         end = epochs["epoch"].max()
         last = by_seed(epochs, "test_accuracy", (end - LAST_EPOCHS + 1, end))
         best = by_seed(epochs, "best_test_accuracy", (1, end))

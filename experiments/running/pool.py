@@ -52,9 +52,7 @@ def train_in_pool(runs: Sequence[Run], options: RunOptions, jobs: int, progress:
                 progress.ended(*outcomes[-1])
     finally:
         for worker in (*active.values(), *idle):
-            worker.process.terminate()
-        for worker in (*active.values(), *idle):
-            worker.process.join()
+            worker.end()
     return outcomes
 
 
@@ -87,9 +85,10 @@ class _Worker:
             return FAILED, f"its process {how}"
 
     def end(self) -> None:
-        """Let the process end, and wait for it."""
-        self.connection.close()
+        """End the process, at once: after an error in MXNet its own exit may wait for ever."""
+        self.process.terminate()
         self.process.join()
+        self.connection.close()
 
 
 def _work(options: RunOptions, connection: Connection) -> None:

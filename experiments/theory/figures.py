@@ -5,16 +5,16 @@ Both are computed from equations and seeded simulations, and read no records.
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Mapping
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_GROWTH, THEORY_REGRET
+from experiments.claims.theory import BETA, BETA2
 from experiments.display.figures import STYLE, save
 from experiments.theory.dynamics import measured_rate
 from experiments.theory.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
@@ -33,7 +33,6 @@ from namsg_mx.theory.regret import (
     regret,
 )
 
-BETA, BETA2 = 0.9, 0.99
 # Figure 1's panels by alpha * lambda, with noise levels around which the sign or the order of the curves changes.
 PANELS = {0.4: (0.1, 0.5, 1, 2), 0.001: (0.1, 1, 3, 10), -0.0002: (0.1, 3, 10, 50), -0.0005: (0.1, 3, 10, 30)}
 DISTANCES = {0.0: "#000000", 0.9: "#D55E00", 3.0: "#0072B2"}   # a colour means an observation distance throughout
@@ -105,12 +104,7 @@ def draw_theory(folder: Path) -> list[Path]:
 
 
 def _write(rows: list[dict], path: Path) -> Path:
-    content = io.StringIO()
-    writer = csv.DictWriter(content, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: value if isinstance(value, str) else f"{value:.6g}" for key, value in row.items()}
-                     for row in rows)
-    write_atomically(path, content.getvalue().encode())
+    write_atomically(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
     return path
 
 

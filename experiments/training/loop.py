@@ -28,7 +28,7 @@ from experiments.training import data, environment, models
 from experiments.training.batches import RandomCrops, batches, prefetch
 from experiments.training.workers import ONE_WORKER, Workers
 from experiments.vocabulary.config import Run, RunOptions, updates_per_epoch
-from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.errors import UsageError, last_line
 from experiments.vocabulary.files import naming
 from experiments.vocabulary.records import RunRecord
 from namsg_mx.optimizers.base import ScheduledLearningRate
@@ -58,7 +58,7 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
         if last:
             try:
                 training.restore(state)
-            except OSError:   # a full disk
+            except (OSError, MemoryError):   # a full disk, too little memory: the checkpoint is whole
                 raise
             except Exception as error:   # from MXNet, pickle, ...: a member is not what was written
                 raise own.damaged_checkpoint(error) from error
@@ -152,7 +152,8 @@ class Training:
         """The kernel that made the latest update; 'mxnet' for MXNet's own optimizers."""
         if self._workers.updates_on_servers:
             return "of the servers"
-        return getattr(self._last_update(), "kernel", "mxnet")
+        optimizer = self._trainer.optimizer
+        return optimizer.last_update().kernel if hasattr(optimizer, "last_update") else "mxnet"
 
     def state(self) -> dict[str, bytes]:
         """What the next epoch depends on besides the run's settings, as files by name; without what servers keep.
@@ -251,11 +252,6 @@ class Training:
             optimizer.num_update = updates   # which only its copies on the servers have counted
         return {"learning_rate": optimizer.learning_rate, "eta": None, "sgd_learning_rate": None}
 
-    def _last_update(self):
-        """The latest update as our optimizers describe it; None for MXNet's own."""
-        optimizer = self._trainer.optimizer
-        return optimizer.last_update() if hasattr(optimizer, "last_update") else None
-
 
 def _leaves(block: gluon.Block) -> Iterator[gluon.Block]:
     """The innermost layers of a network, in order."""
@@ -321,5 +317,6 @@ def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
             if is_arrays:
                 mx.nd.load_frombuffer(content)   # fails if the file is cut off, which MXNet does not notice in saving
         except mx.MXNetError as error:
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, or a limit on the size of files") from error
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, or a limit on the size of files "
+                                        f"({last_line(error)})") from error
         return content

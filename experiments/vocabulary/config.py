@@ -20,7 +20,7 @@ import yaml
 from experiments.vocabulary.errors import UsageError, quoted
 from experiments.vocabulary.folders import OTHERS, SELECTION
 from experiments.vocabulary.seeds import seed_range
-from experiments.vocabulary.yaml_blocks import NONNEGATIVE, ConfigBlock, ConfigLoader
+from experiments.vocabulary.yaml_blocks import FLOAT32, NONNEGATIVE, ConfigBlock, ConfigLoader
 
 # By an optimizer's registered name, the arguments that a configuration may give it.
 OPTIMIZERS = {
@@ -40,7 +40,7 @@ INTEGERS = ("switch_to_sgd", "at")   # arguments that count updates; all others 
 SCHEDULED = ("learning_rate", "beta1", "eta", "mu", "sgd_learning_rate")   # arguments that may be schedules
 OF_CONSTANT_BETA1 = ("adam", "nadam", "dozatnadam")
 # Intervals of arguments, from the first number up to but without the second; NONNEGATIVE for all others.
-NORMAL = (float.fromhex("0x1p-126"), math.inf)   # float32's smallest normal number
+NORMAL = (FLOAT32[0], math.inf)   # from float32's smallest normal number on
 EPOCHS = (1e-6, 1e6)   # of a schedule, which may have a part of one
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
           "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}

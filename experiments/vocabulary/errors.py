@@ -23,6 +23,11 @@ def explain(error: RecordError, folder: Path) -> str:
     return f"{error}; to make the run anew, delete {folder}" if isinstance(error, DamagedError) else str(error)
 
 
+def last_line(error: BaseException) -> str:
+    """An error in one line: its last one, as MXNet's begin with a traceback, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
 def quoted(value: Any) -> str:
     """A value as a message quotes it, shortened."""
     short = reprlib.Repr()

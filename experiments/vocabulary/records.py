@@ -36,7 +36,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
-from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError, last_line
 from experiments.vocabulary.files import damaged, naming, read_json, reading, remove, sync, write_atomically, write_json
 
 # learning_rate, eta and sgd_learning_rate are of the epoch's last update (`namsg_mx.optimizers.base.LastUpdate`).
@@ -126,13 +126,13 @@ class RunRecord:
             return False
         return False
 
-    def made_with(self, settings: Mapping[str, Any], seed: int) -> str | None:
-        """The kvstore and workers of the recorded run, in words; None if no epoch is recorded.
+    def made_with(self, settings: Mapping[str, Any], seed: int) -> tuple[str, dict[str, Any]] | None:
+        """The kvstore and workers of the recorded run, in words, and its choices; None if no epoch is recorded.
 
         RecordError if the record has other settings or another seed.
         """
         recorded = self._read_config()
-        return self._made_with(recorded, settings, seed) if recorded else None
+        return (self._made_with(recorded, settings, seed), recorded.get("choices") or {}) if recorded else None
 
     def _made_with(self, recorded: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> str:
         if (recorded["settings"], recorded["seed"]) != (settings, seed):
@@ -262,8 +262,7 @@ class RunRecord:
 
     def damaged_checkpoint(self, error: Exception) -> DamagedError:
         """The error to raise for a checkpoint that cannot be restored, with its cause."""
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]   # MXNet's begin with a traceback
-        return DamagedError(f"{self._checkpoint}: damaged ({reason})")
+        return DamagedError(f"{self._checkpoint}: damaged ({last_line(error)})")
 
     def _check_made(self) -> None:
         epochs, digests = self._made

@@ -37,14 +37,6 @@ class Parameter(ctypes.Structure):
                 ("row_count", ctypes.c_int64), ("row_length", ctypes.c_int64), ("size", ctypes.c_int64)]
 
 
-def load():
-    """The library; ImportError with the cause if it does not load."""
-    library, error = _load()
-    if error is not None:
-        raise ImportError(f"the CPU kernel did not load: {error}")
-    return library
-
-
 @lru_cache(maxsize=None)
 def _load():
     """The library and None, or None and the reason; looked for once in a process."""
@@ -98,7 +90,7 @@ class BoundArrays:
 
     def __init__(self, weights, grads, states, rows=None, lazy_update=False):
         check_overlap([*weights, *grads, *(array for state in states for array in state)])
-        self.library = load()
+        self.library, _ = _load()
         self.device = weights[0].context.device_id
         self.dtype = weights[0].dtype
         self.latest_scalars = self.latest_numbers = None

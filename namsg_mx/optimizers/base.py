@@ -50,7 +50,10 @@ class Settings(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The numbers of one update, as a kernel takes them. ``measure`` asks for the sums of the switch to SGD, too."""
+    """The numbers of one update, as a kernel takes them. ``measure`` asks for the sums of the switch to SGD, too.
+
+    A subclass that sets ``measure`` defines ``_keep_switch_sums(indices, lrs, sums)``.
+    """
 
     scalars: kernels.Scalars
     coefficients: kernels.Coefficients

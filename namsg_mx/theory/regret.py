@@ -19,6 +19,7 @@ Numbers = Union[float, np.ndarray]
 
 ROUNDING = 1e-9   # relative: schedules are computed and recorded in floating point
 TINY = np.finfo(float).tiny   # below it, where a decaying beta1 gets, rounding is not relative
+TOLERANCE = 1e-7   # the largest gap of a best fixed point, relative to 1 + |F|
 STARTS = 5        # L-BFGS-B sometimes gives up early; started anew at that point, it goes on
 
 
@@ -326,7 +327,7 @@ class FixedPoint(NamedTuple):
 
 
 def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray,
-                     bounds: tuple[float, float], tolerance: float = 1e-7) -> FixedPoint:
+                     bounds: tuple[float, float]) -> FixedPoint:
     """Minimize the total loss of a convex problem on a box, with a certificate.
 
     For a convex loss F with gradient G, F(x) - min F is at most the maximum of G(x) (x - y) over y in the box (the
@@ -340,8 +341,6 @@ def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], st
         Where to begin, shape (d,).
     bounds : (float, float)
         low < high of the box, the same in each dimension.
-    tolerance : float
-        Largest gap allowed, relative to 1 + |F|.
 
     Returns
     -------
@@ -350,7 +349,7 @@ def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], st
     Raises
     ------
     RuntimeError
-        If the gap stays above the tolerance.
+        If the gap stays above 1e-7, relative to 1 + |F|.
 
     Example
     -------
@@ -374,7 +373,7 @@ def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], st
         # The gradient still tells points apart when the loss, by rounding, does not.
         stationary = np.clip(_stationary(total, x, (low < x) & (x < high)), low, high)
         best = min(certified(x), certified(stationary), key=lambda point: point.gap)
-        if best.gap <= tolerance * (1 + abs(best.loss)):
+        if best.gap <= TOLERANCE * (1 + abs(best.loss)):
             return best
     raise RuntimeError(f"the best fixed point was not found: its loss {best.loss:g} may be {best.gap:g} above the "
                        "least loss")

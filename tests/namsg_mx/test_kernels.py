@@ -700,7 +700,7 @@ def another_mxnet(monkeypatch):
     yield
     monkeypatch.undo()
     forget()
-    kernels.cpu.load()
+    kernels.cpu._load()
 
 
 def kernel_that_runs():

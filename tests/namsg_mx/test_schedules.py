@@ -63,6 +63,12 @@ def test_arguments_out_of_range(build):
         build()
 
 
+@pytest.mark.parametrize("factor", [0, -1, 2, float("nan")])
+def test_the_range_of_a_factor_is_told_whole(factor):
+    with pytest.raises(ValueError, match=r"^factor=.*: must be a number in \(0, 1\]$"):
+        ExponentialDecay(0.9, factor)
+
+
 @pytest.mark.parametrize(("schedule", "values"), [
     (ObservationDistance(1), {0: 0.9, 1: 3.0, 2: 3.0}), (WarmUp(1.0, updates=1), {0: 0.0, 1: 1.0}),
     (ObservationDistance(np.array(3)), {0: 0.9, 3: 3.0}), (ObservationDistance(2.0), {0: 0.9, 1: 1.95, 2: 3.0}),

@@ -177,7 +177,7 @@ def test_nothing_is_selected_where_every_point_diverged(tmp_path):
     adam = read_grid(config.load(path), results)[0].only(["adam"])
     assert selection.select(adam) == {}
     with pytest.raises(RecordError, match="a run diverged at each step size of the grid, or it has none"):
-        figures.draw_sensitivity([adam], "sensitivity", tmp_path)
+        figures.draw_sensitivity([adam], tmp_path)
 
 
 def test_some_points_of_the_grid(searched, tmp_path):
@@ -311,7 +311,7 @@ def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monk
     monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
     path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
     grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
-    figures.draw_sensitivity([grid], "sensitivity", tmp_path)
+    figures.draw_sensitivity([grid], tmp_path)
     axes, = drawn[0].axes
     line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
     assert list(line.get_xdata()) == [0.001, 0.005, 0.02]

@@ -134,6 +134,22 @@ def test_a_damaged_checkpoint_stops_the_run_and_nothing_is_replaced(tmp_path):
     assert numbers(tmp_path) == before
 
 
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    """Which would tell the user to delete the run."""
+    run = tiny_run(tmp_path)
+    make(run, tmp_path, 1)
+    before = numbers(tmp_path)
+
+    def restore(self, state):
+        raise MemoryError("711 PiB")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError, match="711 PiB"):
+        patched.setattr(Training, "restore", restore)
+        make(run, tmp_path, 2)
+    assert numbers(tmp_path) == before
+    make(run, tmp_path, 2)
+
+
 @pytest.mark.parametrize("is_older", [False, True])
 def test_a_checkpoint_whose_members_are_hidden_is_never_a_start_from_initial_weights(tmp_path, is_older):
     run = tiny_run(tmp_path)
@@ -200,7 +216,7 @@ def test_a_full_folder_for_temporary_files_is_noticed_and_named(tmp_path, monkey
     assert len(training.state()["net.params"]) > 28 * 1024
     with small_disk(tmp_path / "disk", size) as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
-        with pytest.raises(OSError, match="No space left on device") as raised:
+        with pytest.raises(OSError, match=r"No space left on device, or a limit on .* \(.+\)") as raised:
             training.state()
         assert raised.value.filename == str(disk)
         assert list(disk.iterdir()) == []
