@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Union
 import numpy as np
 from mxnet.autograd import record
 from mxnet.base import MXNetError
+from mxnet.context import cpu
 from mxnet.ndarray import NDArray, multi_sgd_update, waitall
 from mxnet.ndarray import load as load_arrays
 from mxnet.ndarray import save as save_arrays
@@ -189,9 +190,9 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     context = None
     try:
         for batch in batches:
-            if context not in (None, batch.context):
-                raise ValueError(f"batches: are on {context} and {batch.context}; give them on one context")
-            context = batch.context
+            if context not in (None, _context_of(batch)):
+                raise ValueError(f"batches: are on {context} and {_context_of(batch)}; give them on one context")
+            context = _context_of(batch)
             with record():   # one sum, as some outputs may be outside of the graph
                 total = sum(array.astype("float32").sum() for array in _arrays_in(net(batch)))
             total.backward()    # MXNet's BatchNorm moves its statistics here
@@ -200,17 +201,23 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
         for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):
             copy.copyto(gradient)
             weight._fresh_grad = is_fresh   # a Trainer's mark: it has not used this gradient yet
-    if context is not None:
-        _copy_to_replicas([p for p in params if p.grad_req == "null"], context)
+        for parameter in params:
+            if not parameter._differentiable and parameter._data is not None and context in parameter.list_ctx():
+                _copy_to_replicas(parameter, context)
 
 
-def _copy_to_replicas(params, context):
-    """Give the parameters on all their contexts the values that they have on this one."""
-    for parameter in params:
-        source = parameter.data(context)
-        for array in parameter.list_data():
-            if array is not source:
-                source.copyto(array)
+def _context_of(batch):
+    """Where a batch is, as parameters have it: pinned and shared memory is the CPU's."""
+    context = getattr(batch, "context", None)   # a net may take NumPy's arrays
+    return context if context is None or context.device_type == "gpu" else cpu(context.device_id)
+
+
+def _copy_to_replicas(parameter, context):
+    """Give a parameter on all its contexts the values that it has on this one."""
+    source = parameter.data(context)
+    for array in parameter.list_data():
+        if array is not source:
+            source.copyto(array)
 
 
 def _arrays_in(outputs):

@@ -42,6 +42,7 @@ def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
             "quantity": claim.criterion.quantity, "rule": claim.criterion.rule, "verdict": judgement.verdict,
             "p": judgement.p, "finding": judgement.finding, "n": judgement.n,
             "commands": [with_results(command, folder) for command in claim.criterion.commands],
+            "made": judgement.made,
             "numbers": [{name: None if isinstance(value, float) and not math.isfinite(value) else value
                          for name, value in row.items()} for row in judgement.numbers.to_dict("records")]}
 

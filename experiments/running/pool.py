@@ -52,6 +52,8 @@ def train_in_pool(runs: Sequence[Run], options: RunOptions, jobs: int, progress:
                 progress.ended(*outcomes[-1])
     finally:
         for worker in (*active.values(), *idle):
+            worker.process.terminate()   # all of them, before the first is waited for
+        for worker in (*active.values(), *idle):
             worker.end()
     return outcomes
 

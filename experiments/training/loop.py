@@ -58,9 +58,10 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
         if last:
             try:
                 training.restore(state)
-            except (OSError, MemoryError):   # a full disk, too little memory: the checkpoint is whole
-                raise
-            except Exception as error:   # from MXNet, pickle, ...: a member is not what was written
+            except Exception as error:
+                if isinstance(error, OSError) or is_of_memory(error):   # a full disk, say: the checkpoint is whole
+                    raise
+                # From MXNet, pickle, ...: a member is not what was written.
                 raise own.damaged_checkpoint(error) from error
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
@@ -307,6 +308,13 @@ def _wait_for_earlier(results: list) -> None:
         results[-WAITING - 1].wait_to_read()
 
 
+def is_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory, which MXNet tells in words."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, mx.MXNetError) and ("failed to allocate" in words or "out of memory" in words))
+
+
 def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
     """The bytes that ``save`` writes; MXNet saves only to files. OSError if the disk is full."""
     with naming(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
@@ -317,6 +325,8 @@ def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
             if is_arrays:
                 mx.nd.load_frombuffer(content)   # fails if the file is cut off, which MXNet does not notice in saving
         except mx.MXNetError as error:
+            if is_of_memory(error):
+                raise
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, or a limit on the size of files "
                                         f"({last_line(error)})") from error
         return content

@@ -1,5 +1,6 @@
 """What the optimizers share: their common arguments, and an update from MXNet's call to the kernel. No equation."""
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from typing import Dict, NamedTuple, Optional, Tuple
@@ -274,7 +275,10 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             self._update(index, views, grad, state)
 
     def _update(self, index, weight, grad, state):
+        check_flag("lazy_update", self.lazy_update)
         self._follow_move(index[0], state)
+        if self.num_update < max(self._scheduled[1], default=0) - 1:
+            self._scheduled = (None, {})   # a program has begun anew
         counts, num_update = self._index_update_count, self.num_update
         before = {i: counts[i] for i in index if i in counts}
         self._update_count(index)
@@ -286,7 +290,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             for i in index:
                 counts.pop(i, None)
             counts.update(before)
-            self.num_update = num_update
+            self.num_update = self._counted = num_update
             raise
 
     def _run(self, k, binding):
@@ -351,11 +355,12 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         return check_choice("kernel", self.kernel, CHOICES)
 
     def _scalars(self, beta1, beta2, division, epsilon=0.0, divisor_limits=None):
-        clips = self.clip_gradient and self.clip_gradient > 0   # as in MXNet
-        clip_gradient = float(self.clip_gradient) if clips else None
+        clip_gradient = check_clip(self.clip_gradient)
+        clip_gradient = clip_gradient if clip_gradient and clip_gradient > 0 else None   # as in MXNet
         skips = check_choice("nonfinite", self.nonfinite, NONFINITE) == "skip"
-        return kernels.Scalars(float(self.rescale_grad), clip_gradient, beta1, check_number("beta2", beta2, DECAY_RATE),
-                               float(epsilon), division, self.decoupled_wd, check_bounds(self.bounds), skips,
+        return kernels.Scalars(check_number("rescale_grad", self.rescale_grad, FINITE), clip_gradient, beta1,
+                               check_number("beta2", beta2, DECAY_RATE), epsilon, division,
+                               check_flag("decoupled_wd", self.decoupled_wd), check_bounds(self.bounds), skips,
                                divisor_limits)
 
     @property
@@ -365,15 +370,15 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _learning_rate_of(self, num_update):
         if self.lr_scheduler is None:
-            return self.lr
+            return check_number("learning_rate", self.lr, NONNEGATIVE)
         scheduler, rates = self._scheduled
         if scheduler is not self.lr_scheduler:
             check_scheduler(self.lr_scheduler)
             rates = {}
         # MXNet's schedulers keep state and cannot go back. But num_update goes back by one, if replicas take turns.
         if num_update not in rates or num_update == max(rates):
-            rate = check_number(f"learning_rate at update {num_update - 1}", self.lr_scheduler(num_update), NONNEGATIVE)
-            # A program may begin anew at 0: what is far from here is of the past.
+            rate = check_number(f"learning_rate at update {num_update - 1}", _number(self.lr_scheduler(num_update)),
+                                NONNEGATIVE)
             rates = {**{number: of for number, of in rates.items() if abs(number - num_update) <= 1}, num_update: rate}
             self._scheduled = self.lr_scheduler, rates
         return rates[num_update]
@@ -387,6 +392,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         one, base = type(self), Optimizer
         lrs = self._get_lrs(indices) if one._get_lr is base._get_lr else [self._get_lr(i) for i in indices]
         wds = self._get_wds(indices) if one._get_wd is base._get_wd else [self._get_wd(i) for i in indices]
+        check_number("wd", self.wd, NONNEGATIVE)
         # Copied: a subclass may return the same list each time.
         return [float(lr) for lr in lrs], [float(wd) for wd in wds]
 
@@ -414,6 +420,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         # Without any NDArray or library: a kvstore server unpickles this while MXNet is still being imported.
         state = dict(super().__getstate__(), _nonfinite_before_loading=self._count_nonfinite())
         del state["_calls"]
+        if self._scheduled[0] is not self.lr_scheduler:   # which a program has taken away: it may not be picklable
+            state.pop("_scheduled", None)
         return state
 
     def __setstate__(self, state):
@@ -424,3 +432,10 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             state["_last"] = kernel, k, Settings(*settings)
         super().__setstate__(state)
         self._calls = Calls()
+
+
+def _number(rate):
+    """What a scheduler returns as a float, as MXNet takes it: it may be an array of one element."""
+    with contextlib.suppress(TypeError, ValueError):
+        return rate if isinstance(rate, str) else float(rate)
+    return rate

@@ -7,13 +7,14 @@ from mxnet.optimizer import Optimizer
 
 
 class CountingOptimizer(Optimizer):
-    """An optimizer whose ``num_update`` is that of the most-updated parameter, as a device sees it.
+    """An optimizer whose ``num_update`` is that of the most-updated parameter.
 
-    A parameter that has counts on this device is seen by these: replicas take turns. Others are seen by their counts
-    elsewhere: a kvstore has each parameter on one of its devices.
+    Replicas of a parameter take turns: on each of their devices it is that of the most-updated parameter there. Between
+    devices that share no parameter, as those of a kvstore, it is one.
     """
 
     _least_num_update = 0   # what a program has set num_update to
+    _counted = 0            # num_update as counting left it
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -31,21 +32,28 @@ class CountingOptimizer(Optimizer):
         counts = dict(self._loaded_update_counts) if self._all_index_update_counts else self._index_update_count
         self._all_index_update_counts.setdefault(device_id, counts)
         super()._set_current_context(device_id)
-        if self._index_update_count is not left:
-            self.num_update = self._most_updates()
+        here = self._index_update_count
+        if here is not left and not here.keys().isdisjoint(left):
+            self._count_as_here()
+
+    def _update_count(self, index):
+        self._keep_num_update()
+        here = self._index_update_count
+        new = [i for i in (index if isinstance(index, (list, tuple)) else [index]) if i not in here]
+        if any(i in counts for counts in self._all_index_update_counts.values() if counts is not here for i in new):
+            self._count_as_here()   # a replica's first update
+        super()._update_count(index)
+        self._counted = self.num_update
 
     def _keep_num_update(self):
         """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
-        if self.num_update > self._most_updates():
-            self._least_num_update = self.num_update
+        if self.num_update > self._counted:
+            self._least_num_update = self._counted = self.num_update
 
-    def _most_updates(self):
-        """``num_update``, by the counts of the current device and what others have beside them."""
-        here, most = self._index_update_count, self._least_num_update
-        for counts in self._all_index_update_counts.values():
-            if counts.keys() - here.keys():
-                most = max(most, max(counts[i] for i in counts.keys() - here.keys()))
-        return max(most, max(here.values(), default=self.begin_num_update))
+    def _count_as_here(self):
+        """Take ``num_update`` from the counts of the current device."""
+        here = max(self._index_update_count.values(), default=self.begin_num_update)
+        self.num_update = self._counted = max(self._least_num_update, here)
 
     def _take_counts_along(self, device_id):
         """Parameters have moved here from another device: count on from there. Whether there was such a device."""
@@ -55,7 +63,7 @@ class CountingOptimizer(Optimizer):
         if before is here:
             return False
         here.update({i: max(count, here.get(i, 0)) for i, count in before.items()})
-        self.num_update = self._most_updates()
+        self._count_as_here()
         return True
 
     def _is_replica(self, index):
@@ -72,6 +80,6 @@ class CountingOptimizer(Optimizer):
         counts = dict(self._loaded_update_counts)
         for on_device in (self._index_update_count, *self._all_index_update_counts.values()):
             counts.update({i: max(count, counts.get(i, 0)) for i, count in on_device.items()})
+        num_update = max(self._least_num_update, self.begin_num_update, *counts.values())
         return dict(super().__getstate__(), _loaded_update_counts=counts, _index_update_count=dict(counts),
-                    _all_index_update_counts={}, num_update=max(self._least_num_update, self.begin_num_update,
-                                                                *counts.values()))
+                    _all_index_update_counts={}, num_update=num_update, _counted=num_update)

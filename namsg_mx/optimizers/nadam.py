@@ -75,16 +75,19 @@ class DozatNadam(ElementwiseOptimizer):
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
     def _step(self, k, settings, indices, lrs, wds):
-        m_factors, g_factors, v_scales = zip(*(self._factors(self._index_update_count[i]) for i in indices))
-        return Step(self._scalars(self.beta1, self.beta2, "v", self.epsilon),
-                    Coefficients(lrs, wds, m_factors, g_factors, v_scales))
+        scalars = self._scalars(settings.beta1, self.beta2, "v", check_number("epsilon", self.epsilon, EPSILON))
+        schedule_decay = check_number("schedule_decay", self.schedule_decay, NONNEGATIVE)
+        factors = [_factors(self._index_update_count[i], scalars.beta1, scalars.beta2, schedule_decay) for i in indices]
+        m_factors, g_factors, v_scales = zip(*factors)
+        return Step(scalars, Coefficients(lrs, wds, m_factors, g_factors, v_scales))
 
-    def _factors(self, t):
-        """The factors of m_before and g in m_bar, and 1 / (1 - beta2**t), at a parameter's t-th update."""
-        mu, mu_next = (momentum(i, self.beta1, self.schedule_decay) for i in (t, t + 1))
-        product = momentum_product(t, self.beta1, self.schedule_decay)
-        of_m, of_g = mu_next / (1 - product * mu_next), (1 - mu) / (1 - product)
-        return of_m * self.beta1, of_m * (1 - self.beta1) + of_g, 1 / (1 - self.beta2**t)
+
+def _factors(t, beta1, beta2, schedule_decay):
+    """The factors of m_before and g in m_bar, and 1 / (1 - beta2**t), at a parameter's t-th update."""
+    mu, mu_next = (momentum(i, beta1, schedule_decay) for i in (t, t + 1))
+    product = momentum_product(t, beta1, schedule_decay)
+    of_m, of_g = mu_next / (1 - product * mu_next), (1 - mu) / (1 - product)
+    return of_m * beta1, of_m * (1 - beta1) + of_g, 1 / (1 - beta2**t)
 
 
 def momentum(t, beta1, schedule_decay):

@@ -102,7 +102,7 @@ class NAMSG(ElementwiseOptimizer):
             self.switch_to_sgd(switch_to_sgd)
 
     def _first_value(self, name):
-        return self.epsilon if name == "v_hat" else super()._first_value(name)
+        return check_number("epsilon", self.epsilon, EPSILON) if name == "v_hat" else super()._first_value(name)
 
     def switch_to_sgd(self, at):
         """Switch to SGD at update k = ``at``: SWNTS, Section 5.2. The paper switches at 3000 on CIFAR-10.

@@ -257,6 +257,45 @@ def test_all_contexts_get_the_statistics():
         update_batch_norm(nets[1], [x.as_in_context(mx.cpu(i)) for i, x in enumerate(some_batches(2))])
 
 
+def test_all_contexts_have_the_same_statistics_after_an_error_too():
+    net = convolutional_net()
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+
+    def batches_that_end_in_an_error():
+        yield from some_batches(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        update_batch_norm(net, batches_that_end_in_an_error())
+    assert net[1].running_mean.data(mx.cpu(0)).asnumpy().any()
+    assert_equal_bits(*[[p.data(mx.cpu(i)).asnumpy() for p in net.collect_params().values()] for i in range(2)])
+
+
+class Apart(nn.Block):
+    """Two layers on two devices; a sparse table that is frozen, and a BatchNorm that is never used."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.first, self.second = nn.Dense(2, in_units=2), nn.BatchNorm(in_channels=2)
+            self.unused = nn.BatchNorm(scale=False, center=False)
+            self.table = nn.Embedding(3, 2, sparse_grad=True)
+            self.table.weight.grad_req = "null"
+
+    def forward(self, x):
+        return self.second(self.first(mx.nd.array(x)).as_in_context(mx.cpu(1)))
+
+
+def test_statistics_of_layers_on_several_devices_and_of_a_net_that_takes_numpy_arrays():
+    net = Apart()
+    net.initialize()
+    net.second.collect_params().reset_ctx(mx.cpu(1))
+    for batch in (mx.nd.ones((4, 2)), np.ones((4, 2), np.float32), mx.nd.ones((4, 2), ctx=mx.Context("cpu_shared", 0))):
+        before = net.second.running_mean.data().asnumpy()
+        update_batch_norm(net, [batch])
+        assert (net.second.running_mean.data().asnumpy() != before).all()
+
+
 def test_bfloat16_has_no_average():
     bfloat16 = np.dtype([("bfloat16", np.uint16)])
     parameter, = parameters([(3,)])

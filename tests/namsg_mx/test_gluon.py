@@ -532,6 +532,19 @@ def test_a_parameter_that_begins_late_takes_the_counts_of_the_others(frozen, mov
     assert trainer.optimizer.last_update()[1:3] == (5, pytest.approx(0.01))
 
 
+def test_replicas_that_take_turns_in_blocks_count_each_by_its_own():
+    optimizer = namsg_mx.NAMSG()
+    updates = [mx.optimizer.get_updater(optimizer) for _ in range(2)]
+    weights = [mx.nd.ones(1, ctx=mx.cpu(device)) for device in range(2)]
+    made = {0: [], 1: []}
+    for device, count in ((0, 5), (1, 3), (0, 2), (1, 3)):
+        for _ in range(count):
+            updates[device](0, mx.nd.ones(1, ctx=mx.cpu(device)), weights[device])
+            made[device].append(optimizer.last_update().k)
+    assert made == {0: list(range(7)), 1: list(range(6))}
+    assert optimizer._least_num_update == 0
+
+
 @pytest.mark.parametrize("devices", [(0, 0), (0, 1)])
 def test_a_parameter_that_begins_late_on_another_device_of_a_kvstore(devices):
     """MXNet's kvstore has one Updater, and each key on one of its GPUs."""

@@ -1,8 +1,10 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
 import math
+import pickle
 import re
 import sys
+from decimal import Decimal
 
 import mxnet as mx
 import numpy as np
@@ -528,11 +530,33 @@ def test_numbers_that_are_set_later_may_be_arrays_without_dimensions(kernel):
     ("beta1", 1.5, r"beta1=1\.5: must be a number in \[0, 1\)"), ("beta2", "0.9", "beta2='0.9': must be a number"),
     ("eta", -1.0, r"eta=-1\.0: must be a number in"), ("mu", 0.1, r"eta=0\.9 and mu=0\.1: give at most one"),
     ("nonfinite", "Skip", "nonfinite='Skip': must be one of 'propagate', 'skip'"),
-    ("kernel", "cpuu", "kernel='cpuu': must be one of"),
+    ("kernel", "cpuu", "kernel='cpuu': must be one of"), ("lr", -0.1, r"learning_rate=-0\.1: must be a number in"),
+    ("lr", "0.1", "learning_rate='0.1': must be a number"), ("wd", math.nan, "wd=nan: must be a number"),
+    ("rescale_grad", math.nan, "rescale_grad=nan: must be"), ("clip_gradient", "1", "clip_gradient='1': must be"),
+    ("decoupled_wd", 7, "decoupled_wd=7: must be True or False"), ("lazy_update", "no", "lazy_update='no': must be"),
+    ("bounds", (1, 0), "bounds=.*low < high"),
     ("lr_scheduler", StepDecay(0.1, at=(2,)), "other schedules are given as learning_rate")])
 def test_what_is_set_later_is_checked_by_the_next_update(name, value, message):
     """An update that raises changes nothing."""
+    assert_checked(namsg_mx.NAMSG(), name, value, message)
+
+
+@pytest.mark.parametrize(("method", "name", "value", "message"), [
+    ("dozatnadam", "epsilon", -1, "epsilon=-1: must be"), ("dozatnadam", "beta2", 1.0, "beta2=1.0: must be"),
+    ("dozatnadam", "beta2", "0.9", "beta2='0.9': must be"), ("dozatnadam", "schedule_decay", -1, "schedule_decay=-1: "),
+    ("namsb", "gamma", -5, "gamma=-5: must be"), ("averagedsgd", "beta1", 2, "beta1=2: must be")])
+def test_what_is_set_later_on_other_methods_is_checked(method, name, value, message):
+    assert_checked(mx.optimizer.create(method), name, value, message)
+
+
+def test_an_epsilon_that_is_set_later_is_checked_where_states_begin():
     optimizer = namsg_mx.NAMSG()
+    optimizer.epsilon = -1
+    with pytest.raises(ValueError, match="epsilon=-1: must be"):
+        optimizer.create_state(0, array([1.0]))
+
+
+def assert_checked(optimizer, name, value, message):
     weight = array([1.0])
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, array([1.0]), state)
@@ -542,6 +566,28 @@ def test_what_is_set_later_is_checked_by_the_next_update(name, value, message):
         optimizer.update(0, weight, array([1.0]), state)
     assert optimizer.num_update == 1
     assert_equal_bits([each.asnumpy() for each in (weight, *state)], before)
+
+
+@pytest.mark.parametrize("rate", [np.array([0.5]), Decimal("0.5"), mx.np.array(0.5)])
+def test_an_lr_scheduler_may_return_what_mxnet_takes(rate):
+    optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
+    weight = array([1.0])
+    optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+    assert optimizer.last_update().learning_rate == 0.5
+
+
+def test_a_scheduler_that_was_taken_away_is_not_saved():
+    """It may not be picklable, which is why a program takes it away."""
+    class Local(ByCount):
+        pass
+
+    optimizer = namsg_mx.NAMSG(lr_scheduler=Local(base_lr=0.5))
+    weight = array([1.0])
+    optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(optimizer)
+    optimizer.lr_scheduler = None
+    assert pickle.loads(pickle.dumps(optimizer)).num_update == 1
 
 
 @pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, "0.1", None], ids=str)
@@ -577,9 +623,11 @@ def test_a_schedule_that_begins_anew_begins_anew(make):
     optimizer._index_update_count.clear()
     optimizer.num_update, optimizer.lr_scheduler = 0, ByCount(base_lr=1.0)
     assert rates(5) == [1.0, 0.5, 1 / 3, 0.25, 0.2]
-    optimizer._index_update_count.clear()
-    optimizer.num_update = 0
-    assert rates(7) == [1.0, 0.5, 1 / 3, 0.25, 0.2, 1 / 6, 1 / 7]
+    for before in (2, 1):   # updates, after which it begins anew with another base_lr
+        for base_lr in (1.0, 8.0):
+            optimizer._index_update_count.clear()
+            optimizer.num_update, optimizer.lr_scheduler.base_lr = 0, base_lr
+            assert rates(before) == [base_lr / num_update for num_update in range(1, before + 1)]
 
 
 def test_rates_that_were_asked_for_ahead_are_not_taken_of_another_scheduler():

@@ -1,9 +1,13 @@
 """One run: it is the protocol's mathematics, and the same to the bit whether it was interrupted or not."""
 
 import math
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -18,6 +22,8 @@ from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 from namsg_mx import ObservationDistance, reference
+
+CHECKOUT = Path(__file__).parents[3]
 
 
 def options(folder, epochs):
@@ -148,6 +154,29 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
         make(run, tmp_path, 2)
     assert numbers(tmp_path) == before
     make(run, tmp_path, 2)
+
+
+TOO_LARGE = """
+import resource
+from experiments.training.loop import is_of_memory
+import mxnet as mx
+mx.nd.save("zeros", mx.nd.zeros(2**24))
+content = open("zeros", "rb").read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+try:
+    mx.nd.load_frombuffer(content)
+except Exception as error:
+    print(type(error).__name__, is_of_memory(error))
+"""
+
+
+def test_too_little_memory_is_known_by_mxnets_words(tmp_path):
+    """64 MB are loaded where the process may take 16 more."""
+    ended = subprocess.run([sys.executable, "-c", TOO_LARGE], cwd=tmp_path, check=False, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
+    assert ended.stdout in ("MXNetError True\n", "MemoryError True\n"), ended.stderr
 
 
 @pytest.mark.parametrize("is_older", [False, True])
