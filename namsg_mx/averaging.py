@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Union
 import numpy as np
 from mxnet.autograd import record
 from mxnet.base import MXNetError
-from mxnet.context import cpu
 from mxnet.ndarray import NDArray, multi_sgd_update, waitall
 from mxnet.ndarray import load as load_arrays
 from mxnet.ndarray import save as save_arrays
@@ -163,14 +162,14 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     net : mxnet.gluon.Block
         Takes one array. Dropout acts, and draws random numbers, as in training.
     batches : iterable of mxnet.ndarray.NDArray
-        Inputs, in batches of the same size as in training, all on one context of the net's parameters. If these are on
-        several, all get the new statistics.
+        Inputs, in batches of the same size as in training. If the parameters are on several contexts, all get the
+        statistics of the one where the batches are.
 
     Raises
     ------
     ValueError
         If no parameter of the net has a gradient: there is no backward pass then, in which MXNet moves the statistics.
-        If the batches are on several contexts: each would move its own statistics.
+        If the batches are on several contexts of the parameters: each would move its own statistics.
 
     Example
     -------
@@ -187,12 +186,10 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     weights = [array for p in trained for array in p.list_data()]
     gradients = [array for p in trained for array in p.list_grad()]
     kept = [(gradient.copy(), weight._fresh_grad) for weight, gradient in zip(weights, gradients)]
-    context = None
+    replicated = [p.list_data() for p in params if not p._differentiable and p._data and len(p.list_ctx()) > 1]
+    before = [[array.asnumpy() for array in replicas] for replicas in replicated]
     try:
         for batch in batches:
-            if context not in (None, _context_of(batch)):
-                raise ValueError(f"batches: are on {context} and {_context_of(batch)}; give them on one context")
-            context = _context_of(batch)
             with record():   # one sum, as some outputs may be outside of the graph
                 total = sum(array.astype("float32").sum() for array in _arrays_in(net(batch)))
             total.backward()    # MXNet's BatchNorm moves its statistics here
@@ -201,23 +198,19 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
         for (copy, is_fresh), weight, gradient in zip(kept, weights, gradients):
             copy.copyto(gradient)
             weight._fresh_grad = is_fresh   # a Trainer's mark: it has not used this gradient yet
-        for parameter in params:
-            if not parameter._differentiable and parameter._data is not None and context in parameter.list_ctx():
-                _copy_to_replicas(parameter, context)
+        for replicas, values in zip(replicated, before):
+            _copy_moved(replicas, values)
 
 
-def _context_of(batch):
-    """Where a batch is, as parameters have it: pinned and shared memory is the CPU's."""
-    context = getattr(batch, "context", None)   # a net may take NumPy's arrays
-    return context if context is None or context.device_type == "gpu" else cpu(context.device_id)
-
-
-def _copy_to_replicas(parameter, context):
-    """Give a parameter on all its contexts the values that it has on this one."""
-    source = parameter.data(context)
-    for array in parameter.list_data():
-        if array is not source:
-            source.copyto(array)
+def _copy_moved(replicas, before):
+    """Give all replicas of a statistic the values of the one that has moved; ValueError if several have."""
+    moved = [array for array, values in zip(replicas, before) if not np.array_equal(array.asnumpy(), values)]
+    if len(moved) > 1:
+        raise ValueError(f"batches: are on {' and '.join(str(array.context) for array in moved)}; give them on one "
+                         "context")
+    for array in replicas:
+        if moved and array is not moved[0]:
+            moved[0].copyto(array)
 
 
 def _arrays_in(outputs):

@@ -310,9 +310,9 @@ def _wait_for_earlier(results: list) -> None:
 
 def is_of_memory(error: Exception) -> bool:
     """Whether there was too little memory, which MXNet tells in words."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, mx.MXNetError) and ("failed to allocate" in words or "out of memory" in words))
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or isinstance(error, mx.MXNetError) and any(
+        words in said for words in ("failed to allocate", "bad_alloc", "out of memory"))
 
 
 def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:

@@ -276,7 +276,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _update(self, index, weight, grad, state):
         check_flag("lazy_update", self.lazy_update)
-        self._follow_move(index[0], state)
+        if index:
+            self._follow_move(index[0], state)
         if self.num_update < max(self._scheduled[1], default=0) - 1:
             self._scheduled = (None, {})   # a program has begun anew
         counts, num_update = self._index_update_count, self.num_update

@@ -9,8 +9,9 @@ from mxnet.optimizer import Optimizer
 class CountingOptimizer(Optimizer):
     """An optimizer whose ``num_update`` is that of the most-updated parameter.
 
-    Replicas of a parameter take turns: on each of their devices it is that of the most-updated parameter there. Between
-    devices that share no parameter, as those of a kvstore, it is one.
+    Replicas of a parameter take turns: on each of their devices ``num_update`` is that of the most-updated parameter
+    there. All devices that share no parameter, as those of a kvstore, have one ``num_update``; if states were loaded,
+    each device has the saved counts and goes on from these by itself.
     """
 
     _least_num_update = 0   # what a program has set num_update to
@@ -46,8 +47,9 @@ class CountingOptimizer(Optimizer):
         self._counted = self.num_update
 
     def _keep_num_update(self):
-        """If a program has set ``num_update``, to go on in a schedule, it counts on all devices."""
-        if self.num_update > self._counted:
+        """If a program has set ``num_update``, or cleared the counts, ``num_update`` counts on all devices."""
+        is_cleared = not (self._index_update_count or any(self._all_index_update_counts.values()))
+        if is_cleared or self.num_update != self._counted:
             self._least_num_update = self._counted = self.num_update
 
     def _count_as_here(self):

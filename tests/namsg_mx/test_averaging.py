@@ -253,7 +253,7 @@ def test_all_contexts_get_the_statistics():
                        for net, context in ((nets[0], mx.cpu(0)), (nets[1], mx.cpu(0)), (nets[1], mx.cpu(1))))
     for found in of_two:
         assert_equal_bits(found, of_one)
-    with pytest.raises(ValueError, match=r"^batches: are on cpu\(0\) and cpu\(1\)"):
+    with pytest.raises(ValueError, match=r"^batches: are on cpu\(0\) and cpu\(1\); give them on one context"):
         update_batch_norm(nets[1], [x.as_in_context(mx.cpu(i)) for i, x in enumerate(some_batches(2))])
 
 
@@ -294,6 +294,27 @@ def test_statistics_of_layers_on_several_devices_and_of_a_net_that_takes_numpy_a
         before = net.second.running_mean.data().asnumpy()
         update_batch_norm(net, [batch])
         assert (net.second.running_mean.data().asnumpy() != before).all()
+
+
+class OnSecond(nn.Block):
+    """Its batches are moved to a context of its own."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.norm = nn.BatchNorm(in_channels=2)
+
+    def forward(self, x):
+        return self.norm(x.as_in_context(mx.cpu(1)))
+
+
+@pytest.mark.parametrize("contexts", [[mx.cpu(1)], [mx.cpu(0), mx.cpu(1)], [mx.cpu(1), mx.cpu(2)]], ids=str)
+def test_the_statistics_that_moved_are_those_that_all_contexts_get(contexts):
+    net = OnSecond()
+    net.initialize(ctx=contexts)
+    update_batch_norm(net, [mx.nd.array([[1.0, 3.0]] * 4, ctx=mx.cpu(i)) for i in range(2)])
+    for array in net.norm.running_mean.list_data():
+        np.testing.assert_allclose(array.asnumpy(), [0.19, 0.57], rtol=1e-6)
 
 
 def test_bfloat16_has_no_average():

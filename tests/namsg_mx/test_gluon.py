@@ -545,6 +545,31 @@ def test_replicas_that_take_turns_in_blocks_count_each_by_its_own():
     assert optimizer._least_num_update == 0
 
 
+@pytest.mark.parametrize(("begins", "steps", "sets", "expected"), [
+    (0, 10, 5, [4, 4, 4, 4, 4, 5, 6]), (100, 2, 0, [0, 1, 2]), (0, 4, None, [3, 3, 3, 3, 4]), (0, 4, 0, [0, 1, 2])])
+def test_replicas_stay_together_where_a_program_begins_anew(begins, steps, sets, expected):
+    """It clears MXNet's counts, and may set num_update; MXNet keeps that until a count is above it."""
+    optimizer = namsg_mx.NAMSG(begin_num_update=begins)
+    updates = [mx.optimizer.get_updater(optimizer) for _ in range(2)]
+    weights = [mx.nd.ones(1, ctx=mx.cpu(device)) for device in range(2)]
+
+    def step():
+        made = []
+        for device in range(2):
+            updates[device](0, mx.nd.ones(1, ctx=mx.cpu(device)), weights[device])
+            made.append(optimizer.last_update().k)
+        return made
+
+    for _ in range(steps):
+        step()
+    for counts in optimizer._all_index_update_counts.values():
+        counts.clear()
+    optimizer.begin_num_update = 0
+    if sets is not None:
+        optimizer.num_update = sets
+    assert [step() for _ in expected] == [[k, k] for k in expected]
+
+
 @pytest.mark.parametrize("devices", [(0, 0), (0, 1)])
 def test_a_parameter_that_begins_late_on_another_device_of_a_kvstore(devices):
     """MXNet's kvstore has one Updater, and each key on one of its GPUs."""

@@ -514,14 +514,16 @@ def test_bounds_can_be_set_at_any_time(kernel, bounds):
         run(later, weights, gradients)
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_numbers_that_are_set_later_may_be_arrays_without_dimensions(kernel):
+def test_numbers_that_are_set_later_may_be_arrays_of_one_element(kernel, shape):
+    """As ``rescale_grad`` after ``trainer.step(mask.sum().asnumpy())``."""
     weights, gradients = shapes_and_gradients(3)
     settings = {"learning_rate": 0.5, "beta1": 0.5, "beta2": 0.5, "epsilon": 1e-3, "eta": 0.5, "rescale_grad": 0.5,
                 "clip_gradient": 0.5}
     later = namsg_mx.NAMSG(kernel=kernel)
     for name, value in settings.items():
-        setattr(later, "lr" if name == "learning_rate" else name, np.array(value))
+        setattr(later, "lr" if name == "learning_rate" else name, np.full(shape, value))
     assert_equal_bits(run(later, weights, gradients),
                       run(namsg_mx.NAMSG(kernel=kernel, **settings), weights, gradients))
 

@@ -160,10 +160,10 @@ TOO_LARGE = """
 import resource
 from experiments.training.loop import is_of_memory
 import mxnet as mx
-mx.nd.save("zeros", mx.nd.zeros(2**24))
+mx.nd.save("zeros", {arrays})
 content = open("zeros", "rb").read()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + {more}, resource.RLIM_INFINITY))
 try:
     mx.nd.load_frombuffer(content)
 except Exception as error:
@@ -171,10 +171,11 @@ except Exception as error:
 """
 
 
-def test_too_little_memory_is_known_by_mxnets_words(tmp_path):
-    """64 MB are loaded where the process may take 16 more."""
-    ended = subprocess.run([sys.executable, "-c", TOO_LARGE], cwd=tmp_path, check=False, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+@pytest.mark.parametrize(("arrays", "more"), [("mx.nd.zeros(2**24)", 2**24), ("[mx.nd.zeros(3)] * 60000", 2**10)])
+def test_too_little_memory_is_known_by_mxnets_words(tmp_path, arrays, more):
+    """More is loaded than the process may take: one large array, or many small ones."""
+    ended = subprocess.run([sys.executable, "-c", TOO_LARGE.format(arrays=arrays, more=more)], cwd=tmp_path,
+                           check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
     assert ended.stdout in ("MXNetError True\n", "MemoryError True\n"), ended.stderr
 
