@@ -204,7 +204,7 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
 
 def _copy_moved(replicas, before):
     """Give all replicas of a statistic the values of the one that has moved; ValueError if several have."""
-    moved = [array for array, values in zip(replicas, before) if not np.array_equal(array.asnumpy(), values)]
+    moved = [array for array, values in zip(replicas, before) if array.asnumpy().tobytes() != values.tobytes()]
     if len(moved) > 1:
         raise ValueError(f"batches: are on {' and '.join(str(array.context) for array in moved)}; give them on one "
                          "context")

@@ -296,6 +296,15 @@ def test_statistics_of_layers_on_several_devices_and_of_a_net_that_takes_numpy_a
         assert (net.second.running_mean.data().asnumpy() != before).all()
 
 
+def test_statistics_that_are_nan_are_moved_as_others():
+    net = convolutional_net()
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    for array in net[1].running_mean.list_data():
+        array[:] = np.nan
+    update_batch_norm(net, [x.as_in_context(mx.cpu(0)) for x in some_batches(1)])
+    assert_equal_bits(*[[p.data(mx.cpu(i)).asnumpy() for p in net.collect_params().values()] for i in range(2)])
+
+
 class OnSecond(nn.Block):
     """Its batches are moved to a context of its own."""
 
