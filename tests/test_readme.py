@@ -536,6 +536,14 @@ def test_swnts_is_namsg_until_its_16th_epoch_on_two_machines():
     assert "are equal to the last digit in these 15 epochs" in RESULTS
 
 
+def test_mxnets_nadam_selects_table_a1s_values():
+    table = pd.read_csv(CHECKOUT / "results" / "tables" / "tableA1.csv")
+    searched = table[table["method"] == "nadam_mxnet"].set_index("experiment")
+    for name in ("mnist_logistic", "mnist_cnn"):
+        assert searched.loc[name, "train_loss_at_papers"] == searched.loc[name, "train_loss_ours"], name
+    assert "MXNet's NADAM was searched, too: on both networks Table A1's values" in " ".join(RESULTS.split())
+
+
 def test_the_hours_are_those_of_status():
     experiment, text = load(CHECKOUT / "configs" / "cifar10_resnet20.yaml"), " ".join(RESULTS.split())
     hours = {method: seconds / 3600 for method, seconds in survey(experiment, CHECKOUT / "results")[
