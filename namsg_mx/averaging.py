@@ -186,7 +186,7 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     weights = [array for p in trained for array in p.list_data()]
     gradients = [array for p in trained for array in p.list_grad()]
     kept = [(gradient.copy(), weight._fresh_grad) for weight, gradient in zip(weights, gradients)]
-    replicated = [p.list_data() for p in params if not p._differentiable and p._data and len(p.list_ctx()) > 1]
+    replicated = _replicas([p for p in params if not p._differentiable and p._data and len(p.list_ctx()) > 1])
     before = [[array.asnumpy() for array in replicas] for replicas in replicated]
     try:
         for batch in batches:
