@@ -12,7 +12,6 @@ per step, in which processes on one machine compete for its cores.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -60,21 +59,10 @@ def bytes_of_worker(numbers, compression):
 
 def run(workers, servers, compression):
     """Start all the processes of a set-up; ``{"bytes": per step, "seconds": per step}`` from worker 0."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    environment = dict(os.environ, DMLC_PS_ROOT_URI="127.0.0.1", DMLC_PS_ROOT_PORT=str(port), OMP_NUM_THREADS="1",
-                       DMLC_NODE_HOST="127.0.0.1", DMLC_INTERFACE="lo", DMLC_NUM_WORKER=str(workers),
-                       DMLC_NUM_SERVER=str(servers), COMPRESSION=compression or "")
-    processes = [subprocess.Popen([*COMMAND, *sys.argv[1:]], stdout=subprocess.PIPE, text=True,
-                                  env=dict(environment, DMLC_ROLE=role))
-                 for role in ["scheduler", *["server"] * servers, *["worker"] * workers]]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return json.loads("".join(outputs))
+    launched = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", str(workers), "-s", str(servers),
+                               *COMMAND, *sys.argv[1:]], check=True, stdout=subprocess.PIPE, text=True,
+                              env=dict(os.environ, OMP_NUM_THREADS="1", COMPRESSION=compression or ""))
+    return json.loads(launched.stdout)
 
 
 def measure(options):

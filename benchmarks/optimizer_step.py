@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.turns import Worker, machine, summary, take_turns, torch_version
+from benchmarks.turns import Worker, machine, save, summary, take_turns, torch_version, write_report
 
 SHAPE_SETS = ("ResNet-20", "ResNet-50", "one array of 25 M", "2000 arrays of 1000")
 OURS = "namsg, cpu kernel"
@@ -97,16 +97,14 @@ def main():
     options = parser.parse_args()
     path = options.results / "optimizer_step.json"
     if not options.draw:
-        options.results.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(measure_all(options), indent=1) + "\n")
+        measure_all(options, path)
     report = json.loads(path.read_text())
-    path.with_suffix(".md").write_text(markdown(report))
+    write_report(report, markdown(report), path)
     draw(report, [path.with_suffix(".png"), path.with_suffix(".svg")])
-    print(markdown(report))
 
 
-def measure_all(options):
-    """The report: each set of shapes on each number of threads."""
+def measure_all(options, path):
+    """Save the report: each set of shapes on each number of threads."""
     report = {"machine": machine(), "torch": torch_version(options.torch), "rounds": options.rounds,
               "measurements": []}
     for name in options.shapes:
@@ -115,8 +113,8 @@ def measure_all(options):
             seconds = measure(shapes, threads, options.rounds, options.torch)
             report["measurements"].append({
                 "shapes": name, "threads": threads, "arrays": len(shapes), "contenders": summary(seconds, OURS)})
+            save(report, path)
             print(f"{name}, {threads} threads: done", file=sys.stderr)
-    return report
 
 
 if __name__ == "__main__":

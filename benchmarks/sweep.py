@@ -163,7 +163,7 @@ def main():
         shutil.copytree(CHECKOUT / "configs", folder / "configs")   # the claims ask for them
         report = {"machine": machine(), "sweeps": measure_sweeps(folder, options),
                   "reading": measure_reading(folder, options.records)}
-    write_report(report, markdown(report), options.results / "sweep")
+    write_report(report, markdown(report), options.results / "sweep.json")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.turns import serve
+from benchmarks.turns import FUSED_AMSGRAD, serve
 
 
 def contenders(elements):
@@ -20,7 +20,7 @@ def contenders(elements):
         end.synchronize()
         return start.elapsed_time(end) / steps / 1e3
 
-    return {"PyTorch Adam, amsgrad, fused": seconds}
+    return {FUSED_AMSGRAD: seconds}
 
 
 if __name__ == "__main__":

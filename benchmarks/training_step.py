@@ -86,7 +86,7 @@ def main():
         report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
     if options.data:
         report["epochs"] = measure_epochs(options.data, options.threads, options.epochs)
-    write_report(report, markdown(report), options.results / "training_step")
+    write_report(report, markdown(report), options.results / "training_step.json")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from experiments.vocabulary.files import write_atomically
+
 CHECKOUT = Path(__file__).resolve().parents[1]
+FUSED_AMSGRAD = "PyTorch Adam, amsgrad, fused"   # on a GPU
 SECONDS_BETWEEN_TURNS = 0.3   # idle OpenMP threads spin for a while, on the core that the other process needs
 
 
@@ -111,16 +114,21 @@ def machine(device="cpu"):
     """
     from experiments.training import environment  # here: PyTorch's worker needs none of it
 
-    found = {**environment.code((*environment.SOURCES, "benchmarks")), **environment.describe(device, kernel="")}
-    return {name: value for name, value in found.items() if name not in ("kernel", "threads")}
+    found = {**environment.code((*environment.SOURCES, "benchmarks")), **environment.describe(device)}
+    return {name: value for name, value in found.items() if name != "threads"}
 
 
 def write_report(report, markdown, path):
-    """Write the report as JSON and its Markdown beside it, and print the latter; ``path`` has no ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown)
+    """Write the report as JSON to ``path``, and its Markdown beside it; print the latter."""
+    save(report, path)
+    write_atomically(path.with_suffix(".md"), markdown.encode())
     print(markdown)
+
+
+def save(report, path):
+    """Write the report as JSON, also after each measurement: what is measured outlasts a machine that is lost."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def torch_version(python):

@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     report = measure_all(options)
-    write_report(report, markdown(report), options.results / "update_patterns")
+    write_report(report, markdown(report), options.results / "update_patterns.json")
 
 
 if __name__ == "__main__":

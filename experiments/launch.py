@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Sequence
 
+from experiments.vocabulary.counts import count
+
 GRACE_SECONDS = 3    # after one process has failed, for the others to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
 PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # variables sent by ssh
@@ -211,8 +213,8 @@ class _LauncherParser(argparse.ArgumentParser):
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _LauncherParser(prog="python -m experiments.launch", description=__doc__.partition("\n")[0])
-    parser.add_argument("-n", "--num-workers", type=_positive, required=True, metavar="N")
-    parser.add_argument("-s", "--num-servers", type=_positive, metavar="N", help="(default: as many as workers)")
+    parser.add_argument("-n", "--num-workers", type=count, required=True, metavar="N")
+    parser.add_argument("-s", "--num-servers", type=count, metavar="N", help="(default: as many as workers)")
     parser.add_argument("--launcher", choices=("local", "ssh"), default="local",
                         help="where servers and workers run (default: local)")
     parser.add_argument("-H", "--hostfile", type=_hosts, dest="hosts", metavar="FILE",
@@ -226,12 +228,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--launcher ssh needs a --hostfile, and local takes none")
     options.num_servers = options.num_servers or options.num_workers
     return options
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _hosts(path: str) -> list[tuple[str, str]]:

@@ -63,8 +63,8 @@ def project(x, bounds=None):
 def observation_factor(eta, beta1):
     """mu in line 7 of Algorithm 1. At beta1 = 0 the step is g, whatever mu is.
 
-    ``eta``, in [0, inf), is the observation distance in units of the last step: by (5) the gradient is computed eta
-    times the last step ahead. ``beta1`` is in [0, 1).
+    ``eta``, in [0, inf), is the observation distance in units of the last step: by (6) the next gradient is computed
+    eta times this step ahead. ``beta1`` is in [0, 1).
     """
     return eta * (1 - beta1) / beta1 if beta1 > 0 else 0.0
 
@@ -201,9 +201,10 @@ def nadam_momentum(t, beta1, schedule_decay=0.004):
 
 
 def nadam(x, m, v, g, t, alpha, beta1, beta2, epsilon=1e-8, schedule_decay=0.004):
-    """NADAM, Dozat 2016. The product of the mu_i grows by one factor per step.
+    """NADAM, Dozat 2016, in Keras's and MXNet's form: m decays by beta1, where Dozat has mu_t.
 
-    It is MXNet's ``nadam`` for a model of one array. The arguments are `adam`'s and `nadam_momentum`'s.
+    The product of the mu_i grows by one factor per step: MXNet's ``nadam`` does that for a model of one array alone.
+    The arguments are `adam`'s and `nadam_momentum`'s.
     """
     mu = [nadam_momentum(i, beta1, schedule_decay) for i in range(1, t + 2)]
     g_prime = g / (1 - np.prod(mu[:t]))

@@ -11,7 +11,8 @@ import zipfile
 import pytest
 
 from experiments.vocabulary.config import RunOptions
-from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
+from experiments.vocabulary.records import RunRecord
 
 REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
                                reason="NAMSG_DATA is not set: no folder with the real data")

@@ -10,10 +10,11 @@ from typing import Any, Callable, NamedTuple, Sequence
 import pandas as pd
 
 from experiments.vocabulary.config import Experiment, Run
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.folders import CONFIGS, RESULTS
 from experiments.vocabulary.methods import HYPERPARAMETERS
-from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
+from experiments.vocabulary.records import RunRecord
 from experiments.vocabulary.seeds import seed_range
 
 COMMON = ("layers", "initial_weights", "pixels", "train_images", "test_images")   # choices that methods share, by seed

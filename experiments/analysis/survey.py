@@ -11,7 +11,8 @@ from experiments.vocabulary.config import Experiment, Run
 from experiments.vocabulary.errors import RecordError, explain
 from experiments.vocabulary.records import RunRecord
 
-# 'unfinished': some epochs are recorded, and the run can go on from there. 'missing': none is.
+# 'unfinished': some epochs are recorded. The run goes on from there if it has its checkpoint, which git does not keep.
+# 'missing': none is.
 STATES = ("done", "diverged", "running", "failed", "unfinished", "missing")
 
 
@@ -81,8 +82,8 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
         record.made_with(run.settings, run.seed)
         state, rows = record.read(epochs)
         seconds = _seconds(record, state, len(rows))
-        reason = record.failure()
         is_running = state == "short" and record.is_running()
+        reason = record.failure() if state == "short" else None
     except RecordError as error:
         return RunStatus(run, "failed", explain(error, record.folder), 0, [])
     if state == "short":

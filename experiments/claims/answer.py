@@ -10,7 +10,7 @@ from experiments.claims.decisions import VERDICTS
 from experiments.claims.judging import Verdict
 from experiments.claims.parts import PARTS
 from experiments.claims.rules import Comparison, EpochsToLoss, Judgement, Level
-from experiments.vocabulary.methods import FIVE, LABELS, STRATEGIES
+from experiments.vocabulary.methods import FIVE, LABELS, STRATEGY_METHODS
 
 # What the paper says, and the names of the claims by which it is judged.
 SENTENCES = {
@@ -25,7 +25,7 @@ SENTENCES = {
     "NAMSG1 and SWNTS converge faster than ADAM on CIFAR-10": ("cifar10-namsg1-faster", "cifar10-swnts-faster"),
     "NAMSG1, SWNTS and SWNTS1 have a higher test accuracy than NAMSG on CIFAR-10": ("cifar10-promotes",),
     "The best test accuracies of ResNet-20 are those of Table A3": tuple(
-        f"tableA3-{method}-best" for method in dict.fromkeys([*FIVE, *STRATEGIES])),
+        f"tableA3-{method}-best" for method in dict.fromkeys([*FIVE, *STRATEGY_METHODS])),
     "The observation distance needs no grid search (abstract)": ("mnist_logistic-guideline", "mnist_cnn-guideline"),
     "Ψ is an upper bound of the iterates' growth (Section 3)": ("bound-of-growth",),
     "A large η accelerates convergence at low curvature (Figure 1 e)": ("e-low",),

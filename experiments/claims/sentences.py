@@ -38,7 +38,7 @@ from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
 RIVALS = ("sgd", "adam", "nadam", "amsgrad")
-BOTH_NADAMS = ("nadam", "nadam_mxnet")   # Dozat's, and MXNet's, very likely the paper's; on MNIST both have all runs
+BOTH_NADAMS = ("nadam", "nadam_mxnet")   # the second is very likely the paper's; on MNIST both have all runs
 MNIST_RIVALS = ("sgd", "adam", *BOTH_NADAMS, "amsgrad")
 CONSIDERABLY = 0.8   # 'considerably fewer iterations': at most this share of the other's
 DEFAULTS = (("learning_rate", 0.002), ("beta1", 0.9), ("beta2", 0.99))
@@ -209,7 +209,7 @@ CLAIMS = [
             GridCells("namsg", other, at_least))
       for other, at_least, judged in (
           ("amsgrad", 9, "AMSGRAD"), ("adam", 6, "ADAM"), ("nadam_mxnet", 6, "NADAM as MXNet ships it"),
-          ("nadam", 6, "NADAM done right"))),
+          ("nadam", 6, "NADAM whose schedule advances once per step"))),
     Claim("cifar10-test-before-drop", CIFAR, "Section 5.2",
           "It also has the best performance in test, before the step size drops. [Accuracy.]",
           Comparison(CIFAR, ("namsg",), RIVALS, "test_accuracy", TEN_BEFORE_DROP, "above")),
@@ -295,8 +295,8 @@ CLAIMS = [
 
     # Not in the paper
     *(Claim(f"{experiment}-nadam", BESIDE, "ours",
-            f"[{NETWORKS[experiment]}: MXNet's Nadam as shipped trains like a right one: train losses within a factor "
-            "of 1.01.]",
+            f"[{NETWORKS[experiment]}: MXNet's Nadam as shipped trains like one whose schedule advances once per step: "
+            "train losses within a factor of 1.01.]",
             Comparison(experiment, ("nadam_mxnet",), ("nadam",), "train_loss", epochs, "within", LIKE))
       for experiment, epochs in {**LAST, CIFAR: TEN_BEFORE_DROP}.items()),
     Claim("mnist_logistic-sgd-reading", BESIDE, "ours",

@@ -17,6 +17,7 @@ from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_GROWTH, THEORY_REGRET, Evidence
 from experiments.claims.parts import GAIN, REGRET
 from experiments.claims.rules import Claim, Computed, Judgement
+from experiments.vocabulary.methods import LABELS, METHOD_OF
 from namsg_mx.theory.gain import convergence_region
 from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients
 
@@ -229,7 +230,7 @@ def _counterexamples(evidence):
     last = table[table["t"] == table["t"].max()].set_index("method")
     right = last.loc[["amsgrad", "namsg"], ["deterministic", "stochastic"]] < 0
     wrong = last.loc[["adam", "dozatnadam"], ["deterministic", "stochastic"]] > 0
-    finding = "; ".join(f"{method} {row['deterministic']:.2f} and {row['stochastic']:.2f}"
+    finding = "; ".join(f"{LABELS[METHOD_OF[method]]} {row['deterministic']:.2f} and {row['stochastic']:.2f}"
                         for method, row in last.iterrows())
     return Judgement(_verdict(right.to_numpy().all() and wrong.to_numpy().all()), f"x after {last['t'].iloc[0]} rounds "
                      f"(−1 is best): {finding}", len(last), last.reset_index())

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_selection(command):
         command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
         command.add_argument("--seeds", type=_seeds, metavar="LIST",
-                             help="instead of the seeds that the configuration says: 3, 0-9 or 0,2,5-7")
+                             help="seeds, such as 3, 0-9 or 0,2,5-7 (default: the configuration's)")
         add_results(command)
 
     def add_drawing(command, config):
@@ -156,7 +156,8 @@ def _parser() -> argparse.ArgumentParser:
                             "all in configs/)")
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
-    judging.add_argument("claim", nargs="*", metavar="CLAIM", help="names of claims (default: all, and their table)")
+    judging.add_argument("claim", nargs="*", metavar="CLAIM",
+                         help="names of claims, as this command prints them (default: all, and their table)")
     judging.add_argument("--json", action="store_true", help="print JSON with all numbers, for programs")
     add_results(judging)
 

@@ -10,7 +10,7 @@ from typing import Sequence
 from experiments.vocabulary import config
 from experiments.vocabulary.config import Experiment
 from experiments.vocabulary.errors import RecordError, UsageError
-from experiments.vocabulary.folders import CONFIGS
+from experiments.vocabulary.folders import CONFIGS, config_files
 
 
 def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment:
@@ -33,7 +33,7 @@ def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment
 def all_configs() -> list[Path]:
     if not CONFIGS.is_dir():
         raise UsageError(f"{CONFIGS}: no such folder here; commands are given in the checkout")
-    return sorted(CONFIGS.glob("[!.]*.yaml"))   # an editor's files begin with a dot
+    return config_files(CONFIGS)
 
 
 def print_paths(paths: Sequence[Path]) -> None:

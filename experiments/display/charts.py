@@ -41,16 +41,15 @@ def legend(results: Results) -> list[Entry]:
         short = results.count_runs(method)["short"]
         n = results.describe_n(method) + (f", {short} short" if short else "")
         entries.append(Entry(method, f"{LABELS[method]} (n = {n})", colour[method], method not in flattening))
-    order = list(results.experiment.methods)
-    return sorted(entries, key=lambda entry: order.index(entry.method))
+    return entries
 
 
-def curves(results: Results) -> list[dict[str, Any]]:
+def curves(results: Results, entries: list[Entry]) -> list[dict[str, Any]]:
     """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation.
 
+    ``entries``: the `legend` of these results.
     Where NAMSG is beside others, the second is the train loss over NAMSG's, so close that small differences are seen.
     """
-    entries = legend(results)
     made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
                    MEASURES[column].label, scale) for column, scale in PANELS.items()]
     over = ratios_of(results)

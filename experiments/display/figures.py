@@ -21,10 +21,18 @@ from experiments.analysis import selection
 from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Grid, Results
 from experiments.analysis.step_size import first_epoch_after_drop
-from experiments.claims import parts as claim_parts
+from experiments.claims import parts
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.files import write_atomically
-from experiments.vocabulary.methods import BOUNDED, DASHED_BETA2, DASHES, FIVE, LABELS, STRATEGIES, colours
+from experiments.vocabulary.methods import (
+    BOUNDED_METHODS,
+    DASHED_BETA2,
+    DASHES,
+    FIVE,
+    LABELS,
+    STRATEGY_METHODS,
+    colours,
+)
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
 
@@ -44,8 +52,8 @@ class PaperRow(NamedTuple):
 # Each figure of the paper by its rows, top to bottom.
 PAPER = {
     "2": (PaperRow(LOGISTIC, FIVE, claims=LOGISTIC), PaperRow(CNN, FIVE, claims=CNN)),
-    "3": (PaperRow(CIFAR, FIVE, claims=CIFAR), PaperRow(CIFAR, STRATEGIES, "strategies", claim_parts.STRATEGIES)),
-    "A1": (PaperRow(CIFAR, BOUNDED, "limits of the step", claim_parts.BOUNDED),),
+    "3": (PaperRow(CIFAR, FIVE, claims=CIFAR), PaperRow(CIFAR, STRATEGY_METHODS, "strategies", parts.STRATEGIES)),
+    "A1": (PaperRow(CIFAR, BOUNDED_METHODS, "limits of the step", parts.BOUNDED),),
 }
 PANELS = {"train_loss": "log", "test_loss": "linear", "test_accuracy": "linear"}   # the scale of each measure's axis
 BASE = "namsg"   # the second panel divides train losses by this method's
@@ -144,11 +152,11 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
         panels.insert(1, ("ratio", title_of_ratios(results, ratios), "log"))
     after = first_epoch_after_drop(results.epochs)
     drops = all(first_epoch_after_drop(of_method) == after for _, of_method in results.epochs.groupby("method"))
-    for axes, (column, title, scale) in zip(part.subplots(1, len(panels)), panels):
+    for axes, (column, label, scale) in zip(part.subplots(1, len(panels)), panels):
         curves = ratios if column == "ratio" else {method: results.curve(method, column) for method in results.methods}
         _draw_curves(axes, curves, colour)
         axes.set(xlabel="epoch", yscale=scale)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(label, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if column == "ratio":
             values = pd.concat(curves.values())
@@ -156,7 +164,7 @@ def _draw_row(part: SubFigure, row: Row, colour: Mapping[str, str]) -> None:
                                 for curve in curves.values()).max() * 1.01
             axes.set_ylim(values["low"].min() * 0.99, highest)
             if values["high"].max() > highest:
-                axes.set_title(f"{title}, cut above", fontsize=10)
+                axes.set_title(f"{label}, cut above", fontsize=10)
         if scale == "log":
             _label_plainly(axes)
         if column in INSETS and after is not None:

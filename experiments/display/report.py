@@ -29,7 +29,7 @@ from experiments.display import charts, tables
 from experiments.display.figures import PAPER
 from experiments.vocabulary import benchmarks, config
 from experiments.vocabulary.files import damaged, write_atomically
-from experiments.vocabulary.folders import FIGURES
+from experiments.vocabulary.folders import FIGURES, config_files
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import CIFAR, EXPERIMENTS, LOGISTIC
 from experiments.vocabulary.records import read_environments
@@ -93,7 +93,7 @@ def write(folder: Path, configs: Path) -> Path:
     verdicts = judging.judge(evidence)
     judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
     papers = [judgement for claim, judgement in verdicts if claim.part != BESIDE]
-    surveys = {path.stem: survey(config.load(path), folder) for path in sorted(configs.glob("[!.]*.yaml"))}
+    surveys = {path.stem: survey(config.load(path), folder) for path in config_files(configs)}
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -151,8 +151,9 @@ def _curves(evidence: Evidence) -> list[Figure]:
         if not shown.runs.empty:
             title = f"Figure {number}{', and methods beside it' if beside else ''}: {PARTS[part]}"
             draw = _command("figure", shown) if beside else f"python -m experiments figure {number}"
+            legend = charts.legend(shown)
             figures.append(Figure(part, part, title, [_command("run", shown), f"{draw} --partial"],
-                                  [to_json(chart) for chart in charts.curves(shown)], charts.legend(shown),
+                                  [to_json(chart) for chart in charts.curves(shown, legend)], legend,
                                   opens=number in OPENING))
     return figures
 
@@ -163,14 +164,14 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
         grid = evidence.grid(name)
         if not grid.runs.empty:
             chart, legend = charts.sensitivity(selection.averages(grid), grid.experiment.search.epochs)
-            config = f"configs/{name}.yaml"
+            path = f"configs/{name}.yaml"
             methods = " ".join(grid.runs["method"].unique())
             runs = surveys[name]["grid"]["runs"]
             made, wanted = runs["done"] + runs["diverged"], sum(runs.values())
             part = f" ({made} of {wanted} runs of the default methods)" if made < wanted else ""
             figures.append(Figure(f"{name}-sensitivity", name, f"Sensitivity to α: {grid.experiment.title}{part}",
-                                  [f"python -m experiments grid {config} --method {methods}",
-                                   f"python -m experiments figure sensitivity --config {config} --method {methods} "
+                                  [f"python -m experiments grid {path} --method {methods}",
+                                   f"python -m experiments figure sensitivity --config {path} --method {methods} "
                                    "--partial"],
                                   [to_json(chart)], legend))
     return figures
@@ -181,9 +182,9 @@ def _tables(evidence: Evidence) -> list[Block]:
     complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
                 if grid.experiment.search.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
     if complete:
-        config = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
+        paths = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
         blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),
-                             f"python -m experiments table A1 --config {config} --method {' '.join(FIVE)}"))
+                             f"python -m experiments table A1 --config {paths} --method {' '.join(FIVE)}"))
     for name, tuned in itertools.product(EXPERIMENTS, (False, True)):
         found = evidence.runs(name, tuned)
         if found.epochs.empty:
@@ -225,10 +226,9 @@ def _benchmarks(evidence: Evidence) -> list[Block]:
         if report is None:
             continue
         quartiles = "{1:.3g} ({0:.3g} to {2:.3g})"
-        rows = [[measured[what], f"{measured.get('threads', report.get('threads', ''))}", name,
-                 quartiles.format(*(1e3 * seconds for seconds in contender["seconds"])),
-                 quartiles.format(*contender["share"])]
-                for measured in report["measurements"] for name, contender in measured["contenders"].items()]
+        rows = [[measured[what], f"{measured.get('threads', report.get('threads', ''))}", contender,
+                 quartiles.format(*(1e3 * seconds for seconds in timed["seconds"])), quartiles.format(*timed["share"])]
+                for measured in report["measurements"] for contender, timed in measured["contenders"].items()]
         machine = report["machine"]
         blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
                             f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],

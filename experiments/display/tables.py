@@ -314,9 +314,8 @@ def claims(verdicts: Sequence[Verdict]) -> Table:
                            "n": f"{judgement.n or ''}", "numbers": judgement.finding}
                           for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
     return Table("Claims of the paper, and what the records say of them. "
-                 f"{together(judgements)} 'by Holm': the verdict at a family-wise error rate of 2.5 % over all of "
-                 "these",
-                 numbers, cells)
+                 f"{together(judgements)} 'p' is one-sided. 'by Holm': the verdict at a family-wise error rate "
+                 "of 2.5 % over all claims that intervals can decide", numbers, cells)
 
 
 def _number(value: float | None, form: str = "g") -> str:

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Tuple
 
 from experiments.running.tensorboard import Log
 from experiments.vocabulary.config import Run, RunOptions
-from experiments.vocabulary.errors import RecordError, UsageError, explain
+from experiments.vocabulary.errors import RecordError, UsageError, explain, one_line
 from experiments.vocabulary.records import Busy, RunRecord
 
 # Messages of a process that makes a run: (EPOCH, number) after each epoch, at the end one of the others with a text.
@@ -60,10 +60,8 @@ def try_run(run: Run, options: RunOptions, report: Callable[[int], None], worker
 
 def _reason(error: Exception) -> str:
     """An error in one line, beginning with its type."""
-    lines = str(error).strip().splitlines() or [""]
-    line = lines[-1 if lines[0].startswith("Traceback") else 0]   # MXNet's messages are whole tracebacks
-    name = type(error).__name__
-    return line if line.startswith(f"{name}: ") else f"{name}: {line}"
+    line, name = one_line(error), type(error).__name__
+    return line if line.startswith(name) else f"{name}: {line}"
 
 
 def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
@@ -72,18 +70,16 @@ def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:
     record = RunRecord(options.results / run.folder)
     if kind == UNUSABLE:
         raise UsageError(text)
-    completion = _completion(record, options.epochs) if kind in (ENDED, FAILED) else None
-    if completion is not None:   # also where it is FAILED: killed after the run was complete
-        return Outcome(run, completion["status"])
-    if kind == ENDED:
-        kind, text = FAILED, f"{record.folder}: its process has completed the run, but it is not complete here"
+    if kind in (ENDED, FAILED):
+        try:
+            completion = record.completion()
+            if completion and record.is_complete(options.epochs):   # also if FAILED: killed after its last file
+                return Outcome(run, completion["status"])
+            missing = f"{record.folder}: its process has completed the run, but it is not complete here"
+        except RecordError as error:
+            missing = explain(error, record.folder)
+        if kind == ENDED:
+            kind, text = FAILED, missing
     if kind == FAILED:
         record.fail(text)
     return Outcome(run, kind, text)
-
-
-def _completion(record: RunRecord, epochs: int) -> dict[str, Any] | None:
-    try:
-        return record.completion() if record.is_complete(epochs) else None
-    except RecordError:   # damaged, which is why the run has failed
-        return None

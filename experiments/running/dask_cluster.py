@@ -22,7 +22,7 @@ from distributed.scheduler import KilledWorker
 from experiments.running.attempt import FAILED, UNUSABLE, Message, Outcome, conclude, try_run
 from experiments.running.progress import Progress
 from experiments.vocabulary.config import Run, RunOptions
-from experiments.vocabulary.errors import UsageError, last_line
+from experiments.vocabulary.errors import UsageError, one_line
 
 ANSWER_SECONDS = 10
 _ONE_RUN_AT_A_TIME = threading.Lock()   # MXNet has one random state per process
@@ -68,7 +68,7 @@ def _check_scheduler(address: str) -> None:
     try:
         answer = asyncio.run(asyncio.wait_for(identity(), ANSWER_SECONDS))
     except Exception as error:   # a server of another kind can cause any error
-        raise UsageError(f"--scheduler {address}: no Dask scheduler answers there ({last_line(error)})") from error
+        raise UsageError(f"--scheduler {address}: no Dask scheduler answers there ({one_line(error)})") from error
     if answer != "Scheduler":
         raise UsageError(f"--scheduler {address}: a Dask {answer.lower()} answers there, not a scheduler")
 

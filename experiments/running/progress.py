@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Mapping
@@ -18,6 +19,7 @@ class Progress:
     """The display, a context manager; `epoch` and `ended` tell it what has happened.
 
     ``recorded``: by a run's folder, its epochs that are recorded already. ``epochs``: how many each run will have.
+    Threads may call both at once.
     """
 
     def __init__(self, recorded: Mapping[Path, int], epochs: int):
@@ -29,6 +31,7 @@ class Progress:
         tqdm.monitor_interval = 0   # or its thread takes Ctrl-C, and interrupts the main thread where that blocks it
         self._bar = tqdm(total=total, initial=initial, unit="epoch", disable=not sys.stderr.isatty())
         self._left, self._made = total - initial, 0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Progress:
         return self
@@ -38,23 +41,25 @@ class Progress:
 
     def epoch(self, run: Run, epoch: int) -> None:
         """An epoch of a run was recorded. Ignored if the run has ended: a cluster's message may come late."""
-        if run.folder not in self._recorded:
-            return
-        gained = epoch - self._recorded[run.folder]   # usually 1; 0 or less if recorded rows are made again
-        self._recorded[run.folder] = epoch
-        self._left -= gained
-        self._made += 1
-        self._bar.update(gained)
-        if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self.line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
+        with self._turn:
+            if run.folder not in self._recorded:
+                return
+            gained = epoch - self._recorded[run.folder]   # usually 1; 0 or less if recorded rows are made again
+            self._recorded[run.folder] = epoch
+            self._left -= gained
+            self._made += 1
+            self._bar.update(gained)
+            if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+                self.line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
 
     def ended(self, run: Run, status: str, reason: str) -> None:
         """A run ended; the arguments are the fields of `experiments.running.attempt.Outcome`."""
-        self._ended += 1
-        skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that will not be made here
-        self._left -= skipped
-        self._bar.total -= skipped
-        self.line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
+        with self._turn:
+            self._ended += 1
+            skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that will not be made here
+            self._left -= skipped
+            self._bar.total -= skipped
+            self.line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
 
     def line(self, text: str) -> None:
         """Print a line, with how many runs have ended before it."""

@@ -21,7 +21,7 @@ class Log:
         self._writer: SummaryWriter | None = None   # before the first row
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add an epoch's row, with the columns `experiments.vocabulary.records.EPOCH_COLUMNS`."""
+        """Add an epoch's row, with the columns `experiments.vocabulary.epoch_table.EPOCH_COLUMNS`."""
         with naming(self._folder):
             if self._writer is None:   # purge_step hides what an earlier attempt logged from this epoch on
                 self._writer = self._new_writer(str(self._folder), purge_step=row["epoch"])

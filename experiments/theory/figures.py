@@ -20,7 +20,7 @@ from experiments.theory.dynamics import measured_rate
 from experiments.theory.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
 from experiments.theory.progress import follow
 from experiments.vocabulary.files import write_atomically
-from experiments.vocabulary.methods import COLOURS, LABELS
+from experiments.vocabulary.methods import COLOURS, LABELS, METHOD_OF
 from namsg_mx.schedules import HarmonicDecay
 from namsg_mx.theory.gain import GrowthRate, convergence_region, eigenvalues, growth_rate, max_gain_expectation
 from namsg_mx.theory.regret import (
@@ -43,7 +43,6 @@ GROWTH_PANELS = {0.4: (-0.5, 0.6), 0.001: (-0.025, 0.025), -0.0005: (-0.012, 0.0
 ROUNDS = 2000   # of the online problems
 PROBLEMS: Mapping[str, type[Logistic] | type[Quadratics]] = {
     "online logistic regression": Logistic, "random convex quadratics": Quadratics}
-METHOD_OF = {"adam": "adam", "dozatnadam": "nadam", "amsgrad": "amsgrad", "namsg": "namsg"}   # by optimizer's name
 METHODS = {optimizer: LABELS[method] for optimizer, method in METHOD_OF.items()}
 METHOD_COLOURS = {optimizer: COLOURS[method] for optimizer, method in METHOD_OF.items()}
 
@@ -75,8 +74,8 @@ def draw_gain(folder: Path) -> list[Path]:
         for panel in panels.values():
             panel.axhline(0, color="#B22222", linewidth=0.8)
         panels["e"].annotate("Ψ < 0", (1.3e-4, -0.03), color="#B22222", va="top", fontsize=9)
-        figure.suptitle(f"Max gain expectation Ψ of an iteration, β = {BETA:g}; the paper takes it to converge below 0 "
-                        "(red)", x=0.01, ha="left", fontweight="bold")
+        figure.suptitle(f"Max gain expectation Ψ of an iteration, β = {BETA:g}; below 0 (red line) the paper expects "
+                        "convergence", x=0.01, ha="left", fontweight="bold")
         return save(figure, "figure1", folder)
 
 

@@ -23,6 +23,7 @@ import pandas as pd
 from experiments.analysis.intervals import interval
 from experiments.claims.evidence import ORIGINAL_FORM
 from experiments.display import tables
+from experiments.theory.progress import follow
 from experiments.training import data, models
 from experiments.training.loop import epoch_order, optimizer_arguments
 from experiments.vocabulary import config
@@ -58,7 +59,7 @@ def curves(experiment: Experiment, data_set: data.DataSet) -> pd.DataFrame:
     As in the records of runs, losses are taken at the points where gradients are observed; also for form (6).
     """
     rows = []
-    for run in experiment.runs(["namsg"]):
+    for run in follow(experiment.runs(["namsg"]), "Algorithm 1 and the form (6)"):
         played = [play(run.settings, run.seed, experiment.epochs, data_set, form == "original") for form in FORMS]
         for epoch, losses in enumerate(zip(*played), start=1):
             rows.append({"seed": run.seed, "epoch": epoch,

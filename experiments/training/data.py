@@ -21,7 +21,7 @@ UNZIPPED_MNIST = {
     "t10k-labels-idx1-ubyte": "a6d52cc628797e845885543326e9f10abb8a6f89",
 }
 FILES = {
-    "mnist": [{name: sha1, name[:-len(".gz")]: UNZIPPED_MNIST[name[:-len(".gz")]]}
+    "mnist": [{name: sha1, download.unzipped(name): UNZIPPED_MNIST[download.unzipped(name)]}
               for name, sha1 in download.MNIST.items()],
     "cifar10": [{name: sha1, f"{download.CIFAR10_FOLDER}/{name}": sha1} for name, sha1 in download.CIFAR10.items()],
 }
@@ -54,7 +54,7 @@ def load(data: Mapping[str, Any], folder: str | None) -> DataSet:
     if data["name"] == "rendered_digits":
         return DataSet(*(_part(*rendered_digits.render(data[part], data["seed"], part)) for part in ("train", "test")))
     place = find_folder(folder) / data["name"]
-    if not (folder or os.environ.get("NAMSG_DATA")):
+    if not _given(folder):
         download_missing(data["name"], place)
     return PARSERS[data["name"]]([_read(place, file) for file in FILES[data["name"]]])
 
@@ -67,13 +67,17 @@ def download_missing(name: str, place: Path) -> None:
 
 def find_folder(folder: str | None) -> Path:
     """The folder of the data sets: ``folder``, else NAMSG_DATA, else MXNet's own. UsageError if there is none."""
-    given = folder or os.environ.get("NAMSG_DATA")
+    given = _given(folder)
     if given:
         return Path(given)
     mxnets = os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))
     if mxnets.startswith("~"):   # a user without a home, as in some containers
         raise UsageError(f"{mxnets}: no such home; give the data sets' folder as --data or NAMSG_DATA")
     return Path(mxnets, "datasets")
+
+
+def _given(folder: str | None) -> str | None:
+    return folder or os.environ.get("NAMSG_DATA")
 
 
 def _part(images: np.ndarray, labels: np.ndarray) -> Part:

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable
 
 import pooch
 from filelock import FileLock
@@ -64,21 +64,24 @@ def download(name: str, folder: Path) -> None:
 
 
 def _download(name: str, folder: Path) -> None:
-    files = {"mnist": MNIST, "cifar10": CIFAR10}[name]
-    for wanted in ([CIFAR10_ARCHIVE] if name == "cifar10" else files):
-        if all((folder / file).exists() for file in (files if name == "cifar10" else [wanted])):
-            continue
-        urls = [f"{place}/{wanted}" for place in _places(name)]
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            if name == "mnist":
-                _from_first(urls, temporary, files[wanted], functools.partial(os.replace, dst=folder / wanted))
-            else:
-                _from_first(urls, temporary, None, lambda path: _unpack(path, folder, files))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        if name == "cifar10":
+            if not all((folder / file).exists() for file in CIFAR10):
+                _from_first(_urls(name, CIFAR10_ARCHIVE), temporary, None, lambda path: _unpack(path, folder))
+            return
+        for file, sha1 in MNIST.items():
+            if not (folder / file).exists() and not (folder / unzipped(file)).exists():
+                _from_first(_urls(name, file), temporary, sha1, functools.partial(os.replace, dst=folder / file))
 
 
-def _places(name: str) -> list[str]:
+def unzipped(file: str) -> str:
+    """The name of a file without its .gz."""
+    return file[:-len(".gz")]
+
+
+def _urls(name: str, file: str) -> list[str]:
     own = os.environ.get(MIRROR)
-    return [*([f"{own.rstrip('/')}/{name}"] if own else []), *PLACES[name]]
+    return [f"{place}/{file}" for place in (*([f"{own.rstrip('/')}/{name}"] if own else []), *PLACES[name])]
 
 
 def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable[[Path], None]) -> None:
@@ -102,16 +105,16 @@ def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable
         f"put the file there by hand, name a mirror in {MIRROR}, or give a folder that has it by --data"]))
 
 
-def _unpack(archive: Path, folder: Path, files: Mapping[str, str]) -> None:
+def _unpack(archive: Path, folder: Path) -> None:
     """Move the archive's files to the folder if all of them are the official ones, else WrongBytes."""
     with tarfile.open(archive) as unpacked:
-        for file, sha1 in files.items():
+        for file, sha1 in CIFAR10.items():
             member = unpacked.extractfile(f"{CIFAR10_FOLDER}/{file}")   # None if it is a folder
             path = archive.with_name(file)
             path.write_bytes(member.read() if member else b"")
             if pooch.file_hash(str(path), alg="sha1") != sha1:
                 raise WrongBytes(f"its {file} is not the official one")
-    for file in files:
+    for file in CIFAR10:
         os.replace(archive.with_name(file), folder / file)
 
 

@@ -36,8 +36,8 @@ def code(sources: Sequence[str] = SOURCES) -> dict[str, Any]:
             "dirty": None if changes is None else bool(changes)}
 
 
-def describe(device: str, kernel: str) -> dict[str, Any]:
-    """The rest of the environment: versions, machine, threads, and the ``kernel`` that made the optimizer's steps.
+def describe(device: str) -> dict[str, Any]:
+    """Versions, machine and threads.
 
     'threads' is the number that MXNet found in OMP_NUM_THREADS as it was loaded; None: its own choice.
     """
@@ -50,7 +50,6 @@ def describe(device: str, kernel: str) -> dict[str, Any]:
         "threads": int(threads) if threads else None,
         "variables": {name: value for name, value in sorted(os.environ.items())
                       if name.startswith(VARIABLES) and "/" not in value},   # folders change no number
-        "kernel": kernel,
     }
 
 

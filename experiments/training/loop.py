@@ -28,7 +28,7 @@ from experiments.training import data, environment, models
 from experiments.training.batches import RandomCrops, batches, prefetch
 from experiments.training.workers import ONE_WORKER, Workers
 from experiments.vocabulary.config import Run, RunOptions, updates_per_epoch
-from experiments.vocabulary.errors import UsageError, last_line
+from experiments.vocabulary.errors import UsageError, one_line
 from experiments.vocabulary.files import naming
 from experiments.vocabulary.records import RunRecord
 from namsg_mx.optimizers.base import ScheduledLearningRate
@@ -66,8 +66,8 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:
-                made_with = environment.describe(options.device, training.kernel())
-                record.add_environment(epoch, {**code, **made_with})
+                made_with = {**code, **environment.describe(options.device), "kernel": training.kernel()}
+                record.add_environment(epoch, made_with)
             if not all(row[loss] is None or math.isfinite(row[loss]) for loss in LOSSES):
                 record.finish(epoch - 1, "diverged")
                 return
@@ -328,5 +328,5 @@ def _saved(save: Callable[[str], None], is_arrays: bool) -> bytes:
             if is_of_memory(error):
                 raise
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, or a limit on the size of files "
-                                        f"({last_line(error)})") from error
+                                        f"({one_line(error)})") from error
         return content

@@ -324,7 +324,7 @@ def _check_images(where: str, data: str, augmentation: Mapping[str, Any] | None,
 
 def _tuning(experiment: ConfigBlock, reported_seeds: Sequence[int]) -> Tuning:
     block = experiment.block("tuning", ("epochs", "seeds", "selects"))
-    seeds, selects = block.seeds("seeds"), block.flag("selects", default=True)
+    seeds, selects = block.seeds("seeds"), block.flag("selects")
     if selects and set(seeds) & set(reported_seeds):
         raise UsageError(f"{block.where}: seeds: must not be among the reported seeds {seed_range(reported_seeds)}")
     return Tuning(block.integer("epochs", at_least=1), seeds, selects)
@@ -347,7 +347,7 @@ def _method(name: str, block: ConfigBlock) -> Method:
         for initial_value in initials if isinstance(values.get(key), dict) else ():
             _check_decay(grid.where, key, initial_value, values[key].get("factor", 1), range_of(optimizer, key))
     return Method(name, optimizer, values, block.optional("averaging", lambda key: _averaging(block)),
-                  block.text("source"), points, block.flag("by_default", default=True))
+                  block.text("source"), points, block.flag("by_default"))
 
 
 def _averaging(method: ConfigBlock) -> dict[str, float]:

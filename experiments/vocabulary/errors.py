@@ -23,9 +23,10 @@ def explain(error: RecordError, folder: Path) -> str:
     return f"{error}; to make the run anew, delete {folder}" if isinstance(error, DamagedError) else str(error)
 
 
-def last_line(error: BaseException) -> str:
-    """An error in one line: its last one, as MXNet's begin with a traceback, or its type."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+def one_line(error: BaseException) -> str:
+    """An error in one line: its first, or the last of MXNet's, which begin with a traceback; without any, its type."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if lines[0].startswith("Traceback") else 0]
 
 
 def quoted(value: Any) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from experiments.vocabulary.errors import DamagedError, RecordError
+
+UNFINISHED = ".tmp"   # the end of a file's name while `write_atomically` writes it
 
 
 def damaged(path: Path) -> DamagedError:
@@ -52,36 +54,29 @@ def write_json(path: Path, content: Any) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file at once: a reader, or a kill, finds the whole old or the whole new content.
 
-    Processes that write the same file take turns.
+    The new content is on the disk when this returns. A kill can leave a file beside it that ends in `UNFINISHED`.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with naming(path), _only_writer(temporary) as file:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{UNFINISHED}")   # processes may write it at once
+    with naming(path):
         try:
-            file.write(content)
-            sync(file)
+            with open(temporary, "xb") as file:
+                file.write(content)
+                sync(file)
             os.replace(temporary, path)
+            _sync_names(path.parent)
         except BaseException:
             remove(temporary)
             raise
 
 
-@contextlib.contextmanager
-def _only_writer(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open an empty file for writing once no other process has it open so."""
-    while True:
-        with open(path, "ab") as file:   # opening so does not truncate what another process is writing
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(path, file):   # else another process has renamed it while this one waited
-                file.truncate(0)
-                yield file
-                return
-
-
-def _is_at(path: Path, file: io.BufferedIOBase) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+def _sync_names(folder: Path) -> None:
+    """Wait until the names of the folder's files are on the disk, where its file system can."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 @contextlib.contextmanager

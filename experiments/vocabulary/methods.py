@@ -6,8 +6,9 @@ import colorsys
 from typing import Iterable, Mapping
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
-STRATEGIES = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
-BOUNDED = ("namsb1", "namsb2", "amsb1", "amsb2")
+STRATEGY_METHODS = ("sgd", "adam", "namsg", "namsg1", "swnts", "swnts1")
+BOUNDED_METHODS = ("namsb1", "namsb2", "amsb1", "amsb2")
+METHOD_OF = {"adam": "adam", "dozatnadam": "nadam", "amsgrad": "amsgrad", "namsg": "namsg"}   # by optimizer's name
 HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 
 

@@ -127,8 +127,9 @@ class ConfigBlock:
     def integers(self, key: str, at_least: int) -> list[int]:
         return self._different(key, [self._integer(key, value, at_least) for value in self._list(key)])
 
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.content.get(key, default)
+    def flag(self, key: str) -> bool:
+        """True unless the file says otherwise."""
+        value = self.content.get(key, True)
         if not isinstance(value, bool):
             raise UsageError(f"{self.where}: {key}: {quoted(value)} is not true or false")
         return value

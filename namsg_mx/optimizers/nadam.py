@@ -1,4 +1,4 @@
-"""NADAM as Dozat wrote it, for a model of any number of parameter arrays."""
+"""NADAM whose momentum schedule advances once per step, for a model of any number of parameter arrays."""
 
 from array import array
 from functools import lru_cache
@@ -15,7 +15,7 @@ from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
 
 @register
 class DozatNadam(ElementwiseOptimizer):
-    """NADAM, Dozat 2016: Adam with Nesterov momentum and a warming momentum schedule.
+    """NADAM, Dozat 2016, in Keras's and MXNet's form: Adam with Nesterov momentum and a warming momentum schedule.
 
     The t-th update of a parameter::
 
@@ -28,7 +28,7 @@ class DozatNadam(ElementwiseOptimizer):
         weight = project(weight - learning_rate * m_bar / (sqrt(v / (1 - beta2**t)) + epsilon), bounds)
 
     MXNet's ``nadam`` is this method only for a model of one array: it multiplies its running product of the mu_i once
-    per parameter array, and should once per step.
+    per parameter array, and should once per step. Dozat's own m decays by mu_t, where these forms have beta1.
 
     Parameters
     ----------

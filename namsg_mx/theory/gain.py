@@ -79,8 +79,8 @@ def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbe
     discriminant, and also a logarithmic singularity there if (1 + eta) tau = 1 + beta. The integral is split at this
     point, and the nodes on each side are dense near it; the error is below 1e-10.
 
-    By Section 3, the direction converges if Psi < 0. The paper calls Psi an upper bound of the growth rate of (11). It
-    is a lower bound if the eigenvalues are complex for every delta (`growth_rate`, docs/theory.md).
+    By Section 3, the direction converges if Psi < 0. Without noise that is so. With noise Psi is neither an upper bound
+    of the growth rate of (11), as the paper has it, nor a lower one (`growth_rate`, docs/theory.md).
 
     Parameters
     ----------
@@ -120,10 +120,11 @@ def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbe
 
 
 def convergence_region(beta: Numbers, eta: Numbers, noise: Numbers = 0.0) -> np.ndarray:
-    """The largest tau_max with Psi < 0, by Section 3 convergence of (11), for all 0 < tau < tau_max.
+    """The largest tau_max with Psi < 0 for all 0 < tau < tau_max: Section 3's region of convergence.
 
     Without noise it is exact: by Jury's criterion, both eigenvalues are inside the unit circle for 0 < tau <
     2 (1 + beta) / (1 + 2 eta), and no tau < 0 converges. With noise it is the first zero of Psi, to 1e-9 of its value.
+    Then (11) may diverge inside of it, and converge outside: `growth_rate` tells (docs/theory.md).
 
     Parameters
     ----------
@@ -169,11 +170,12 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
     """A schedule of eta by Section 3's guideline, for the optimizer's ``eta``.
 
     Along steep directions eta = 0 does not tolerate noise, and a large eta does not tolerate the curvature; a moderate
-    eta converges over a wide range with little noise and with more (`convergence_region`). Along flat directions a
-    large eta has the lower Psi. The paper adds that it escapes saddle points faster; simulations find that small, and
+    eta converges over a wide range with little noise and with more (`convergence_region`). Along moderately flat
+    directions (at beta = 0.9 and little noise, from tau = 0.003 on) a large eta has the lower Psi. Along flatter ones
+    it has a slightly higher one. The paper adds that it escapes saddle points faster; simulations find that small, and
     not at every noise (docs/theory.md). Hence: start moderately, while curvatures are unknown or large, increase
     linearly, then stay constant. The default is the paper's example, 0.9 to 2.0 or 3.0 in some epochs. If the largest
-    curvature is known, ``tau`` limits both ends to distances that converge at it.
+    curvature is known, ``tau`` limits both ends to distances in whose `convergence_region` it is.
 
     Parameters
     ----------
@@ -194,7 +196,8 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
     Raises
     ------
     ValueError
-        If no eta in [0, end] converges at ``tau`` (a smaller learning rate helps), or an argument is out of range.
+        If ``tau`` is in the `convergence_region` of no eta in [0, end] (a smaller learning rate helps), or an argument
+        is out of range.
 
     Example
     -------
@@ -210,8 +213,8 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
     distances = np.union1d(np.linspace(0, end, 61), start)
     converging = distances[convergence_region(beta, distances, noise) > tau]
     if not converging.size:
-        raise ValueError(f"tau={tau!r}: no eta in [0, {end:g}] converges at beta={beta:g} and noise={noise:g}; "
-                         "a smaller learning rate makes tau smaller")
+        raise ValueError(f"tau={tau!r}: is beyond the convergence region of every eta in [0, {end:g}] at "
+                         f"beta={beta:g} and noise={noise:g}; a smaller learning rate makes tau smaller")
     nearest = converging[np.argmin(np.abs(converging - start))]
     return ObservationDistance(updates, start=float(nearest), end=float(converging[-1]))
 
@@ -249,9 +252,9 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
                 chains: int = 64, seed: int = 0) -> GrowthRate:
     """The asymptotic rate of log |(s_t, v_t)| in the dynamic system (11), by simulation.
 
-    It is the Lyapunov exponent of the product of (11)'s random matrices, which Psi is meant to bound. If all the
-    matrices have complex eigenvalues, Psi = E log |det| / 2 is the mean of the system's two exponents. This rate is the
-    larger exponent, and so at least Psi.
+    It is the Lyapunov exponent of the product of (11)'s random matrices, which Psi is meant to bound. E log |det| / 2
+    is the mean of the system's two exponents, of which this is the larger. Psi is at least that mean, too, and close to
+    it if nearly all the matrices have complex eigenvalues.
 
     Parameters
     ----------

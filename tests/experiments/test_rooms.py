@@ -58,10 +58,10 @@ def test_an_arrow_that_is_turned_round_is_found(tmp_path, line):
     assert found.startswith("training: experiments.")
 
 
-def test_the_commands_alone_stand_above_the_rooms():
+def test_what_stands_above_the_rooms_starts_commands():
     for path in (CHECKOUT / "experiments").glob("*.py"):
         of_project = {module.split(".")[1] for module in imports(path) if module.startswith("experiments.")}
-        assert of_project <= {"commands"}, path
+        assert of_project <= {"commands", "vocabulary"}, path
 
 
 def test_the_plug_in_knows_no_experiment_and_its_kernels_no_optimizer():

@@ -1,6 +1,7 @@
 """Rules of decision on made-up records whose verdicts are known, and the list of claims."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.files import write_json
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
-from namsg_mx.theory.gain import convergence_region, max_gain_expectation
+from namsg_mx.theory.gain import convergence_region, growth_rate, max_gain_expectation
 
 CHECKOUT = Path(__file__).parents[3]
 LOGISTIC = "mnist_logistic"   # has 10 seeds
@@ -854,7 +855,7 @@ def test_where_psi_gains_is_as_the_documentation_has_it():
         return float(convergence_region(0.9, eta, r))
 
     assert region(0, 0.8) < region(0.9, 0.8) and region(0, 0.75) > region(0.9, 0.75)
-    assert "From r = 0.8 on the region of η = 0 is smaller than that of η = 0.9." in text
+    assert "that of η = 0 is smaller than that of η = 0.9 from r = 0.8 on." in text
     assert region(0, 0.78) > 1 > region(0, 0.79) and region(0.9, 1.5) > 1
     ends = [region(3, r) for r in np.linspace(0, 1.5, 31)]
     assert (f"That of η = 0 does so only up to r = 0.78, and that of η = 3 ends between {min(ends):.2f} and "
@@ -876,6 +877,26 @@ def test_where_psi_gains_is_as_the_documentation_has_it():
     assert "τ = 0.001 from r = 2.7 on" in text
 
 
+def test_the_regions_of_convergence_are_those_of_the_documentation():
+    """By psi to the digit, by growth to 10 %: within it (11) contracts there, and beyond it grows."""
+    text = (CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8")
+    table = text.partition("Largest τ")[2].partition("So the system")[0]
+    header, *rows = re.findall(r"^\| (r|[\d.]+) \| (.*) \|$", table, re.MULTILINE)
+    etas = [float(name.replace("η = ", "")) for name in header[1].split(" | ")]
+    levels = np.array([[float(r)] for r, _ in rows])
+    by_psi, by_growth = np.array([re.findall(r"([\d.]+) \(([\d.]+)\)", cells) for _, cells in rows]).transpose(2, 0, 1)
+    assert levels.size == 8 and etas == [0, 0.9, 3, 5]
+    for cells, row in zip(by_psi, convergence_region(0.9, etas, levels)):
+        assert [f"{end:.{len(cell.partition('.')[2])}f}" for cell, end in zip(cells, row)] == list(cells)
+    for factor, sign in ((0.9, -1), (1.1, 1)):
+        rate = growth_rate(factor * by_growth.astype(float), 0.9, etas, levels, updates=8000)
+        assert (sign * rate.mean > 3 * rate.standard_error).all()
+    by_growth = pd.DataFrame(by_growth.astype(float), index=levels.ravel(), columns=etas)
+    shrinks = (by_growth.diff(axis=1).iloc[:, 1:] < 0).all(axis=1)
+    assert list(by_growth.index[shrinks]) == [0, 0.5]
+    assert list(by_growth.index[by_growth[0.9] > 1.1 * by_growth[3]]) == [0, 0.5, 0.75, 1, 1.5, 1.75]
+
+
 def test_the_documentation_counts_the_points_of_the_committed_simulation():
     growth = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_growth.csv")
     text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
@@ -883,7 +904,7 @@ def test_the_documentation_counts_the_points_of_the_committed_simulation():
     bounds, fails = (psi > found + error).sum(), (psi < found - error).sum()
     assert (f"Ψ is above the growth at {bounds} points and below it at {fails}; at {len(growth) - bounds - fails} it "
             "is neither:" in text)
-    assert f"At {((psi < 0) & (found > error)).sum()} points, all of them saddle points" in text
+    assert f"At {((psi < 0) & (found > error)).sum()} of these points, all of them saddle points" in text
     assert f"at {((psi > 0) & (found < -error)).sum()} points Ψ > 0 and yet it contracts" in text
 
 

@@ -78,10 +78,11 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     """--tuned: other runs than the configuration's, but where its values are those that the search chose."""
     path, results, _ = searched
     copy = shutil.copytree(results, tmp_path / "results")
-    chosen = selection.chosen(config.load(path), copy)
-    assert chosen["namsg"]["learning_rate"] == 0.005
-    chosen["adam"]["learning_rate"] = 0.02
-    write_json(copy / "tiny" / "selection.json", {"methods": {m: {"chosen": point} for m, point in chosen.items()}})
+    experiment = config.load(path)
+    methods = {method: {"chosen": point} for method, point in selection.chosen(experiment, copy).items()}
+    assert methods["namsg"]["chosen"]["learning_rate"] == 0.005
+    methods["adam"]["chosen"]["learning_rate"] = 0.02
+    write_json(copy / "tiny" / "selection.json", {"sha256": selection._digest(experiment, methods), "methods": methods})
     result = experiments("run", path, "--tuned", "--seeds", "0", "--results", copy)
     assert result.returncode == 0, result.stderr
     made = {json.loads(done.with_name("config.json").read_text())["method"]: done.parent.name
@@ -144,20 +145,18 @@ def test_what_a_selection_holds_is_not_changed_unnoticed(searched, tmp_path):
             assert f"{file}: " in str(error)
 
 
-def test_an_older_selection_is_taken_where_its_points_are_those_of_the_grid(searched, tmp_path):
+def test_a_selection_of_which_a_part_is_missing_or_another_is_not_believed(searched, tmp_path):
     path, results, _ = searched
     copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)
     file = copy / "tiny" / "selection.json"
-    older = json.loads(file.read_text())
-    del older["sha256"]
-    write_json(file, older)
-    assert selection.chosen(experiment, copy) == {name: each["chosen"] for name, each in older["methods"].items()}
-    elsewhere = {"chosen": {"learning_rate": 7.0, "beta1": 0.9, "beta2": 0.99}}
-    methods = ({"adam": elsewhere}, {"other": older["methods"]["adam"]}, {"adam": {}}, [])
-    for changed in ({"epochs": 3}, {"seeds": [100]}, *({"methods": others} for others in methods)):
-        write_json(file, {**older, **changed})
-        with pytest.raises(RecordError, match="is not of this grid search"):
-            selection.chosen(experiment, copy)
+    whole = json.loads(file.read_text())
+    other = next(point for point in experiment.methods["adam"].points() if point != whole["methods"]["adam"]["chosen"])
+    without = {name: value for name, value in whole.items() if name != "sha256"}
+    for methods in ({"adam": {"chosen": other}}, {"other": whole["methods"]["adam"]}, {"adam": {}}, []):
+        for changed in ({**whole, "methods": methods}, {**without, "methods": methods}):
+            write_json(file, changed)
+            with pytest.raises(RecordError, match="is not of this grid search"):
+                selection.chosen(experiment, copy)
 
 
 @pytest.mark.slow

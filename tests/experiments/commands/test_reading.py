@@ -85,6 +85,12 @@ def test_status_says_how_to_mend_a_damaged_run_as_run_does(tmp_path):
     assert (run.returncode, f"failed: {reason}" in run.stdout) == (1, True)
 
 
+def test_a_note_of_failure_says_nothing_of_a_run_that_is_complete(tmp_path):
+    path, _ = made(tmp_path / "results")
+    next((tmp_path / "results").glob("tiny/*/*/done.json")).with_name("failed.json").write_text("{")
+    assert states(path, tmp_path / "results")["done"] == 1
+
+
 def test_status_reads_where_nothing_can_be_written(tmp_path):
     """And sees there, too, whether a run is under way."""
     path, running = made(tmp_path / "results")

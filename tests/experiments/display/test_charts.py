@@ -7,7 +7,7 @@ from tiny_experiment import write_config
 from experiments.analysis.results import Results
 from experiments.display import charts
 from experiments.vocabulary import config
-from experiments.vocabulary.records import EPOCH_COLUMNS
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 
 
 def test_curves_have_means_bands_and_deviations(tmp_path):
@@ -16,7 +16,7 @@ def test_curves_have_means_bands_and_deviations(tmp_path):
               for seed, loss in enumerate((0.1, 0.2, 0.6))]
     runs = [{"method": "adam", "seed": seed, "status": "done", "epochs": 1} for seed in range(3)]
     results = Results(config.load(write_config(tmp_path)), [0, 1], pd.DataFrame(runs), pd.DataFrame(epochs))
-    train, test, accuracy = charts.curves(results)
+    train, test, accuracy = charts.curves(results, charts.legend(results))
     low, high, mean = train["data"]
     assert [trace["y"] for trace in (low, high, mean)] == [[0.1], [pytest.approx(0.56458)], [pytest.approx(0.3)]]
     assert list(mean["customdata"]) == ["0.26, n = 3"]
@@ -47,7 +47,7 @@ def test_curves_that_flatten_all_others_are_off_at_first(tmp_path):
         results = Results(experiment, experiment.seeds, pd.DataFrame(runs), pd.DataFrame(epochs))
         off = {far} - {"namsg"}
         assert {entry.method for entry in charts.legend(results) if not entry.shown} == off
-        train, ratio, *_ = charts.curves(results)
+        train, ratio, *_ = charts.curves(results, charts.legend(results))
         assert {trace["meta"] for trace in train["data"] if not trace["visible"]} == off
         assert ratio["layout"]["title"]["text"] == "train loss / NAMSG's"
 

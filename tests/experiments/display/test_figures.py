@@ -236,7 +236,7 @@ def test_a_train_loss_of_0_has_no_ratio(tmp_path, drawn, adam, namsg, panels):
     row = losses_of(tmp_path, {"adam": adam, "namsg": namsg})
     figures.draw([row], "figure", tmp_path)
     assert len(drawn[0].axes) == panels
-    assert len(charts.curves(row.results)) == panels
+    assert len(charts.curves(row.results, charts.legend(row.results))) == panels
     if panels == 4:
         line, _ = drawn[0].axes[1].lines
         assert list(line.get_xdata()) == [i for i in (1, 2, 3) if adam[i - 1] and namsg[i - 1]]
@@ -255,7 +255,7 @@ def test_the_ratios_say_n_where_pairs_are_fewer_than_runs(tmp_path, drawn, adams
     second = drawn[0].axes[1].get_title()
     # Without n, there is no pair, and the panel is left out.
     assert second == ("test loss" if n is None else f"train loss / NAMSG's{n}")
-    assert charts.curves(row.results)[1]["layout"]["title"]["text"] == second
+    assert charts.curves(row.results, charts.legend(row.results))[1]["layout"]["title"]["text"] == second
 
 
 def test_where_all_runs_diverged_nothing_can_be_drawn(tmp_path):

@@ -9,8 +9,8 @@ from tiny_experiment import CONFIG, small_disk, write_config
 from experiments.analysis.results import Grid, Results
 from experiments.display import tables
 from experiments.vocabulary import config, paper
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.methods import HYPERPARAMETERS
-from experiments.vocabulary.records import EPOCH_COLUMNS
 
 
 def results_of(folder, losses, accuracies=None, statuses=None):

@@ -17,7 +17,8 @@ from experiments.running.pool import train_in_pool
 from experiments.training import loop
 from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
-from experiments.vocabulary.records import EPOCH_COLUMNS, RunRecord
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
+from experiments.vocabulary.records import RunRecord
 
 # Long enough to be killed in any part of it.
 SLOW = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-0")
@@ -180,7 +181,7 @@ def test_the_records_of_another_run_are_left_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(("error", "reason"), [
-    (AssertionError(), "AssertionError: "), (ValueError("\nfirst\nsecond"), "ValueError: first"),
+    (AssertionError(), "AssertionError"), (ValueError("\nfirst\nsecond"), "ValueError: first"),
     (OSError("libquadmath.so.0: cannot open shared object file"), "libquadmath.so.0: cannot open shared object file"),
     (PermissionError(13, "Permission denied", "a file"), "a file: Permission denied"),
     (MemoryError("711 PiB"), "not enough memory: 711 PiB")])
@@ -214,7 +215,18 @@ def test_a_run_that_is_killed_as_it_ends_is_done(tmp_path):
     assert conclude(run, how._replace(epochs=4), FAILED, "a reason").status == "failed"
     assert RunRecord(tmp_path / run.folder).failure() == "a reason"
     (tmp_path / run.folder / "done.json").write_text("damaged")
-    assert conclude(run, how, FAILED, "damaged").status == "failed"
+    assert conclude(run, how, FAILED, "a reason").reason == "a reason"
+
+
+def test_a_run_whose_record_is_damaged_as_it_ends_has_failed_for_that(tmp_path):
+    run = config.load(write_config(tmp_path)).runs()[0]
+    record(tmp_path, run, [1.0, 0.5, 0.25], 3)
+    folder = tmp_path / run.folder
+    (folder / "epochs.csv").write_text((folder / "epochs.csv").read_text().replace("0.25", "0.75"))
+    ended = conclude(run, RunOptions(tmp_path, 3, None, "cpu", 1), ENDED, "")
+    assert ended.status == "failed"
+    assert ended.reason == (f"{folder / 'epochs.csv'}: damaged: not what was written; to make the run anew, "
+                            f"delete {folder}")
 
 
 def test_a_run_whose_records_are_elsewhere_has_failed(tmp_path):

@@ -131,9 +131,10 @@ def test_ones_own_mirror_is_asked_first(tmp_path, monkeypatch, server):
     assert server.asked == {("own", name): 1 for name in FILES}
 
 
-def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch, server):
+@pytest.mark.parametrize("name", ["a.gz", "a"])
+def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch, server, name):
     places(monkeypatch, f"{server.url}/good")
-    (tmp_path / "a.gz").write_bytes(b"a.gz" + CONTENT)
+    (tmp_path / name).write_bytes(b"a.gz" + CONTENT)
     download.download("mnist", tmp_path)
     assert server.asked == {("good", "b.gz"): 1}
 

@@ -2,16 +2,21 @@
 
 import json
 import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 
 import pytest
 from tiny_experiment import hide_members, make_older, small_disk
 
 from experiments.display import report
+from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
 from experiments.vocabulary.files import write_atomically
-from experiments.vocabulary.records import EPOCH_COLUMNS, Busy, RunRecord
+from experiments.vocabulary.records import Busy, RunRecord
 
 CONFIG = {"experiment": "tiny", "method": "namsg", "settings": {"batch_size": 64}, "seed": 0, "source": "a test",
           "threads": 1, "device": "cpu"}
@@ -74,8 +79,10 @@ def test_a_kill_in_the_first_epoch_leaves_nothing_that_is_in_the_way(tmp_path):
 
 def test_a_temporary_file_that_a_kill_left_is_no_checkpoint(tmp_path):
     record = record_of(tmp_path, 1)
-    (record.folder / "checkpoint.zip.tmp").write_bytes(b"half")
+    left = record.folder / "checkpoint.zip.1.tmp"
+    left.write_bytes(b"half")
     assert record.begin(CONFIG) == (1, {"net": b"1"})
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40, -1])
@@ -222,6 +229,27 @@ def test_of_processes_that_replace_a_file_at_once_each_does(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.starmap(replace_many_times, [(tmp_path / "file", b"1"), (tmp_path / "file", b"2")], 1) == [None] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_waits_for_no_process_that_was_stopped_while_it_replaced_it(tmp_path):
+    code = ("import os, signal; from pathlib import Path; from experiments.vocabulary import files; "
+            "files.sync = lambda file: os.kill(os.getpid(), signal.SIGSTOP); "
+            f"files.write_atomically(Path({str(tmp_path / 'file')!r}), b'1')")
+    with subprocess.Popen([sys.executable, "-c", code]) as stopped:
+        os.waitpid(stopped.pid, os.WUNTRACED)
+        write_atomically(tmp_path / "file", b"2")
+        assert (tmp_path / "file").read_bytes() == b"2"
+        os.kill(stopped.pid, signal.SIGCONT)
+    assert (stopped.returncode, (tmp_path / "file").read_bytes()) == (0, b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_names_of_replaced_files_are_on_the_disk_too(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}")))
+    write_atomically(tmp_path / "file", b"new")
+    first, second = synced
+    assert first.startswith(str(tmp_path / "file.")) and second == str(tmp_path)
 
 
 def test_a_file_is_replaced_or_left(tmp_path):

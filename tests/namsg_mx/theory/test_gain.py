@@ -123,13 +123,13 @@ def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     assert 2.6 < limited.end <= (1 + 0.9) / 0.6 - 0.5 < 3   # of 2 (1 + beta) / (1 + 2 eta) = tau
     at_edge = suggest_observation_distance(235, tau=3.0)
     assert at_edge.start == at_edge.end < 0.9
-    # Under strong noise a distance below 0.9 does not converge there, and a larger one does.
+    # Under strong noise 0.01 is outside of the region of a distance below 0.9, and inside of that of a larger one.
     noisy = suggest_observation_distance(235, tau=0.01, noise=3)
     assert 0.9 < noisy.start <= noisy.end == 3.0
 
 
 @pytest.mark.parametrize(("build", "message"), [
-    (lambda: suggest_observation_distance(235, tau=3.8), r"^tau=3.8: no eta in \[0, 3\] converges .* smaller learning"),
+    (lambda: suggest_observation_distance(235, tau=3.8), r"^tau=3.8: is beyond .* every eta in \[0, 3\] .* smaller"),
     (lambda: suggest_observation_distance(235, tau=-1), r"^tau=-1: must be"),
     (lambda: suggest_observation_distance(235, start=2, end=1), r"^start=2, end=1: must be"),
     (lambda: max_gain_expectation(0.4, 1.0, 0, 0), r"^beta=1.0: must be finite and in \[0, 1\)"),
