@@ -1,7 +1,8 @@
 """An exponential moving average of a network's parameters, for evaluation only."""
 
 import contextlib
-from typing import TYPE_CHECKING, Iterable, Iterator, Mapping, Union
+import os
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Tuple, Union
 
 import numpy as np
 from mxnet.autograd import record
@@ -77,18 +78,21 @@ class ParameterAverage:
         self._average = [_at_least_single(arrays[0]).copy() for arrays in _replicas(self._params)]
 
     def update(self) -> None:
-        """Move the average towards the parameters as they are now.
+        """Move the average towards the parameters as they are now. The decay is a float32, whatever their precision.
 
         Waits for all pending work if some parameters have no gradient, as BatchNorm's statistics.
 
         It is a step of SGD on (average - parameter)**2 / 2: MXNet makes it for many arrays in one engine operation.
         """
         current = self._follow()
-        for average, array in zip(self._average, current):
-            if average.dtype not in PRECISIONS:
-                array.copyto(average)
-        for precision in PRECISIONS:
-            pairs = [pair for pair in zip(self._average, current) if pair[1].dtype == precision]
+        groups: "Dict[type, List[Tuple[NDArray, NDArray]]]" = {}   # by dtype, which is slow to ask for
+        for pair in zip(self._average, current):
+            groups.setdefault(pair[0].dtype, []).append(pair)
+        for dtype, pairs in groups.items():
+            if dtype not in PRECISIONS:
+                for average, array in pairs:
+                    array.copyto(average)
+                continue
             for start in range(0, len(pairs), ARRAYS_AT_ONCE):
                 some = pairs[start:start + ARRAYS_AT_ONCE]
                 multi_sgd_update(*[array for pair in some for array in pair], num_weights=len(some), rescale_grad=-1.0,
@@ -124,12 +128,12 @@ class ParameterAverage:
                     copy = copies[i] if i < len(copies) else copies[0]
                     copy.astype(array.dtype, copy=False).copyto(array)
 
-    def save(self, filename: str) -> None:
+    def save(self, filename: "Union[str, os.PathLike]") -> None:
         """Write the average to a file, in MXNet's format."""
         self._follow()
-        save_arrays(filename, self._average)
+        save_arrays(os.fspath(filename), self._average)
 
-    def load(self, filename: str) -> None:
+    def load(self, filename: "Union[str, os.PathLike]") -> None:
         """Restore the average that `save` wrote: to the bit, unless the parameters were cast since.
 
         OSError if the file cannot be read; ValueError if it holds anything else, or the average of other parameters.
@@ -137,7 +141,7 @@ class ParameterAverage:
         with open(filename, "rb"):   # for a missing file, MXNet's error is a trace of its C++
             pass
         try:
-            saved = load_arrays(filename)
+            saved = load_arrays(os.fspath(filename))
         except MXNetError as error:
             raise ValueError(f"{filename}: is no saved average, or not all of one") from error
         self._follow()
@@ -169,7 +173,10 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     ------
     ValueError
         If no parameter of the net has a gradient: there is no backward pass then, in which MXNet moves the statistics.
-        If the batches are on several contexts of the parameters: each would move its own statistics.
+        If the batches are on several contexts of the parameters: each would move its own statistics. If the net
+        returns no array.
+    RuntimeError
+        If a parameter has no array yet, or is row_sparse.
 
     Example
     -------
@@ -191,7 +198,10 @@ def update_batch_norm(net: "Block", batches: Iterable) -> None:
     try:
         for batch in batches:
             with record():   # one sum, as some outputs may be outside of the graph
-                total = sum(array.astype("float32").sum() for array in _arrays_in(net(batch)))
+                sums = [array.astype("float32").sum() for array in _arrays_in(net(batch))]
+                if not sums:
+                    raise ValueError("net: returns no array")
+                total = sum(sums)
             total.backward()    # MXNet's BatchNorm moves its statistics here
             waitall()           # or all the batches would be in memory at once
     finally:

@@ -166,19 +166,29 @@ class DistributedTrainer(gluon.Trainer):
                 kvstore = ServerKeys(kvstore, len(self._params) + count_servers())
                 self._kvstore_params["kvstore"] = kvstore
             first = kvstore.first
-        self._optimizer.set_lr_mult({first + i: parameter.lr_mult for i, parameter in enumerate(self._params)})
-        self._optimizer.set_wd_mult({first + i: parameter.wd_mult for i, parameter in enumerate(self._params)})
+        self._sent = self._multipliers()
+        self._optimizer.set_lr_mult({first + i: lr_mult for i, (lr_mult, _) in enumerate(self._sent)})
+        self._optimizer.set_wd_mult({first + i: wd_mult for i, (_, wd_mult) in enumerate(self._sent)})
         super()._init_kvstore()
+
+    def _multipliers(self):
+        return [(parameter.lr_mult, parameter.wd_mult) for parameter in self._params]
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
         """``gluon.Trainer.step``, after the check."""
         if self._failure:
             raise RuntimeError(self._failure)
+        if self._updates_on_servers() and self._multipliers() != self._sent:
+            raise RuntimeError("lr_mult or wd_mult: the servers have them already, and a change would not reach them: "
+                               "set them before the first step, or take update_on_kvstore=False")
         super().step(batch_size, ignore_stale_grad)
+
+    def _updates_on_servers(self):
+        return self._kv_initialized and self._distributed and self._update_on_kvstore
 
     def set_learning_rate(self, lr: float) -> None:
         """``gluon.Trainer.set_learning_rate``. RuntimeError once servers update: it would not reach them."""
-        if self._kv_initialized and self._distributed and self._update_on_kvstore:
+        if self._updates_on_servers():
             raise RuntimeError(f"learning_rate={lr!r}: the servers have the optimizer already, and a change would not "
                                "reach them: give a schedule, or take update_on_kvstore=False")
         super().set_learning_rate(lr)

@@ -13,6 +13,11 @@ from typing import Callable, Iterable, Sequence, Union
 from namsg_mx.checks import NONNEGATIVE, Interval, check_count, check_number, is_mxnet_scheduler
 
 
+def _keep(schedule, name, value):
+    """Set a field of a frozen schedule to its checked value, which no caller's array or list can change."""
+    object.__setattr__(schedule, name, value)
+
+
 @dataclass(frozen=True)
 class ObservationDistance:
     """eta by the guideline of Section 3: linear from ``start`` to ``end`` over ``updates`` updates, then constant.
@@ -43,9 +48,9 @@ class ObservationDistance:
     end: float = 3.0
 
     def __post_init__(self):
-        object.__setattr__(self, "updates", check_count("updates", self.updates, at_least=1))
-        check_number("start", self.start, NONNEGATIVE)
-        check_number("end", self.end, NONNEGATIVE)
+        _keep(self, "updates", check_count("updates", self.updates, at_least=1))
+        _keep(self, "start", check_number("start", self.start, NONNEGATIVE))
+        _keep(self, "end", check_number("end", self.end, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, k / self.updates)
@@ -74,7 +79,7 @@ class InverseSquareRoot:
     initial: float
 
     def __post_init__(self):
-        check_number("initial", self.initial, NONNEGATIVE)
+        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
         return self.initial / math.sqrt(k + 1)
@@ -108,8 +113,9 @@ class ExponentialDecay:
     factor: float
 
     def __post_init__(self):
-        check_number("initial", self.initial, NONNEGATIVE)
-        check_number("factor", self.factor, Interval(0, 1, includes_low=False, includes_high=True))
+        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
+        interval = Interval(0, 1, includes_low=False, includes_high=True)
+        _keep(self, "factor", check_number("factor", self.factor, interval))
 
     def __call__(self, k: int) -> float:
         # Bounded below: at a beta1 of 0 eta would have no meaning, and MXNet's operators misread smaller numbers.
@@ -139,7 +145,7 @@ class HarmonicDecay:
     initial: float
 
     def __post_init__(self):
-        check_number("initial", self.initial, NONNEGATIVE)
+        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
         return self.initial / (k + 1)
@@ -178,13 +184,13 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self):
-        check_number("initial", self.initial, NONNEGATIVE)
-        if not isinstance(self.at, Iterable):
+        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
+        if not isinstance(self.at, Iterable) or not getattr(self.at, "ndim", 1):   # an array of no dimension
             raise ValueError(f"at={self.at!r}: must be a sequence of update numbers")
-        object.__setattr__(self, "at", tuple(check_count("at", boundary) for boundary in self.at))   # YAML has lists
+        _keep(self, "at", tuple(check_count("at", boundary) for boundary in self.at))   # YAML has lists
         if list(self.at) != sorted(set(self.at)):
             raise ValueError(f"at={self.at!r}: must be increasing")
-        check_number("factor", self.factor, NONNEGATIVE)
+        _keep(self, "factor", check_number("factor", self.factor, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
         return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)
@@ -223,13 +229,13 @@ class WarmUp:
     start: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "updates", check_count("updates", self.updates, at_least=1))
+        _keep(self, "updates", check_count("updates", self.updates, at_least=1))
         if isinstance(self.target, type) or is_mxnet_scheduler(self.target):
             raise ValueError(f"target={self.target!r}: must be a number or a schedule of k, not a class, nor one of "
                              "MXNet's schedulers, which count updates from 1")
         if not callable(self.target):
-            check_number("target", self.target, NONNEGATIVE)
-        check_number("start", self.start, NONNEGATIVE)
+            _keep(self, "target", check_number("target", self.target, NONNEGATIVE))
+        _keep(self, "start", check_number("start", self.start, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
         target = self.target(k) if callable(self.target) else self.target

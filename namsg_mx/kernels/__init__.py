@@ -16,7 +16,11 @@ A kernel is a module with two functions:
         Take these gradients in place of the bound ones. True if it did; False if the caller must bind anew.
 """
 
+import warnings
+from functools import lru_cache
 from typing import NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from namsg_mx.kernels import cpu, cuda, ndarray
 from namsg_mx.kernels.memory import SharedMemoryError
@@ -58,13 +62,26 @@ class Coefficients(NamedTuple):
 
 
 def choose(name, context, dtype):
-    """The name of the kernel to run: ``name``, or for 'auto' the fastest. RuntimeError if ``name`` cannot run."""
+    """The name of the kernel to run: ``name``, or for 'auto' the fastest. RuntimeError if ``name`` cannot run.
+
+    Warns once (RuntimeWarning) if 'auto' is the slow one because a compiled kernel did not load.
+    """
     if name == "auto":
-        return next(kernel for kernel, module in KERNELS.items() if module.unsupported(context, dtype) is None)
+        chosen = next(kernel for kernel, module in KERNELS.items() if module.unsupported(context, dtype) is None)
+        if chosen == "ndarray" and dtype in (np.float16, np.float32):
+            compiled = "cuda" if context.device_type == "gpu" else "cpu"
+            _warn_of_slow_kernel(compiled, KERNELS[compiled].unsupported(context, dtype))
+        return chosen
     reason = KERNELS[name].unsupported(context, dtype)
     if reason is not None:
         raise RuntimeError(f"kernel={name!r}: {reason}")
     return name
+
+
+@lru_cache(maxsize=None)
+def _warn_of_slow_kernel(compiled, reason):
+    warnings.warn(f"kernel {compiled!r} {reason}; updates take MXNet's array operations instead, which are many times "
+                  "slower", RuntimeWarning, stacklevel=2)
 
 
 def bind(name, weights, grads, states, lazy_update):

@@ -5,6 +5,7 @@ import os
 import weakref
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -128,11 +129,16 @@ class BoundArrays:
 
 
 class BoundSparse:
-    """The arrays of a step with row_sparse gradients. Each step binds anew, as its gradients have other rows."""
+    """The arrays of a step of which some gradients are row_sparse. Each step binds these anew, as they have other rows.
+    """
 
     def __init__(self, weights, grads, states, lazy_update):
         check_overlap([*weights, *grads, *(array for state in states for array in state)])
-        self.arrays = (weights, grads, states)
+        parameters = list(zip(weights, grads, states))
+        self.dense, self.sparse = ([i for i, grad in enumerate(grads) if (grad.stype == "default") is is_dense]
+                                   for is_dense in (True, False))
+        self.bound = BoundArrays(*zip(*(parameters[i] for i in self.dense))) if self.dense else None
+        self.arrays = list(zip(*(parameters[i] for i in self.sparse)))
         self.lazy_update = lazy_update
 
     def rebind(self, grads):
@@ -140,5 +146,12 @@ class BoundSparse:
 
     def step(self, scalars, coefficients, count):
         weights, grads, states = self.arrays
-        grads, rows = zip(*((grad, None) if grad.stype == "default" else with_distinct_rows(grad) for grad in grads))
-        BoundArrays(weights, grads, states, rows, self.lazy_update).step(scalars, coefficients, count)
+        grads, rows = zip(*map(with_distinct_rows, grads))   # all are checked before anything moves
+        if self.bound is not None:
+            self.bound.step(scalars, _of(coefficients, self.dense), count)
+        BoundArrays(weights, grads, states, rows, self.lazy_update).step(scalars, _of(coefficients, self.sparse), count)
+
+
+def _of(coefficients, indices):
+    """The `Coefficients` of some arrays of a step."""
+    return coefficients._make(each if isinstance(each, Real) else [each[i] for i in indices] for each in coefficients)

@@ -35,8 +35,8 @@ class BoundArrays:
         columns = [[each] * len(self.arrays) if isinstance(each, numbers.Real) else each for each in coefficients]
         # All the rows of this device are checked before anything moves.
         gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
-        return [self._step_array(weight, *gradient, state, scalars, *numbers, count, measure)
-                for (weight, _, state), gradient, numbers in zip(self.arrays, gradients, zip(*columns))]
+        return [self._step_array(weight, *gradient, state, scalars, *its_coefficients, count, measure)
+                for (weight, _, state), gradient, its_coefficients in zip(self.arrays, gradients, zip(*columns))]
 
     def _step_array(self, weight, rows, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
         """The element step on dense arrays of one precision: the master copy of halves, the rows of the gradient."""

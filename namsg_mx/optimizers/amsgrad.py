@@ -56,6 +56,6 @@ class AMSGrad(NAMSG):
         check_absent("AMSGrad", ("eta", "mu"), kwargs, instead="NAMSG")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
-    def switch_to_sgd(self, at):
+    def switch_to_sgd(self, at: int) -> None:
         """ValueError: SWNTS is a strategy of `NAMSG`."""
         raise ValueError(f"switch_to_sgd={at!r}: AMSGrad has none; use NAMSG")

@@ -33,7 +33,7 @@ def check_setting(name, value, interval):
 def value_at(name, setting, k, interval):
     """The value of a setting at update k; ValueError if it is outside ``interval``: a program may assign any."""
     if callable(setting):
-        return check_number(f"{name} at update {k}", setting(k), interval)
+        return check_number(f"{name}({k})", setting(k), interval)
     return check_number(name, setting, interval)
 
 

@@ -125,12 +125,15 @@ def _are_same(objects, others):
     return _are_identical(objects, others) or (len(objects) == len(others) and all(map(is_same_array, objects, others)))
 
 
+def check_lengths(optimizer, indices, weights, grads, states):
+    """ValueError unless these lists have one length."""
+    if not len(indices) == len(weights) == len(grads) == len(states):
+        raise ValueError("{}: an update takes as many indices as weights, gradients and states, not {}, {}, {} and {}"
+                         .format(type(optimizer).__name__, *map(len, (indices, weights, grads, states))))
+
+
 def check_update(optimizer, indices, weights, grads, states):
     """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
-    lengths = [len(each) for each in (indices, weights, grads, states)]
-    if len(set(lengths)) > 1:
-        raise ValueError("{}: an update takes as many indices as weights, gradients and states, not {}, {}, {} and {}"
-                         .format(type(optimizer).__name__, *lengths))
     for weight, grad, state in zip(weights, grads, states):
         check_arrays(optimizer, weight, grad, state)
         adapt_precision(state, len(optimizer.STATE), weight)
@@ -162,10 +165,10 @@ def check_arrays(optimizer, weight, grad, state):
     shapes = [array.shape for array in (weight, grad, *state)]
     if len(set(shapes)) > 1:
         raise ValueError(f"{name}: weight, gradient and state must have one shape, not {', '.join(map(str, shapes))}")
-    dtypes = [np.dtype(array.dtype).name for array in (weight, grad, *state)]
+    dtypes = [array.dtype for array in (weight, grad, *state)]
     if dtypes[0] != dtypes[1] or len(set(dtypes[2:])) > 1:
         raise TypeError(f"{name}: weight and gradient must have one dtype, and all arrays of the state one, not "
-                        f"{', '.join(dtypes)}")
+                        f"{', '.join(np.dtype(dtype).name for dtype in dtypes)}")
 
 
 def is_list_of_arrays(state):

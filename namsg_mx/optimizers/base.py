@@ -26,7 +26,7 @@ from namsg_mx.optimizers.arguments import (
     check_setting,
     value_at,
 )
-from namsg_mx.optimizers.arrays import Calls, filled, in_precision, is_list_of_arrays, split_state
+from namsg_mx.optimizers.arrays import Calls, check_lengths, filled, in_precision, is_list_of_arrays, split_state
 from namsg_mx.optimizers.counting import CountingOptimizer
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
@@ -266,7 +266,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         """
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
-        if not (index or weight or grad or state):
+        check_lengths(self, index, weight, grad, state)
+        if not index:
             return   # MXNet's Updater takes empty lists, too
         # MXNet's operators check this, and the engine, which runs ours, does not.
         if is_recording() and any(getattr(each, "grad", None) is not None for each in weight):
@@ -276,8 +277,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _update(self, index, weight, grad, state):
         check_flag("lazy_update", self.lazy_update)
-        if index:
-            self._follow_move(index[0], state)
+        self._follow_move(index[0], state)
         if self.num_update < max(self._scheduled[1], default=0) - 1:
             self._scheduled = (None, {})   # a program has begun anew
         counts, num_update = self._index_update_count, self.num_update
@@ -287,7 +287,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             k = self.num_update - 1
             for binding in self._calls.bind(self, self._kernel_of(k), self._device_id, index, weight, grad, state):
                 self._run(k, binding)
-        except Exception:   # an update that raises an error does not count, even if one of its devices made its part
+        except BaseException:   # what ends by an error, or Ctrl-C, does not count, even if one device made its part
             for i in index:
                 counts.pop(i, None)
             counts.update(before)
@@ -319,6 +319,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             return
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
+        check_lengths(self, index, weight, grad, state)
         for i, its_weight, its_grad, its_state in zip(index, weight, grad, state):
             if its_weight.dtype != np.float16:
                 self.update(i, its_weight, its_grad, its_state)
@@ -378,7 +379,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             rates = {}
         # MXNet's schedulers keep state and cannot go back. But num_update goes back by one, if replicas take turns.
         if num_update not in rates or num_update == max(rates):
-            rate = check_number(f"learning_rate at update {num_update - 1}", _number(self.lr_scheduler(num_update)),
+            rate = check_number(f"learning_rate({num_update - 1})", _number(self.lr_scheduler(num_update)),
                                 NONNEGATIVE)
             rates = {**{number: of for number, of in rates.items() if abs(number - num_update) <= 1}, num_update: rate}
             self._scheduled = self.lr_scheduler, rates

@@ -70,12 +70,12 @@ class NAMSB(NAMSG):
         self.sgd_learning_rate = check_setting("sgd_learning_rate", sgd_learning_rate, POSITIVE)
         self.gamma = check_number("gamma", gamma, POSITIVE)
 
-    def switch_to_sgd(self, at):
+    def switch_to_sgd(self, at: int) -> None:
         """ValueError: the step turns into SGD's without a switch."""
         raise ValueError(f"switch_to_sgd={at!r}: {type(self).__name__} has none; use NAMSG")
 
     def _sgd_learning_rate(self, k, alpha):
-        check_number(f"learning_rate at update {k}", alpha, self.LEARNING_RATES)
+        check_number(f"learning_rate({k})", alpha, self.LEARNING_RATES)
         return value_at("sgd_learning_rate", self.sgd_learning_rate, k, POSITIVE)
 
     def _divisor_limits(self, k, settings):

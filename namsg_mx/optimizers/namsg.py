@@ -84,6 +84,7 @@ class NAMSG(ElementwiseOptimizer):
 
     STATE = ("m", "v", "v_hat")
     DEFAULT_LEARNING_RATE = 0.002
+    _scale = None   # alpha_hat / alpha, once the sums are summed up
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.99, epsilon: float = 1e-8, eta: Optional[ScalarOrSchedule] = None,
@@ -104,7 +105,7 @@ class NAMSG(ElementwiseOptimizer):
     def _first_value(self, name):
         return check_number("epsilon", self.epsilon, EPSILON) if name == "v_hat" else super()._first_value(name)
 
-    def switch_to_sgd(self, at):
+    def switch_to_sgd(self, at: int) -> None:
         """Switch to SGD at update k = ``at``: SWNTS, Section 5.2. The paper switches at 3000 on CIFAR-10.
 
         From then on updates do not divide by sqrt(v_hat). v and v_hat stay as they are; m and eta go on as before.
@@ -140,6 +141,7 @@ class NAMSG(ElementwiseOptimizer):
                              "the number of updates made so far")
         self._switch = at
         self._switch_sums = {}
+        self._scale = None
 
     def __reduce_ex__(self, protocol):
         # A server would print the error and go on, and a switch that is set here later would not reach it. Only the
@@ -193,6 +195,7 @@ class NAMSG(ElementwiseOptimizer):
 
     def _keep_switch_sums(self, indices, lrs, sums):
         """Keep each parameter's sums for alpha_hat as numbers: waits for the device, in this update only."""
+        self._scale = None
         for i, lr, pair in zip(indices, lrs, sums):
             if pair is not None:
                 self._switch_sums[i] = [lr**2 * float(total.asscalar()) for total in pair]
@@ -201,6 +204,11 @@ class NAMSG(ElementwiseOptimizer):
         """alpha_hat / alpha, in which alpha cancels, or None before the switch."""
         if self._switch is None or k < self._switch:
             return None
+        if self._scale is None:
+            self._scale = self._measured_scale()
+        return self._scale
+
+    def _measured_scale(self):
         squared_norm, inner_product = map(sum, zip(*self._switch_sums.values())) if self._switch_sums else (0.0, 0.0)
         if not (0 < squared_norm < math.inf and 0 < inner_product < math.inf):
             raise RuntimeError(f"switch_to_sgd={self._switch}: SGD's step size comes from update {self._switch - 1}, "

@@ -210,6 +210,9 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
         raise ValueError(f"start={start!r}, end={end!r}: must be finite, and 0 <= start <= end")
     if not 0 <= tau < np.inf:
         raise ValueError(f"tau={tau!r}: must be in [0, inf)")
+    _parameters(tau, beta, start, noise)
+    if tau == 0:
+        return ObservationDistance(updates, start, end)
     distances = np.union1d(np.linspace(0, end, 61), start)
     converging = distances[convergence_region(beta, distances, noise) > tau]
     if not converging.size:

@@ -595,3 +595,26 @@ def test_with_mxnets_numpy_arrays(tmp_path):
 def test_decay_out_of_range(decay):
     with pytest.raises(ValueError, match=r"decay=.*: must be a number in \[0, 1\)"):
         ParameterAverage([], decay)
+
+
+def test_an_average_takes_paths_of_any_kind(tmp_path):
+    weight = gluon.Parameter("w", shape=(2,))
+    weight.initialize("one")
+    average = ParameterAverage([weight])
+    average.save(tmp_path / "average")
+    weight.set_data(mx.nd.zeros(2))
+    other = ParameterAverage([weight])
+    other.load(tmp_path / "average")
+    with other.in_place():
+        assert (weight.data().asnumpy() == 1).all()
+
+
+def test_a_net_that_returns_no_array_is_refused():
+    class Counts(gluon.nn.Dense):
+        def forward(self, x):
+            return len(x)
+
+    net = Counts(1, in_units=1)
+    net.initialize()
+    with pytest.raises(ValueError, match="net: returns no array"):
+        update_batch_norm(net, [mx.nd.ones((2, 1))])

@@ -118,6 +118,39 @@ def test_servers_keep_to_the_multipliers_of_the_parameters(on_servers):
     assert [out.split() for out, _ in outputs] == [["1.0", "1.0"]]
 
 
+CHANGED_MULTIPLIERS = textwrap.dedent("""
+    import namsg_mx
+    from mxnet import autograd, gluon
+    from namsg_mx.distributed import DistributedTrainer
+    p = gluon.Parameter('w', shape=(1,))
+    p.initialize('one')
+    trainer = DistributedTrainer([p], 'namsg', kvstore='dist_sync', update_on_kvstore={on_servers})
+    for lr_mult in (1.0, 0.0):
+        p.lr_mult = lr_mult
+        with autograd.record():
+            loss = p.data().sum()
+        loss.backward()
+        before = p.data().asscalar()
+        try:
+            trainer.step(1)
+        except RuntimeError as error:
+            print(error)
+        print(p.data().asscalar() == before, flush=True)
+""")
+
+
+@pytest.mark.slow
+def test_a_multiplier_that_would_not_reach_the_servers_is_refused():
+    outputs, statuses = run_cluster(CHANGED_MULTIPLIERS.format(on_servers=True), workers=1)
+    assert statuses == [0], outputs
+    moved, refused, stayed = outputs[0][0].splitlines()
+    assert (moved, stayed) == ("False", "True")
+    assert refused.startswith("lr_mult or wd_mult: the servers have them already")
+    outputs, statuses = run_cluster(CHANGED_MULTIPLIERS.format(on_servers=False), workers=1)
+    assert statuses == [0], outputs
+    assert outputs[0][0].splitlines() == ["False", "True"]
+
+
 LEARNING_RATES = textwrap.dedent("""
     import namsg_mx
     from mxnet import autograd, gluon

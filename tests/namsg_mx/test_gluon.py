@@ -327,6 +327,40 @@ def test_exempt_from_decay():
             np.testing.assert_allclose(p.data().asnumpy(), 0.95 if name.endswith("weight") else 1.0, rtol=1e-6)
 
 
+def test_decay_that_changes_between_two_steps_counts_in_the_next():
+    """That of all parameters, then by the helper that of the bias."""
+    net = nn.Dense(1, in_units=1, weight_initializer="ones", bias_initializer="ones")
+    net.initialize()
+    trainer = gluon.Trainer(net.collect_params(), "namsg", {"wd": 0.5, "decoupled_wd": True, "learning_rate": 0.5})
+
+    def step():
+        with autograd.record():
+            loss = 0 * net(mx.nd.ones((1, 1)))
+        loss.backward()
+        trainer.step(1)
+        return net.weight.data().asscalar(), net.bias.data().asscalar()
+
+    assert step() == (0.75, 0.75)
+    trainer.optimizer.wd = 1.0
+    assert step() == (0.375, 0.375)
+    namsg_mx.exempt_from_decay(net.collect_params())
+    assert step() == (0.1875, 0.375)
+
+
+def test_a_trainers_step_updates_all_its_parameters_in_one_call():
+    class Counting(namsg_mx.NAMSG):
+        def update_multi_precision(self, index, weight, grad, state):
+            updated.append(index)
+            super().update_multi_precision(index, weight, grad, state)
+
+    net, updated = dense_net(), []
+    trainer = gluon.Trainer(net.collect_params(), Counting())
+    train(net, trainer, batches(2))
+    trained = {trainer._param2idx[name] for name, p in net.collect_params().items() if p.grad_req != "null"}
+    assert len(trained) == 6
+    assert [set(indices) for indices in updated] == [trained, trained]
+
+
 def test_set_learning_rate():
     net = dense_net()
     trainer = gluon.Trainer(net.collect_params(), "namsg", {"learning_rate": 0.01})

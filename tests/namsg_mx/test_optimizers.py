@@ -167,10 +167,11 @@ def test_namsb_becomes_sgd():
     assert bounded.last_update().sgd_learning_rate == 0.3
 
 
-def test_mu_and_eta_name_the_same_step():
+@pytest.mark.parametrize(("mu", "eta"), [(0.5, 1.5), (StepDecay(0.5, at=(2, 5)), StepDecay(1.5, at=(2, 5)))])
+def test_mu_and_eta_name_the_same_step(mu, eta):
     weights, gradients = shapes_and_gradients()
-    assert_equal_bits(run(namsg_mx.NAMSG(beta1=0.75, mu=0.5), weights, gradients),
-                      run(namsg_mx.NAMSG(beta1=0.75, eta=1.5), weights, gradients))
+    assert_equal_bits(run(namsg_mx.NAMSG(beta1=0.75, mu=mu), weights, gradients),
+                      run(namsg_mx.NAMSG(beta1=0.75, eta=eta), weights, gradients))
 
 
 def test_beta1_zero_steps_along_the_gradient():
@@ -212,6 +213,29 @@ def test_mxnets_nadam_is_not_dozats_for_two_arrays_and_ours_is():
     ours = run(mx.optimizer.create("dozatnadam", learning_rate=0.1), weights, gradients, together=False)
     assert not np.allclose(theirs[0], theirs[3], rtol=1e-2)
     assert np.array_equal(ours[0], ours[3])
+
+
+def test_the_count_in_dozatnadam_is_a_parameters_own():
+    """One of two is skipped in two steps."""
+    optimizer, at = create("dozatnadam")
+    weights, t = [array(np.ones(4)), array(np.ones(4))], [0, 0]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+    for k, g in enumerate(signed_gradients(4, 6)):
+        for i in (0, 1) if k not in (2, 3) else (0,):
+            t[i] += 1
+            step_beside_reference(optimizer, "dozatnadam", weights[i], array(g), states[i], t[i], *at(k), index=i)
+    assert t == [6, 4]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_stay_as_they_are(method, kernel):
+    optimizer, _ = create(method, kernel=kernel, **EVERYTHING)
+    weight, grad = array([1.0, -1.0, 0.5]), array([0.5, 100.0, -2.0])
+    state = optimizer.create_state(0, weight)
+    for _ in range(2):
+        optimizer.update(0, weight, grad, state)
+        assert_equal_bits([grad.asnumpy()], [np.array([0.5, 100.0, -2.0], np.float32)])
 
 
 @pytest.mark.parametrize(("name", "defaults"), [
@@ -287,7 +311,7 @@ INVALID = [
     ({"eta": ObservationDistance}, r"eta=.*: is a class; give an instance, ObservationDistance\(\.\.\.\)"),
     ({"learning_rate": StepDecay}, r"learning_rate=.*: is a class"),
     ({"beta1": namsg_mx.HarmonicDecay}, r"beta1=.*: is a class"),
-    ({"beta1": ObservationDistance(5, start=1.0)}, r"beta1 at update 0=1\.0: must be a number in \[0, 1\)"),
+    ({"beta1": ObservationDistance(5, start=1.0)}, r"beta1\(0\)=1\.0: must be a number in \[0, 1\)"),
     ({"bounds": (1, 1)}, r"bounds=\(1, 1\): .*low < high"),
     ({"bounds": 3}, r"bounds=3"),
     ({"bounds": "12"}, r"bounds='12'"),
@@ -363,7 +387,7 @@ def test_namsb_arguments_out_of_range(arguments, message):
 
 
 def test_namsb_refuses_an_update_without_a_step_size():
-    with pytest.raises(ValueError, match=r"learning_rate at update 0=0\.0: must be a number in \[1.17549e-38, inf\)"):
+    with pytest.raises(ValueError, match=r"learning_rate\(0\)=0\.0: must be a number in \[1.17549e-38, inf\)"):
         namsg_mx.NAMSB(learning_rate=WarmUp(0.1, updates=2))
     with pytest.raises(ValueError, match=r"learning_rate=0: must be a number in \[1.17549e-38, inf\)"):
         namsg_mx.NAMSB().set_learning_rate(0)
@@ -371,7 +395,7 @@ def test_namsb_refuses_an_update_without_a_step_size():
     weight = array([1.0])
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, array([1.0]), state)
-    with pytest.raises(ValueError, match=r"learning_rate at update 1=0\.0: must be a number in \[1.17549e-38, inf\)"):
+    with pytest.raises(ValueError, match=r"learning_rate\(1\)=0\.0: must be a number in \[1.17549e-38, inf\)"):
         optimizer.update(0, weight, array([1.0]), state)
     assert optimizer.num_update == 1
 
@@ -514,6 +538,18 @@ def test_bounds_can_be_set_at_any_time(kernel, bounds):
         run(later, weights, gradients)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_bounds_that_change_between_two_updates_of_the_same_arrays_count_in_the_next(kernel):
+    optimizer = namsg_mx.AveragedSGD(learning_rate=1.0, beta1=0.0, kernel=kernel)
+    weight, grad = array([4.0]), array([-1.0])
+    state, made = optimizer.create_state(0, weight), []
+    for bounds in (None, (0, 3), (0, 2), None):
+        optimizer.bounds = bounds
+        optimizer.update(0, weight, grad, state)
+        made.append(weight.asscalar())
+    assert made == [5, 3, 2, 3]
+
+
 @pytest.mark.parametrize("shape", [(), (1,)])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_numbers_that_are_set_later_may_be_arrays_of_one_element(kernel, shape):
@@ -596,7 +632,7 @@ def test_a_scheduler_that_was_taken_away_is_not_saved():
 def test_the_rates_of_an_lr_scheduler_are_checked(rate):
     optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
     weight = array([1.0])
-    with pytest.raises(ValueError, match="learning_rate at update 0=.*: must be a number in"):
+    with pytest.raises(ValueError, match=r"learning_rate\(0\)=.*: must be a number in"):
         optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
     assert (weight.asscalar(), optimizer.num_update) == (1, 0)
 
@@ -670,7 +706,7 @@ def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
     state = optimizer.create_state(0, weight)
     optimizer.update(0, weight, array([1.0]), state)
     for use in (lambda: optimizer.update(0, weight, array([1.0]), state), lambda: optimizer.settings(1)):
-        with pytest.raises(ValueError, match=r"beta1 at update 1=1\.0: must be a number in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"beta1\(1\)=1\.0: must be a number in \[0, 1\)"):
             use()
 
 
@@ -801,6 +837,21 @@ def test_decoupled_decay_has_its_rate_in_float32(kernel, wd):
         weights[decay] = weight.asnumpy().astype(np.float64)
     rate = (weights[0.0] - weights[wd]).mean() / weights[0.0].mean()
     assert rate == pytest.approx(1 - np.exp(-lr * wd * steps), rel=0.05)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_decoupled_decay_has_the_step_size_of_its_parameter(kernel):
+    """A frozen one keeps its weight."""
+    optimizer = namsg_mx.NAMSG(learning_rate=0.5, wd=0.25, decoupled_wd=True, kernel=kernel)
+    optimizer.set_lr_mult({0: 0.0, 1: 0.5})
+    weights = run(optimizer, [np.ones(3, np.float32)] * 3, [[np.zeros(3, np.float32)] * 3])[::4]
+    assert_equal_bits(weights, [np.full(3, value, np.float32) for value in (1, 0.9375, 0.875)])
+
+
+def test_lr_mult_of_a_parameters_name():
+    optimizer = namsg_mx.AveragedSGD(learning_rate=1.0, beta1=0.0, param_idx2name={0: "frozen", 1: "free"})
+    optimizer.set_lr_mult({"frozen": 0.0})
+    assert run(optimizer, [np.ones(1)] * 2, [[np.ones(1)] * 2])[::2] == [1, 0]
 
 
 def test_nan_is_treated_as_in_the_reference():
@@ -974,5 +1025,19 @@ def test_an_update_with_an_array_too_few_is_refused_and_moves_nothing(kernel, ea
                       (weights[:1], gradients, states), (weights, gradients, states[:1])):
         with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 2, "):
             optimizer.update([0, 1], *arguments)
+    with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 0, 2, 2 and 2"):
+        optimizer.update([], weights, gradients, states)
     assert_equal_bits([weight.asnumpy() for weight in weights], before)
     assert optimizer.num_update == earlier_updates
+
+
+def test_a_subclass_with_an_update_of_its_own_gets_no_array_too_few():
+    class Own(namsg_mx.NAMSG):
+        def update(self, index, weight, grad, state):
+            super().update(index, weight, grad, state)
+
+    optimizer, weights = Own(), [array([1.0]), array([1.0])]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+    with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 2, 2, 1 and 2"):
+        optimizer.update_multi_precision([0, 1], weights, [array([1.0])], states)
+    assert [weight.asscalar() for weight in weights] == [1, 1]

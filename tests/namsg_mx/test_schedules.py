@@ -47,6 +47,7 @@ class LikeMXNets:
     lambda: ObservationDistance(0), lambda: ObservationDistance(5, start=-0.1),
     lambda: ObservationDistance(5, end=float("inf")), lambda: ObservationDistance(5, end=float("nan")),
     lambda: ExponentialDecay(0.9, 0.0), lambda: ExponentialDecay(0.9, 1.5), lambda: ExponentialDecay(0.9, -0.5),
+    lambda: StepDecay(1.0, at=np.array(5)),
     lambda: StepDecay(1.0, at=(5, 2)), lambda: StepDecay(1.0, at=(1, 1, 2)), lambda: StepDecay(1.0, at=5),
     lambda: StepDecay(1.0, at=(5,), factor=-0.1),
     lambda: WarmUp(1.0, updates=0), lambda: WarmUp("a", 5), lambda: WarmUp(-1.0, 5), lambda: WarmUp(StepDecay, 5),
@@ -92,3 +93,15 @@ def test_a_decay_never_reaches_0():
 def test_schedules_do_not_change(schedule):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(schedule, next(iter(vars(schedule))), 1.0)
+
+
+@pytest.mark.parametrize("build", [
+    lambda number: ObservationDistance(4, start=number), lambda number: InverseSquareRoot(number), HarmonicDecay,
+    lambda number: ExponentialDecay(number, 0.5), lambda number: StepDecay(number, at=(5,)),
+    lambda number: WarmUp(number, updates=4)])
+def test_an_array_that_changes_later_changes_no_schedule(build):
+    number = np.array([0.5])
+    schedule = build(number)
+    number[0] = 7
+    assert schedule == build(0.5) and hash(schedule) == hash(build(0.5))
+    assert type(schedule(2)) is float

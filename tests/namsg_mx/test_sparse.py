@@ -9,7 +9,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import CPU_KERNEL, METHODS, array, signed_gradients
+from comparison import CPU_KERNEL, METHODS, array, assert_equal_bits, signed_gradients
 from loopback import run_cluster
 from mxnet import autograd, gluon
 
@@ -39,7 +39,7 @@ def train(optimizer, gradients, dtype=np.float32, stype="default"):
 def test_standard_updates_equal_dense_ones_to_the_bit(method):
     dense, sparse = sparse_gradients()
     expected = train(mx.optimizer.create(method, **SETTINGS), [array(g) for g in dense])
-    assert all(map(np.array_equal, train(mx.optimizer.create(method, **SETTINGS), sparse), expected))
+    assert_equal_bits(train(mx.optimizer.create(method, **SETTINGS), sparse), expected)
 
 
 @CPU_KERNEL
@@ -109,6 +109,16 @@ def test_rows_that_a_gradient_has_twice_are_added_up(dtype, lazy, kernel):
     assert all(map(np.array_equal, *results))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_that_a_float16_gradient_has_thrice_are_added_up_in_float32(kernel):
+    """In float16, 2048 + 1 is 2048."""
+    def trained(values, rows):
+        grad = mx.nd.sparse.row_sparse_array((mx.nd.array(values, dtype=np.float16), rows), (6, 3), dtype=np.float16)
+        return train(mx.optimizer.create("namsg", kernel=kernel, multi_precision=True), [grad], np.float16)
+
+    assert_equal_bits(trained([[2048] * 3, [1] * 3, [1] * 3], [4, 4, 4]), trained([[2050] * 3], [4]))
+
+
 def test_lazy_update_can_be_set_at_any_time():
     grad = sparse_gradients()[1][0]
     weight = array(np.ones((6, 3)))
@@ -150,7 +160,7 @@ def test_row_sparse_weights_train_like_dense_ones_to_the_bit(method, dtype, lazy
     options = dict(SETTINGS, lazy_update=lazy, kernel=kernel, multi_precision=True)
     dense, sparse = (train(mx.optimizer.create(method, **options), gradients, dtype, stype)
                      for stype in ("default", "row_sparse"))
-    assert all(map(np.array_equal, sparse, dense))
+    assert_equal_bits(sparse, dense)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -291,3 +301,24 @@ def test_an_embedding_with_sparse_gradients_trains(lazy):
     assert losses[-1] < 0.1 * losses[0]
     untouched = [row for row in range(20) if row not in (1, 3, 5)]
     assert np.array_equal(net.weight.data().asnumpy()[untouched], before[untouched])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_dense_arrays_beside_a_sparse_one_are_stepped_as_alone(lazy):
+    """With rates of their own, and in the next update."""
+    def trained(together):
+        optimizer = namsg_mx.NAMSG(lazy_update=lazy, wd=0.1)
+        optimizer.set_lr_mult({0: 0.5, 1: 2.0})
+        weights = [array(np.ones((3, 2))), array(np.ones((4, 2))), array(np.ones(5))]
+        states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+        for k in range(3):
+            grads = [array(np.full((3, 2), 0.1 + k)), mx.nd.sparse.row_sparse_array(
+                (np.full((2, 2), 0.3 + k, np.float32), [k % 2, 3]), (4, 2)), array(np.full(5, -0.2))]
+            if together:
+                optimizer.update([0, 1, 2], weights, grads, states)
+            else:
+                for i in range(3):
+                    optimizer.update(i, weights[i], grads[i], states[i])
+        return [each.asnumpy() for each in (*weights, *(moment for state in states for moment in state))]
+
+    assert_equal_bits(trained(True), trained(False))

@@ -1,9 +1,11 @@
 """SWNTS: the switch from NAMSG to SGD, against the reference, however the parameters arrive."""
 
+import contextlib
+
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import CPU_KERNEL, array, assert_close, signed_gradients
+from comparison import CPU_KERNEL, array, assert_close, assert_equal_bits, signed_gradients
 
 from namsg_mx import NAMSG, StepDecay, reference
 
@@ -112,7 +114,7 @@ def test_saved_and_loaded_around_the_switch_goes_on_to_the_bit(at):
             updater([0, 1, 2], [array(g) for g in grads], arrays)
         return [a.asnumpy() for a in arrays]
 
-    assert all(map(np.array_equal, train(), train(stop_at=at)))
+    assert_equal_bits(train(), train(stop_at=at))
 
 
 def test_skipped_nonfinite_gradients_have_no_part_in_the_step_size():
@@ -138,6 +140,33 @@ def test_a_weight_that_is_nan_is_told_at_the_switch_and_spreads_to_no_other():
     with pytest.raises(RuntimeError, match="switch_to_sgd=2: .* comes from update 1, .* or made one infinite or NaN"):
         namsg.update([0, 1], weights, gradients, states)
     assert np.isfinite([weights[0].asnumpy()[1], weights[1].asscalar()]).all()
+
+
+class Interrupted:
+    """A schedule under which Ctrl-C is pressed once, in update k."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def __call__(self, k):
+        if k == self.k:
+            self.k = None
+            raise KeyboardInterrupt
+        return 0.01
+
+
+def test_an_update_that_is_interrupted_does_not_count():
+    weights = [array([1.0]), array([1.0])]
+    for weight, rate in zip(weights, (Interrupted(1), 0.01)):
+        optimizer = NAMSG(learning_rate=rate)
+        state = optimizer.create_state(0, weight)
+        for _ in range(4):
+            with contextlib.suppress(KeyboardInterrupt):
+                optimizer.update(0, weight, array([1.0]), state)
+        assert optimizer.num_update == (3 if weight is weights[0] else 4)
+        if weight is weights[0]:
+            optimizer.update(0, weight, array([1.0]), state)
+    assert_equal_bits(*([weight.asnumpy()] for weight in weights))
 
 
 def test_a_switch_is_not_taken_back():

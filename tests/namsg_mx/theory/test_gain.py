@@ -123,6 +123,8 @@ def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     assert 2.6 < limited.end <= (1 + 0.9) / 0.6 - 0.5 < 3   # of 2 (1 + beta) / (1 + 2 eta) = tau
     at_edge = suggest_observation_distance(235, tau=3.0)
     assert at_edge.start == at_edge.end < 0.9
+    # Where no curvature is known, none is looked at: at this beta its region would be lost in rounding.
+    assert suggest_observation_distance(235, beta=0.9999999, noise=0.1) == ObservationDistance(235)
     # Under strong noise 0.01 is outside of the region of a distance below 0.9, and inside of that of a larger one.
     noisy = suggest_observation_distance(235, tau=0.01, noise=3)
     assert 0.9 < noisy.start <= noisy.end == 3.0
