@@ -40,13 +40,17 @@ def cluster(arguments, workers=2, servers=1, last=None, **environment):
 def run_cluster(script, workers=2, servers=1, **environment):
     """Standard output and error of each worker, as text, and the workers' exit statuses.
 
-    Where one fails, the others are killed: they would wait for it without end.
+    Where one fails, the others are killed: they would wait for it without end. AssertionError if the scheduler or a
+    server fails while they run.
     """
     with ThreadPoolExecutor(100) as readers, cluster(["-c", script], workers, servers, **environment) as processes:
         # All are read: one whose output nobody reads would stop when it has written some.
         outputs = {process: readers.submit(process.communicate) for process in sum(processes.values(), [])}
         started = processes["worker"]
         while None in (statuses := [worker.poll() for worker in started]) and not any(statuses):
+            for role in ("scheduler", "server"):
+                for process in processes[role]:
+                    assert not process.poll(), f"{role} ended with {process.returncode}: {outputs[process].result()}"
             time.sleep(0.02)
         for process in outputs:
             process.kill()

@@ -1,6 +1,7 @@
 """Benchmarks end in reports that the claims and the page read. Their times are not judged here."""
 
 import html
+import importlib
 import importlib.util
 import json
 import os
@@ -64,6 +65,13 @@ def test_the_sweeps_engines_make_every_run_once(tmp_path):
 
 def can_dask_on_slurm():
     return slurm.is_here() and importlib.util.find_spec("dask_jobqueue") is not None
+
+
+@pytest.mark.parametrize("name", ["optimizer_step", "update_patterns", "training_step", "sweep"])
+def test_the_committed_text_of_a_benchmark_is_of_its_numbers(name):
+    committed = CHECKOUT / "results" / "benchmarks" / f"{name}.json"
+    text = importlib.import_module(f"benchmarks.{name}").markdown(json.loads(committed.read_text()))
+    assert committed.with_suffix(".md").read_text(encoding="utf-8") == text
 
 
 def test_the_gpu_benchmark_says_what_it_needs():

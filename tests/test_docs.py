@@ -56,8 +56,10 @@ def test_every_key_of_a_configuration_is_explained():
     first_cells = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
     explained = {key for cell in first_cells for key in re.findall("`(.*?)`", cell)}
     assert {*config.EXPERIMENT_KEYS, *config.METHOD_KEYS} <= explained
-    names = [*config.OPTIMIZERS, *config.SCHEDULES, *config.DATA_SETS, *config.MODELS, *config.AUGMENTATIONS]
-    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
+    assert config.OPTIMIZERS.keys() <= explained
+    texts = [f"{{name: {name}" for name in (*config.DATA_SETS, *config.MODELS, *config.AUGMENTATIONS)]
+    texts += [f"{{schedule: {name}" for name in config.SCHEDULES]
+    assert [text for text in texts if not re.search(rf"`{text}\b", page)] == []
 
 
 def test_what_a_run_costs_is_the_benchmarks():

@@ -45,9 +45,17 @@ BEST_ACCURACY = pd.DataFrame({what: cells for what, *cells in WIDE}).set_index(
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_relative_links_lead_somewhere(document):
-    links = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
-    assert not missing
+    links = re.findall(r"\]\(([^)#]*)#?([^)]*)", document.read_text(encoding="utf-8"))
+    targets = [(document.parent / path if path else document, place) for path, place in links if "://" not in path]
+    assert not [target for target, _ in targets if not target.exists()]
+    assert not [(target, place) for target, place in targets if place and place not in places(target)]
+
+
+def places(document):
+    """The places in a document that a link may lead to: its headings, as GitHub names them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture

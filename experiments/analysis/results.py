@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.vocabulary.config import Experiment, Run
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.errors import RecordError, UsageError
-from experiments.vocabulary.folders import CONFIGS, RESULTS
+from experiments.vocabulary.folders import RESULTS
 from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import RunRecord
 from experiments.vocabulary.seeds import seed_range
@@ -123,7 +123,6 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
     """
     runs, epochs, short = [], [], []
     chosen = experiment.runs(methods, seeds)
-    _check_alike(chosen, results)
     for run in chosen:
         status, rows = RunRecord(results / run.folder).read(experiment.epochs)
         if status == "short":
@@ -131,6 +130,7 @@ def read(experiment: Experiment, results: Path, methods: Sequence[str] | None = 
         if rows or status == "diverged":
             runs.append((run.method, run.seed, status, len(rows)))
             epochs += [{"method": run.method, "seed": run.seed, **row} for row in rows]
+    _check_alike(chosen, results)
     found = _in_order(experiment, pd.DataFrame(runs, columns=["method", "seed", "status", "epochs"]))
     shown = _shown(found, pd.DataFrame(epochs, columns=["method", "seed", *EPOCH_COLUMNS]))
     return Results(experiment, sorted({*experiment.seeds, *(run.seed for run in chosen)}), found, shown), short
@@ -194,7 +194,6 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     """What is recorded of a grid search, and the runs that are missing or short, with the epochs that they have."""
     runs, short = [], []
     chosen = experiment.grid(methods, seeds)
-    _check_alike([run for run, _ in chosen], results)
     for run, point in chosen:
         status, rows = RunRecord(results / run.folder).read(experiment.search.epochs)
         if status == "short":
@@ -202,6 +201,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
         else:
             loss = rows[-1]["train_loss"] if status == "done" else math.inf
             runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
+    _check_alike([run for run, _ in chosen], results)
     coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for _, point in chosen for name in point)]))
     found = pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])
     return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates, _in_order(experiment, found)), short
@@ -261,9 +261,7 @@ def _choosing(experiment: Experiment, runs: Sequence[Run], command: str) -> list
 
 def command_line(experiment: Experiment, results: Path, command: str, *options: str) -> str:
     """A command on an experiment, as it is given in the checkout."""
-    path = CONFIGS / f"{experiment.name}.yaml"
-    config = path if path.exists() else path.name   # of the user's own: in a folder that is not known here
-    return with_results(shlex.join(["python", "-m", "experiments", command, str(config), *options]), results)
+    return with_results(shlex.join(["python", "-m", "experiments", command, experiment.path, *options]), results)
 
 
 def with_results(command: str, results: Path) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.analysis.intervals import deviation
 from experiments.analysis.results import Grid, command_line
 from experiments.vocabulary.config import Experiment
-from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.errors import DamagedError, RecordError
 from experiments.vocabulary.files import read_json, write_json
 from experiments.vocabulary.folders import SELECTION
 
@@ -86,8 +86,11 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
 
     RecordError if they are of another grid search than this experiment's.
     """
-    path = _path(experiment, results)
-    selection = read_json(path, ("methods",))
+    path, search = _path(experiment, results), command_line(experiment, results, "grid")
+    try:
+        selection = read_json(path, ("methods",))
+    except DamagedError as error:
+        raise RecordError(f"{error}; {search} selects anew") from error
     if selection is None:
         return None
     try:
@@ -98,7 +101,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
         is_ours = False
     if not is_ours:
         raise RecordError(f"{path}: is not of this grid search: the configuration has changed since, or is another one "
-                          f"with this name; {command_line(experiment, results, 'grid')} selects anew")
+                          f"with this name; {search} selects anew")
     return points
 
 

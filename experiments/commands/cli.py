@@ -84,13 +84,14 @@ def _parser() -> argparse.ArgumentParser:
                              help="use the values that our grid search selected, not the configuration's")
 
     def add_selection(command):
-        command.add_argument("--method", nargs="+", metavar="M", help="only these methods of the configuration")
+        command.add_argument("--method", nargs="+", action="extend", metavar="M",
+                             help="only these methods of the configuration")
         command.add_argument("--seeds", type=_seeds, metavar="LIST",
                              help="seeds, such as 3, 0-9 or 0,2,5-7 (default: the configuration's)")
         add_results(command)
 
     def add_drawing(command, config):
-        command.add_argument("--config", nargs="+", metavar="CONFIG", help=config)
+        command.add_argument("--config", nargs="+", action="extend", metavar="CONFIG", help=config)
         add_tuned(command)
         add_selection(command)
         command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
                               "dist_async has no other way (default: on the workers)")
     searching = add("grid", train.grid, "search the grids of an experiment, or the rest of them, and select")
     add_training(searching)
-    searching.add_argument("--at", nargs="+", type=_coordinate, default=[], metavar="NAME=VALUE",
+    searching.add_argument("--at", nargs="+", action="extend", type=_coordinate, default=[], metavar="NAME=VALUE",
                            help="only these points (learning_rate=0.001), and no selection")
 
     getting = add("data", train.get_data, "download MNIST and CIFAR-10, and check them")

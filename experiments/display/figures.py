@@ -23,7 +23,7 @@ from experiments.analysis.results import Grid, Results
 from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims import parts
 from experiments.vocabulary.errors import RecordError
-from experiments.vocabulary.files import write_atomically
+from experiments.vocabulary.files import make_folder, write_atomically
 from experiments.vocabulary.methods import (
     BOUNDED_METHODS,
     DASHED_BETA2,
@@ -114,7 +114,7 @@ def draw_sensitivity(grids: Sequence[Grid], folder: Path) -> list[Path]:
 def save(figure: Figure, name: str, folder: Path) -> list[Path]:
     """Write ``name``.png and ``name``.svg into the folder and return their paths."""
     _fix_layout(figure)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = []
     for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
         content = io.BytesIO()

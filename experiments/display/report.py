@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Container, Mapping, NamedTuple, Sequence
 
 import jinja2
 import pandas as pd
@@ -103,6 +103,7 @@ def write(folder: Path, configs: Path) -> Path:
         answers=answer.answers(verdicts),
         together=judging.together(judgements), stand=sum(one.holm == one.judgement.verdict for one in told),
         parts=_parts(told, figures), figures=figures, tables=_tables(evidence), runs=_runs(surveys),
+        others=_without_configuration(folder, surveys),
         benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
     path = folder / "report.html"
     write_atomically(path, page.encode())
@@ -247,6 +248,12 @@ def _runs(surveys: Mapping[str, dict[str, Any]]) -> list[Block]:
                             ["runs", *STATES], [[label, *(f"{states[state] or ''}" for state in STATES)]
                                                 for label, states in rows.items()]))
     return blocks
+
+
+def _without_configuration(folder: Path, known: Container[str]) -> list[str]:
+    """The experiments that have records here and are not known."""
+    return sorted({path.parents[2].name for path in folder.glob("*/*/*/config.json")
+                   if path.parents[2].name not in known})
 
 
 def _machines(folder: Path) -> list[dict[str, Any]]:

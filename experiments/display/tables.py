@@ -20,7 +20,7 @@ from experiments.claims.parts import PARTS
 from experiments.vocabulary import paper
 from experiments.vocabulary.config import Experiment, initial
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.files import write_atomically
+from experiments.vocabulary.files import make_folder, write_atomically
 from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS
 
 SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
@@ -47,7 +47,7 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
         "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
         "tex": table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = [folder / f"{name}.{kind}" for kind in forms]
     for path, text in zip(paths, forms.values()):
         write_atomically(path, text.encode())

@@ -47,7 +47,10 @@ def main() -> int:
         Path(options.results, ORIGINAL_FORM.folder).mkdir(parents=True, exist_ok=True)   # before minutes of training
     except (OSError, UsageError) as error:
         parser.exit(2, f"original_form: {error}\n")
-    made = table(curves(experiment, data_set), experiment.title)
+    try:
+        made = table(curves(experiment, data_set), experiment.title)
+    except KeyboardInterrupt:
+        parser.exit(130, "original_form: interrupted; nothing is written\n")
     for path in tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder)):
         print(f"written: {path}")
     return 0

@@ -31,6 +31,8 @@ def code(sources: Sequence[str] = SOURCES) -> dict[str, Any]:
     # This repository's, whatever GIT_DIR says, and without refreshing its index, which is a write.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     git = ("git", "--no-optional-locks", "-C", str(ROOT))
+    if _output(*git, "rev-parse", "--show-toplevel", environment=environment) != str(ROOT):
+        return {"commit": None, "dirty": None}   # none, or another repository, in which this folder lies
     changes = _output(*git, "status", "--porcelain", "--", *sources, environment=environment)
     return {"commit": _output(*git, "rev-parse", "HEAD", environment=environment),
             "dirty": None if changes is None else bool(changes)}

@@ -159,12 +159,14 @@ class GridRun(NamedTuple):
 class Experiment:
     """A checked configuration file (`configs/` has examples); ``name`` is the file's name without its ending.
 
-    ``augmentation``: None for training on the images as they are. ``tuning``: None without a grid search.
+    ``path``: the file's. ``augmentation``: None for training on the images as they are. ``tuning``: None without a
+    grid search.
     ``train_loss_full_every``: the whole training set is evaluated every so many epochs; None for every epoch.
     ``is_tuned``: the methods have the values that the grid search selected (`tuned`), not the file's.
     """
 
     name: str
+    path: str
     title: str
     data: Mapping[str, Any]
     augmentation: Mapping[str, Any] | None
@@ -304,7 +306,7 @@ def _experiment(name: str, block: ConfigBlock) -> Experiment:
     augmentation = block.optional("augmentation", lambda key: block.named(key, AUGMENTATIONS))
     _check_images(block.where, data["name"], augmentation, model["name"])
     return Experiment(
-        name, block.text("title"), data, augmentation, model, block.integer("batch_size", at_least=1),
+        name, block.where, block.text("title"), data, augmentation, model, block.integer("batch_size", at_least=1),
         block.number("weight_decay"), block.integer("epochs", at_least=1), seeds,
         block.optional("tuning", lambda key: _tuning(block, seeds)),
         block.optional("train_loss_full_every", lambda key: block.integer(key, at_least=1)), checked)
@@ -343,6 +345,8 @@ def _method(name: str, block: ConfigBlock) -> Method:
                              "schedules of learning_rate and of parameters in the grid must have one")
     points = {key: grid.integers(key, at_least=1) if key in INTEGERS else
               grid.numbers(key, range_of(optimizer, key)) for key in grid.content}
+    if {"eta", "mu"} <= {*values, *points}:
+        raise UsageError(f"{block.where}: eta and mu: must not both be given, as one fixes the other")
     for key, initials in points.items():
         for initial_value in initials if isinstance(values.get(key), dict) else ():
             _check_decay(grid.where, key, initial_value, values[key].get("factor", 1), range_of(optimizer, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -88,6 +89,14 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno:
             error.filename = str(path)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there. OSError if something else is there, as a dangling link."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(path)) from None
 
 
 def remove(path: Path) -> None:

@@ -37,7 +37,16 @@ from filelock import FileLock, Timeout
 
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS, SECONDS_COLUMNS, EpochTable
 from experiments.vocabulary.errors import DamagedError, RecordError, UsageError, one_line
-from experiments.vocabulary.files import UNFINISHED, damaged, read_json, reading, remove, write_atomically, write_json
+from experiments.vocabulary.files import (
+    UNFINISHED,
+    damaged,
+    make_folder,
+    read_json,
+    reading,
+    remove,
+    write_atomically,
+    write_json,
+)
 
 DISTRIBUTED = {"kvstore", "workers", "updates_on"}   # keys of config.json's 'distributed', for runs on a kvstore
 POSITION = "position.json"   # the checkpoint's member with the run's id, the epoch and the digests
@@ -128,7 +137,10 @@ class RunRecord:
 
     def _made_with(self, recorded: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> str:
         if (recorded["settings"], recorded["seed"]) != (settings, seed):
-            raise RecordError(f"{self._config}: is not the configuration of this run")
+            self._check_digests()
+            of = "other settings" if recorded["seed"] == seed else f"seed {recorded['seed']}"
+            raise RecordError(f"{self._config}: is not the configuration of this run, but of one with {of}; move "
+                              f"{self.folder} elsewhere")
         return _describe(recorded.get("distributed"))
 
     def check(self, config: Mapping[str, Any]) -> None:
@@ -139,11 +151,16 @@ class RunRecord:
         made = self._made_with(recorded, config["settings"], config["seed"])
         for key, option in (("threads", "--threads"), ("device", "--device")):
             if recorded[key] != config[key]:
+                self._check_digests()
                 raise UsageError(f"{self.folder}: recorded with {key} {recorded[key]}, which fixes its numbers; asked "
                                  f"for {config[key]}: use {option} {recorded[key]}, or another --results")
         if made != _describe(config.get("distributed")):
             raise UsageError(f"{self.folder}: recorded with {made}, which fixes its numbers; asked for "
                              f"{_describe(config.get('distributed'))}: use another --results")
+
+    def _check_digests(self) -> None:
+        """RecordError if config.json or the epochs are not what was written."""
+        self.read(0)
 
     def _read_config(self) -> dict[str, Any] | None:
         """The content of config.json; None if no epoch is recorded, as it then fixes no number."""
@@ -194,7 +211,7 @@ class RunRecord:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run's lock; `Busy` if another process holds it. The system releases it when the process ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         try:
             # Wait a little: a status command may hold it for a moment.
             lock = FileLock(str(self._lock)).acquire(timeout=1)
@@ -211,6 +228,10 @@ class RunRecord:
         Calls `check` again, as another command may have begun the run meanwhile.
         """
         self.check(config)
+        try:
+            read_environments(self._environment)
+        except DamagedError as error:
+            raise RecordError(f"{error}; it fixes no number: delete it, and the run goes on") from error
         if not goes_on and self.completion():
             raise RecordError(f"{self.folder}: complete, and cannot go on, as its servers did not save their states; "
                               "train it anew in another --results")
@@ -251,7 +272,7 @@ class RunRecord:
     def fail(self, reason: str) -> None:
         """Record why an attempt failed, if the disk takes it."""
         with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_json(self._failed, {"reason": reason})
 
     def damaged_checkpoint(self, error: Exception) -> DamagedError:
@@ -281,7 +302,8 @@ class RunRecord:
             # One row without a checkpoint is what a kill in the first epoch leaves.
             if recorded > 1 or self.completion():
                 raise RecordError(f"{self._checkpoint}: missing (git does not keep checkpoints), so the run cannot go "
-                                  f"on after its {recorded} epochs; train it anew in another --results")
+                                  f"on after its {recorded} epochs; to make it anew, delete {self.folder}, or take "
+                                  "another --results")
             return 0, {}
         epoch, digests = self._position(members.pop(POSITION, b""))
         done = self.completion()

@@ -11,7 +11,9 @@ from tiny_experiment import CONFIG, record, write_config
 from experiments.analysis import results
 from experiments.commands import cli
 from experiments.vocabulary import config
+from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
+from experiments.vocabulary.records import RunRecord
 
 
 @pytest.fixture
@@ -113,8 +115,25 @@ def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
     one, two = experiment.runs(["adam"])
     record(tmp_path, one, [0.5] * 3, 3)
     (tmp_path / one.folder).rename(tmp_path / two.folder)
-    with pytest.raises(RecordError, match="seed1/config.json: is not the configuration of this run"):
+    with pytest.raises(RecordError, match=r"seed1/config.json: is not the configuration of this run, but of one with "
+                                          r"seed 0; move .*seed1 elsewhere$"):
         results.read(experiment, tmp_path)
+
+
+def test_what_was_changed_is_named_and_not_what_it_differs_from(experiment, tmp_path):
+    """Also where the change makes it differ from other runs, or from what is asked for."""
+    for run in experiment.runs(["adam"]):
+        record(tmp_path, run, [0.5] * 3, 3)
+    whole = (tmp_path / run.folder / "config.json").read_text()
+    for old, new in (('"kvstore": null', '"kvstore": 1'), ('"initial_weights": "', '"initial_weights": "0'),
+                     ('"seed": 1', '"seed": 7'), ('"threads": 1', '"threads": 2')):
+        (tmp_path / run.folder / "config.json").write_text(whole.replace(old, new))
+        if old not in whole:
+            continue
+        with pytest.raises(RecordError, match="config.json: damaged: not what was written"):
+            results.read(experiment, tmp_path, ["adam"])
+        with pytest.raises(RecordError, match="config.json: damaged: not what was written"):
+            RunRecord(tmp_path / run.folder).check(run.config_json(RunOptions(tmp_path, 3, None, "cpu", 1)))
 
 
 def test_the_rows_of_each_method_are_its_own(experiment, tmp_path):
@@ -159,8 +178,8 @@ def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path,
     with pytest.raises(RecordError, match=refused) as error:
         results.collect(experiment, tmp_path, ["adam"], None, partial)
     advice = "" if partial else ", or show the others by --partial"
-    assert str(error.value).endswith(f"make them by python -m experiments run tiny.yaml --method adam --results "
-                                     f"{tmp_path}{advice}")
+    assert str(error.value).endswith(f"make them by python -m experiments run {experiment.path} --method adam "
+                                     f"--results {tmp_path}{advice}")
 
 
 @pytest.mark.parametrize(("command", "folder", "arguments", "words"), [
@@ -172,8 +191,10 @@ def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path,
 def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, command, folder, arguments, words):
     """In the checkout, as it is printed."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
     (tmp_path / "configs").mkdir()
-    experiment = config.load(write_config(tmp_path / "configs"))
+    write_config(tmp_path / "configs")   # another one of this name
+    experiment = config.load(write_config(tmp_path / "own").relative_to(tmp_path))
     if "--tuned" in command:
         experiment = experiment.tuned({name: method.points()[0] for name, method in experiment.methods.items()})
     collect, runs = {"run": (results.collect, experiment.runs),
@@ -181,7 +202,7 @@ def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, c
     with pytest.raises(RecordError) as error:
         collect(experiment, Path(folder), arguments.get("methods"), arguments.get("seeds"), True)
     printed = str(error.value).partition("make them by ")[2]
-    assert printed == f"python -m experiments {command.split()[0]} configs/tiny.yaml {words}"
+    assert printed == f"python -m experiments {command.split()[0]} own/tiny.yaml {words}"
     options = cli._parser().parse_args(shlex.split(printed)[3:])
     assert runs(options.method, options.seeds) == runs(arguments.get("methods"), arguments.get("seeds"))
     assert (options.results, getattr(options, "tuned", False)) == (folder, "--tuned" in command)
@@ -200,7 +221,8 @@ def test_a_command_on_another_folder(command, expected):
 def test_a_method_whose_values_come_from_a_search_is_a_method_of_the_configuration(tmp_path, monkeypatch):
     """Not one of --tuned, whatever its source says."""
     monkeypatch.chdir(tmp_path)
-    experiment = config.load(write_config(tmp_path, CONFIG.replace("source: a test", "source: our grid search")))
+    path = write_config(tmp_path, CONFIG.replace("source: a test", "source: our grid search"))
+    experiment = config.load(path.name)
     for collect, command in ((results.collect, "run"), (results.collect_grid, "grid")):
         with pytest.raises(RecordError, match=f"by python -m experiments {command} tiny.yaml --method adam$"):
             collect(experiment, Path("results"), ["adam"], None, True)

@@ -16,8 +16,9 @@ import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
 from experiments.claims import sentences
-from experiments.commands import cli
+from experiments.commands import cli, train
 from experiments.vocabulary import config, methods
+from experiments.vocabulary.config import RunOptions
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -38,6 +39,12 @@ def test_a_run_prints_plain_lines_where_it_is_piped(made):
     assert len([line for line in lines if line.endswith("done") or "done;" in line]) == 4
     assert lines[-1].startswith("records: ")
     assert "\r" not in made[2]
+
+
+@pytest.mark.parametrize(("device", "threads", "jobs"), [("cpu", 1, 5), ("cpu", 2, 2), ("cpu", 8, 1), ("gpu:0", 1, 1)])
+def test_by_default_the_jobs_threads_fill_the_cores_that_the_process_may_use(monkeypatch, device, threads, jobs):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5, 7}, raising=False)
+    assert train._default_jobs(RunOptions(Path(), 3, None, device, threads)) == jobs
 
 
 @pytest.mark.slow
@@ -200,6 +207,14 @@ def test_figures_and_tables_refuse_what_is_missing_unless_told_not_to(made, tmp_
     assert "namsg seed 1 with 0 of 3 epochs" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert experiments(name, path, "--results", tmp_path, "--partial").returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "name", "values"), [
+    (["run", "x", "--method", "a", "--method", "b", "c"], "method", ["a", "b", "c"]),
+    (["grid", "x", "--at", "eta=1", "--at", "mu=2"], "at", [("eta", 1.0), ("mu", 2.0)]),
+    (["figure", "sensitivity", "--config", "x", "--config", "y"], "config", ["x", "y"])])
+def test_an_option_that_is_given_twice_counts_twice(arguments, name, values):
+    assert getattr(cli._parser().parse_args(arguments), name) == values
 
 
 WRONG = [

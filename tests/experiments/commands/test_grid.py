@@ -145,6 +145,14 @@ def test_what_a_selection_holds_is_not_changed_unnoticed(searched, tmp_path):
             assert f"{file}: " in str(error)
 
 
+def test_a_damaged_selection_is_named_with_the_command_that_makes_it(searched, tmp_path):
+    path, results, _ = searched
+    copy = shutil.copytree(results, tmp_path / "results")
+    (copy / "tiny" / "selection.json").write_text("{")
+    with pytest.raises(RecordError, match=f"selection.json: damaged.*; .* experiments grid {path} .*selects anew$"):
+        selection.chosen(config.load(path), copy)
+
+
 def test_a_selection_of_which_a_part_is_missing_or_another_is_not_believed(searched, tmp_path):
     path, results, _ = searched
     copy, experiment = shutil.copytree(results, tmp_path / "results"), config.load(path)

@@ -57,6 +57,7 @@ def test_status_tells_how_long_a_complete_run_took(tmp_path):
     path, _ = made(tmp_path / "results")   # two seconds an epoch
     status, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
     assert status["seconds_per_run"] == {"adam": 6.0, "namsg": None}
+    assert status["seconds_left"] == 2.0 * (1 + 2 + 3)   # of the runs that are unfinished, failed and missing
     adam, namsg = experiments("status", path, "--results", tmp_path / "results").stdout.splitlines()[2:4]
     assert (adam.split()[-2:], namsg.split()[-2:]) == (["6", "s"], ["1", "-"])   # one run of namsg is missing
 

@@ -85,7 +85,15 @@ def test_each_process_gets_its_role_and_the_arguments_as_they_are(tmp_path):
     assert all(arguments == ODD for arguments, _, _ in made.values())
     for _, _, environment in made.values():
         assert environment["DMLC_NUM_WORKER"] == "2" and environment["DMLC_NUM_SERVER"] == "1"
+        assert environment["DMLC_PS_ROOT_URI"] == environment["DMLC_NODE_HOST"] == "127.0.0.1"   # loopback alone
     assert not (tmp_path / "X").exists()
+
+
+def test_by_default_there_are_as_many_servers_as_workers(tmp_path):
+    assert launch(tmp_path, NOTE, options=("-n", "2")).communicate() == ("", "")
+    made = noted(tmp_path)
+    assert sorted(name.partition("-")[0] for name in made) == ["scheduler", *["server"] * 2, *["worker"] * 2]
+    assert {environment["DMLC_NUM_SERVER"] for _, _, environment in made.values()} == {"2"}
 
 
 def test_each_training_has_a_port_of_its_own(tmp_path):
@@ -190,12 +198,16 @@ def test_without_a_way_to_the_hosts_it_says_so(tmp_path):
     assert (result.returncode, result.stderr) == (2, "launch: 192.0.2.1: no route leads to it from here\n")
 
 
-# As ssh: the other machine's processes are in a session of their own, and are told of the end of the connection alone.
+# As ssh: the other machine's processes are in a session of their own, are told of the end of the connection alone, and
+# have none of this one's variables.
 SSH = """#!/bin/sh
 test "$1 $2 $3 $4 $5" = "-o BatchMode=yes -p 2222 --" || exit 9
 echo "$6" >> "$0.hosts"
-exec setsid --wait sh -c "$7"
+exec setsid --wait env -i PATH="$PATH" sh -c "$7"
 """
+# One by each of the names and prefixes that are passed on.
+VARIABLES = {"DMLC_INTERFACE": "lo", "MXNET_HOME": "/a b", "NAMSG_SILENT_SECONDS": "7 ' ;", "OMP_NUM_THREADS": "1",
+             "PS_VERBOSE": "0", "LD_LIBRARY_PATH": "/none", "PYTHONPATH": "/none"}
 
 
 @pytest.fixture
@@ -206,7 +218,8 @@ def by_ssh(tmp_path, monkeypatch):
     ssh.write_text(SSH)
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("NAMSG_SILENT_SECONDS", "7 ' ;")
+    for name, value in {**VARIABLES, "ANOTHER": "1"}.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "hosts").write_text("# two hosts\none:2222  # the first\n\ntwo:2222\n")
     return ssh, ("-n", "2", "-s", "1", "--launcher", "ssh", "-H", str(tmp_path / "hosts"))
 
@@ -220,9 +233,12 @@ def test_by_ssh_they_get_the_same(tmp_path, by_ssh):
     assert sorted((ssh.parent / "ssh.hosts").read_text().split()) == ["one", "one", "two"]
     made = noted(folder)
     assert len(made) == 4
-    for arguments, where, environment in made.values():
+    for arguments, where, _ in made.values():
         assert (arguments, where) == (ODD, os.getcwd())
-        assert environment["NAMSG_SILENT_SECONDS"] == "7 ' ;"
+    # The scheduler runs here.
+    for environment in (environment for name, (_, _, environment) in made.items() if not name.startswith("scheduler")):
+        assert VARIABLES.items() <= environment.items()
+        assert "ANOTHER" not in environment
     process = launch(folder, NOTE + "if role == 'worker': sys.exit(3)\ntime.sleep(10**6)", options=options)
     assert process.wait() == 3
     wait_for_the_end_of(folder)

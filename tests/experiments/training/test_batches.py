@@ -45,6 +45,8 @@ def test_crops_derive_from_seed_and_epoch_and_not_from_the_order():
     np.testing.assert_array_equal(crops[order], RandomCrops(images, 4, seed=3, epoch=2)[np.arange(100)][order])
     for seed, epoch in ((3, 1), (2, 2), (2, 3)):
         assert not np.array_equal(crops[order], RandomCrops(images, 4, seed, epoch)[order])
+    found = [place(images[i], crop) for i, crop in zip((1, 2), RandomCrops(images[:5], 4, seed=2, epoch=3)[[1, 2]])]
+    assert found == [(2, 1, True), (3, 2, False)]   # which recorded runs have
 
 
 def test_crops_of_the_whole_image_are_the_image_or_its_mirror_image():

@@ -3,6 +3,7 @@
 import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
 
 import gzip
+import hashlib
 import os
 from pathlib import Path
 
@@ -91,6 +92,84 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name):
     (folder / name).write_bytes(content)
     with pytest.raises(UsageError, match=f"{name}: damaged .*; replace it by the official file"):
         data.load({"name": "mnist"}, str(tmp_path))
+
+
+def tiny_files(name):
+    """The files of a data set with images of pixels 0 and 255, as `download` has them: two to train on and one for
+    tests; in CIFAR-10, five and one."""
+    def grey(pixels):
+        return bytes(16) + b"".join(bytes([pixel]) * 28 * 28 for pixel in pixels)
+
+    def coloured(label, pixel):
+        return bytes([label, *[pixel] * 3 * 32 * 32])
+
+    if name == "mnist":
+        contents = [gzip.compress(each) for each in (grey([0, 255]), bytes(8) + b"\7\3", grey([255]), bytes(8) + b"\1")]
+    else:
+        contents = [coloured(label, 255 if label == 4 else 0) for label in range(5)] + [coloured(9, 255)]
+    return dict(zip(getattr(download, name.upper()), contents))
+
+
+def put(files, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture(params=["mnist", "cifar10"])
+def tiny(request, monkeypatch):
+    """A data set's name, and its files, which are taken for the official ones."""
+    files = tiny_files(request.param)
+    monkeypatch.setitem(data.FILES, request.param, [{name: hashlib.sha1(content).hexdigest()}
+                                                    for name, content in files.items()])
+    return request.param, files
+
+
+def test_the_formats_of_the_official_files_are_read(tmp_path, tiny):
+    name, files = tiny
+    put(files, tmp_path / name)
+    train, test = data.load({"name": name}, str(tmp_path))
+    labels, pixels, shape = {"mnist": ([7, 3, 1], [0, 1, 1], (1, 28, 28)),
+                             "cifar10": ([0, 1, 2, 3, 4, 9], [-0.2] * 4 + [0.8, 0.8], (3, 32, 32))}[name]
+    images = np.concatenate([train.images, test.images])
+    assert [*train.labels, *test.labels] == labels and len(test.labels) == 1
+    assert images.dtype == np.float32 and images.shape[1:] == shape
+    for image, pixel in zip(images, pixels):
+        np.testing.assert_allclose(image, pixel, rtol=1e-6)
+
+
+def test_each_file_of_which_a_byte_differs_is_damaged(tmp_path, tiny):
+    """Also where it can still be read, as if it were of the pixels."""
+    name, files = tiny
+    for damaged, content in files.items():
+        put(files, tmp_path / name)
+        (tmp_path / name / damaged).write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+        with pytest.raises(UsageError, match=f"{damaged}: damaged .*; replace it by the official file"):
+            data.load({"name": name}, str(tmp_path))
+
+
+@pytest.mark.parametrize("given", ["--data", "NAMSG_DATA", None])
+def test_files_are_downloaded_to_mxnets_folder_alone(tmp_path, monkeypatch, tiny, given):
+    (name, files), downloaded = tiny, []
+
+    def download_to(name, place):
+        downloaded.append(place)
+        put(files, place)
+
+    monkeypatch.setattr(download, "download", download_to)
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.delenv("NAMSG_DATA", raising=False)
+    if given == "NAMSG_DATA":
+        monkeypatch.setenv("NAMSG_DATA", str(tmp_path / "mine"))
+    folder = str(tmp_path / "mine") if given == "--data" else None
+    if given:
+        with pytest.raises(UsageError, match=f"{tmp_path / 'mine' / name}/.*: not found"):
+            data.load({"name": name}, folder)
+        assert downloaded == []
+        return
+    for _ in range(2):
+        data.load({"name": name}, folder)
+    assert downloaded == [tmp_path / "datasets" / name]
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):

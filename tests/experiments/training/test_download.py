@@ -29,6 +29,7 @@ class MirrorServer(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = Counter()
+        self.ends = threading.Event()   # the wait of those that stall
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -50,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content[:1000] if place in ("truncated", "stalled") else content)
         if place == "stalled":
             self.wfile.flush()
-            threading.Event().wait()
+            self.server.ends.wait()
 
     def log_message(self, *arguments):
         pass
@@ -75,6 +76,7 @@ def server(monkeypatch):
     monkeypatch.setattr(download, "CIFAR10", FILES)
     monkeypatch.delenv(download.MIRROR, raising=False)
     yield server
+    server.ends.set()
     server.shutdown()
     server.server_close()
 
@@ -99,7 +101,7 @@ def is_complete(folder):
 @pytest.mark.parametrize("first", ["dead", "missing", "wrong", "truncated", "stalled"])
 def test_the_next_place_is_asked_where_one_fails(tmp_path, monkeypatch, server, name, first):
     if first == "stalled":
-        monkeypatch.setattr(download, "SECONDS", 1)
+        monkeypatch.setattr(download, "SECONDS", 5)   # which the good place has, too
     places(monkeypatch, dead() if first == "dead" else f"{server.url}/{first}", f"{server.url}/good")
     download.download(name, tmp_path / name)
     assert is_complete(tmp_path / name)

@@ -47,6 +47,14 @@ def test_the_commit_is_that_of_the_code_also_for_a_program_that_git_has_started(
                                             stdout=subprocess.PIPE).stdout.strip()
 
 
+def test_a_repository_in_which_the_code_only_lies_has_another_commit(repository, tmp_path, monkeypatch):
+    commit(repository, "of something else")
+    inside = repository / "vendor"
+    inside.mkdir()
+    monkeypatch.setattr(environment, "ROOT", inside)
+    assert environment.code() == {"commit": None, "dirty": None}
+
+
 def test_the_repository_is_not_written_to(repository):
     commit(repository, "first")
     index = repository / ".git" / "index"

@@ -1,5 +1,6 @@
 """One run: it is the protocol's mathematics, and the same to the bit whether it was interrupted or not."""
 
+import errno
 import math
 import os
 import shutil
@@ -140,16 +141,17 @@ def test_a_damaged_checkpoint_stops_the_run_and_nothing_is_replaced(tmp_path):
     assert numbers(tmp_path) == before
 
 
-def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError("711 PiB"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_too_little_memory_or_disk_is_no_damage(tmp_path, monkeypatch, error):
     """Which would tell the user to delete the run."""
     run = tiny_run(tmp_path)
     make(run, tmp_path, 1)
     before = numbers(tmp_path)
 
     def restore(self, state):
-        raise MemoryError("711 PiB")
+        raise error
 
-    with monkeypatch.context() as patched, pytest.raises(MemoryError, match="711 PiB"):
+    with monkeypatch.context() as patched, pytest.raises(type(error), match="711 PiB|No space left on device"):
         patched.setattr(Training, "restore", restore)
         make(run, tmp_path, 2)
     assert numbers(tmp_path) == before
@@ -263,6 +265,20 @@ def test_a_run_that_diverges_is_recorded_with_its_last_finite_epoch(tmp_path):
     assert all(math.isfinite(row["train_loss"]) for row in rows)
 
 
+@pytest.mark.parametrize("loss", ["train_loss", "train_loss_full", "test_loss"])
+def test_a_run_that_diverges_late_has_exactly_the_epochs_before(tmp_path, monkeypatch, loss):
+    def epoch(self, number):
+        row, seconds = finite_epoch(self, number)
+        return {**row, loss: math.nan if number == 3 else row[loss]}, seconds
+
+    finite_epoch = Training.epoch
+    monkeypatch.setattr(Training, "epoch", epoch)
+    record = make(tiny_run(tmp_path), tmp_path, 4)
+    done = record.completion()
+    assert (done["status"], done["epochs"]) == ("diverged", 2)
+    assert [row["epoch"] for row in record.epochs.rows()] == [1, 2]
+
+
 def test_hyper_parameters_out_of_range_are_a_usage_error(tmp_path):
     run = tiny_run(tmp_path)
     run.settings["parameters"]["eta"]["start"] = -0.9   # which a configuration refuses
@@ -281,6 +297,11 @@ def test_the_order_derives_from_seed_and_epoch():
     assert len(set(orders.values())) == 3
     assert all(sorted(order) == list(range(50)) for order in orders.values())
     assert tuple(epoch_order(0, 1, 50)) == orders[0, 1]
+    assert list(epoch_order(3, 2, 8)) == [0, 7, 3, 5, 6, 4, 1, 2]   # which recorded runs have
+
+
+def test_a_mean_is_added_in_float64():
+    assert Workers().mean(np.array([1e8, 1, 1, 1], np.float32)) == 25_000_000.75
 
 
 def test_initial_weights_derive_from_the_seed():

@@ -1,7 +1,10 @@
 """The networks against the stock ones of Gluon and gluoncv, in outputs and gradients; their initial weights."""
 
+import hashlib
+import json
 import math
 import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -14,6 +17,9 @@ from experiments.training import models
 from experiments.vocabulary.errors import UsageError
 
 LOSS = gluon.loss.SoftmaxCrossEntropyLoss()
+RESULTS = Path(__file__).parents[3] / "results"
+EXPERIMENTS = {"logistic_regression": "mnist_logistic", "mnist_cnn": "mnist_cnn",
+               "cifar_resnet20_v1": "cifar10_resnet20"}
 
 
 def stock_cnn():
@@ -170,6 +176,17 @@ def test_initial_weights_are_there_at_once_and_derive_from_the_seed(name):
                for seed in (0, 0, 1)]
     assert all(map(np.array_equal, *weights[:2]))
     assert not any(map(np.array_equal, *weights[1:]))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_initial_weights_are_those_of_a_recorded_run(name):
+    runs = (json.loads(path.read_text()) for path in sorted((RESULTS / EXPERIMENTS[name]).glob("namsg/*/config.json")))
+    recorded = next(run for run in runs if "choices" in run)
+    assert recorded["settings"]["model"] == {"name": name}
+    weights = hashlib.sha256()
+    for p in build(name, recorded["seed"]).collect_params().values():
+        weights.update(p.data().asnumpy().tobytes())
+    assert weights.hexdigest() == recorded["choices"]["initial_weights"]
 
 
 def test_initial_weights_of_the_cnn_are_gluons():

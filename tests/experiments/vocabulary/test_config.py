@@ -94,6 +94,10 @@ WRONG = [
     ("optimizer: namsg\n    parameters:\n      learning_rate: 0.005",
      "optimizer: namsb\n    parameters:\n      learning_rate: {schedule: StepDecay, initial: 0.1, at: 9, factor: 0}",
      "learning_rate: factor: 0 takes learning_rate from 0.1 out of [1.17549e-38, inf)"),
+    ("eta: {schedule: ObservationDistance", "mu: 0.1\n      eta: {schedule: ObservationDistance",
+     "methods: namsg: eta and mu: must not both be given"),
+    ("beta2: [0.99]}\n", "beta2: [0.99]}\n  other:\n    optimizer: namsg\n    source: a test\n    grid: {eta: [0.1]}\n"
+     "    parameters: {learning_rate: 1, mu: 0.1}\n", "methods: other: eta and mu: must not both be given"),
     ("beta1: 0.9\n", "beta1: {schedule: StepDecay, initial: 0.5, at: 9, factor: 2}\n",
      "beta1: factor: 2 takes beta1 from 0.5 out of [0, 1)"),
     ("beta1: 0.9\n", "beta1: {schedule: StepDecay, initial: 0.5, at: 9, factor: 1.5}\n",

@@ -202,6 +202,16 @@ def test_the_environment_of_each_attempt_is_kept(tmp_path):
         [{"first_epoch": 1, "commit": "a"}, {"first_epoch": 3, "commit": "c"}]
 
 
+def test_a_damaged_environment_is_named_before_an_epoch_is_made_and_costs_no_run(tmp_path):
+    record = record_of(tmp_path, 1)
+    (record.folder / "environment.json").write_text("")
+    with pytest.raises(RecordError, match="environment.json: damaged.* delete it, and the run goes on$") as raised:
+        record.begin(CONFIG)
+    assert not isinstance(raised.value, DamagedError)   # or the advice were to delete the run
+    (record.folder / "environment.json").unlink()
+    assert record.begin(CONFIG)[0] == 1
+
+
 @pytest.mark.parametrize("content", ["null", "5", "{}", "[1]", "[{}]", '[{"first_epoch": "1"}]', "[", ""])
 def test_an_environment_that_is_none_is_named(tmp_path, content):
     path = tmp_path / "tiny" / "adam" / "run" / "environment.json"
@@ -481,6 +491,12 @@ def test_a_file_in_place_of_a_runs_folder_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(RecordError, match="run/.*: Not a directory"):
         RunRecord(tmp_path / "run").read(2)
+
+
+def test_a_link_to_a_folder_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "unmounted" / "run")
+    with pytest.raises(NotADirectoryError, match="is not a folder: .*run"), RunRecord(tmp_path / "run").lock():
+        pass
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other_and_is_named(tmp_path):
