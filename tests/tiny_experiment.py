@@ -10,8 +10,10 @@ import zipfile
 
 import pytest
 
+from experiments.analysis import selection
 from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
+from experiments.vocabulary.files import write_json
 from experiments.vocabulary.records import RunRecord
 
 REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
@@ -69,6 +71,14 @@ def record(results, run, losses, epochs, status="done", distributed=None, learni
             folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
         if len(losses) == epochs or status == "diverged":
             folder.finish(len(losses), status)
+
+
+def write_selection(results, experiment, chosen):
+    """The selection.json of a grid search that has chosen these points, by method."""
+    methods = {method: {"chosen": point} for method, point in chosen.items()}
+    path = results / experiment.name / "selection.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"sha256": selection._digest(experiment, methods), "methods": methods})
 
 
 def make_older(folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from tiny_experiment import record
+from tiny_experiment import record, write_selection
 
 from experiments.analysis.intervals import interval
 from experiments.analysis.results import Grid
@@ -30,7 +30,6 @@ from experiments.commands import cli, train
 from experiments.display import tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
-from experiments.vocabulary.files import write_json
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 from namsg_mx.theory.gain import convergence_region, growth_rate, max_gain_expectation
 
@@ -262,10 +261,8 @@ def test_runs_that_diverged_are_counted_from_their_records(tmp_path, tuned):
     experiment = config.load(CHECKOUT / "configs" / f"{LOGISTIC}.yaml")
     if tuned:
         chosen = {method: experiment.methods[method].points()[0] for method in ("adam", "namsg")}
+        write_selection(tmp_path, experiment, chosen)
         experiment = experiment.tuned(chosen)
-        (tmp_path / LOGISTIC).mkdir()
-        write_json(tmp_path / LOGISTIC / "selection.json",
-                   {"methods": {method: {"chosen": point} for method, point in chosen.items()}})
     for run in experiment.runs(["adam", "namsg"]):
         loss = 0.5 if run.method == "adam" else 0.4 + NOISE[run.seed]
         if (run.method, run.seed) == ("namsg", 3):

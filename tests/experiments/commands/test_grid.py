@@ -7,7 +7,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from tiny_experiment import CONFIG, experiments, write_config
+from tiny_experiment import CONFIG, experiments, write_config, write_selection
 
 from experiments.analysis import selection
 from experiments.analysis.results import Grid, read_grid
@@ -78,11 +78,10 @@ def test_runs_with_the_values_that_were_selected(searched, tmp_path):
     """--tuned: other runs than the configuration's, but where its values are those that the search chose."""
     path, results, _ = searched
     copy = shutil.copytree(results, tmp_path / "results")
-    experiment = config.load(path)
-    methods = {method: {"chosen": point} for method, point in selection.chosen(experiment, copy).items()}
-    assert methods["namsg"]["chosen"]["learning_rate"] == 0.005
-    methods["adam"]["chosen"]["learning_rate"] = 0.02
-    write_json(copy / "tiny" / "selection.json", {"sha256": selection._digest(experiment, methods), "methods": methods})
+    chosen = selection.chosen(config.load(path), copy)
+    assert chosen["namsg"]["learning_rate"] == 0.005
+    chosen["adam"]["learning_rate"] = 0.02
+    write_selection(copy, config.load(path), chosen)
     result = experiments("run", path, "--tuned", "--seeds", "0", "--results", copy)
     assert result.returncode == 0, result.stderr
     made = {json.loads(done.with_name("config.json").read_text())["method"]: done.parent.name
