@@ -138,7 +138,7 @@ class DistributedTrainer(gluon.Trainer):
         replaces them by the sum of the gradients. The message says which, and the likely causes. (With a step size of
         0 in the first update, only the second is noticed.) By the first `step` without a launcher. By any `step` while
         the servers hold the optimizer of another Trainer of this process. By `set_learning_rate`, once the servers have
-        the optimizer.
+        the optimizer; by `step`, if a parameter's ``lr_mult`` or ``wd_mult`` has changed since.
 
     Example
     -------

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_selection(command):
         command.add_argument("--method", nargs="+", action="extend", metavar="M",
                              help="only these methods of the configuration")
-        command.add_argument("--seeds", type=_seeds, metavar="LIST",
+        command.add_argument("--seeds", type=_seeds, action="extend", metavar="LIST",
                              help="seeds, such as 3, 0-9 or 0,2,5-7 (default: the configuration's)")
         add_results(command)
 

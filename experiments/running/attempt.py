@@ -61,7 +61,7 @@ def try_run(run: Run, options: RunOptions, report: Callable[[int], None], worker
 def _reason(error: Exception) -> str:
     """An error in one line, beginning with its type."""
     line, name = one_line(error), type(error).__name__
-    return line if line.startswith(name) else f"{name}: {line}"
+    return line if line == name or line.startswith(f"{name}: ") else f"{name}: {line}"
 
 
 def conclude(run: Run, options: RunOptions, kind: str, text: str) -> Outcome:

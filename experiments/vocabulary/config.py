@@ -206,7 +206,7 @@ class Experiment:
 
         UsageError for an unknown method, or for a seed that is kept for tuning.
         """
-        chosen, seeds = self.select(methods), self.seeds if seeds is None else list(seeds)
+        chosen, seeds = self.select(methods), self.seeds if seeds is None else list(dict.fromkeys(seeds))
         tuned = self.tuning and self.tuning.selects and sorted(set(seeds) & set(self.tuning.seeds))
         if tuned:
             raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.search.seeds)} for tuning")
@@ -219,7 +219,7 @@ class Experiment:
         UsageError without a grid search, for an unknown method or one without a grid that is named, or for a seed that
         is kept for reported runs.
         """
-        seeds = self.search.seeds if seeds is None else list(seeds)
+        seeds = self.search.seeds if seeds is None else list(dict.fromkeys(seeds))
         reported = self.search.selects and sorted(set(seeds) & set(self.seeds))
         if reported:
             raise UsageError(f"seed {reported[0]}: {self.name} keeps seeds {seed_range(self.seeds)} for reported runs")

@@ -93,10 +93,13 @@ def naming(path: Path) -> Iterator[None]:
 
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, unless it is there. OSError if something else is there, as a dangling link."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(path)) from None
+    for folder in missing:
+        _sync_names(folder.parent)
 
 
 def remove(path: Path) -> None:

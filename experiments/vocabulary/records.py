@@ -155,6 +155,7 @@ class RunRecord:
                 raise UsageError(f"{self.folder}: recorded with {key} {recorded[key]}, which fixes its numbers; asked "
                                  f"for {config[key]}: use {option} {recorded[key]}, or another --results")
         if made != _describe(config.get("distributed")):
+            self._check_digests()
             raise UsageError(f"{self.folder}: recorded with {made}, which fixes its numbers; asked for "
                              f"{_describe(config.get('distributed'))}: use another --results")
 

@@ -81,7 +81,7 @@ def choose(name, context, dtype):
 @lru_cache(maxsize=None)
 def _warn_of_slow_kernel(compiled, reason):
     warnings.warn(f"kernel {compiled!r} {reason}; updates take MXNet's array operations instead, which are many times "
-                  "slower", RuntimeWarning, stacklevel=2)
+                  "slower (kernel='ndarray' does so without this warning)", RuntimeWarning, stacklevel=2)
 
 
 def bind(name, weights, grads, states, lazy_update):

@@ -281,17 +281,17 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         if self.num_update < max(self._scheduled[1], default=0) - 1:
             self._scheduled = (None, {})   # a program has begun anew
         counts, num_update = self._index_update_count, self.num_update
-        before = {i: counts[i] for i in index if i in counts}
+        before, last = {i: counts[i] for i in index if i in counts}, self._last
         self._update_count(index)
         try:
             k = self.num_update - 1
             for binding in self._calls.bind(self, self._kernel_of(k), self._device_id, index, weight, grad, state):
                 self._run(k, binding)
-        except BaseException:   # what ends by an error, or Ctrl-C, does not count, even if one device made its part
+        except BaseException:   # what ends by an error, or by Ctrl-C, does not count, even if some of the step was made
             for i in index:
                 counts.pop(i, None)
             counts.update(before)
-            self.num_update = self._counted = num_update
+            self.num_update, self._counted, self._last = num_update, num_update, last
             raise
 
     def _run(self, k, binding):

@@ -14,6 +14,7 @@ from loopback import run_cluster
 from mxnet import autograd, gluon
 
 import namsg_mx
+from namsg_mx import kernels
 
 KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]
 ROWS = [1, 4]
@@ -303,17 +304,27 @@ def test_an_embedding_with_sparse_gradients_trains(lazy):
     assert np.array_equal(net.weight.data().asnumpy()[untouched], before[untouched])
 
 
+@CPU_KERNEL
 @pytest.mark.parametrize("lazy", [False, True])
-def test_dense_arrays_beside_a_sparse_one_are_stepped_as_alone(lazy):
-    """With rates of their own, and in the next update."""
+def test_dense_arrays_beside_a_sparse_one_are_stepped_as_alone_and_bound_once(lazy, monkeypatch):
+    bound = []
+
+    class Noted(kernels.cpu.BoundArrays):
+        def __init__(self, weights, *arguments):
+            bound.append([weight.shape for weight in weights])
+            super().__init__(weights, *arguments)
+
+    monkeypatch.setattr(kernels.cpu, "BoundArrays", Noted)
+
     def trained(together):
-        optimizer = namsg_mx.NAMSG(lazy_update=lazy, wd=0.1)
+        optimizer = namsg_mx.NAMSG(lazy_update=lazy, wd=0.1, kernel="cpu")
         optimizer.set_lr_mult({0: 0.5, 1: 2.0})
         weights = [array(np.ones((3, 2))), array(np.ones((4, 2))), array(np.ones(5))]
         states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+        grads = [array(np.zeros((3, 2))), mx.nd.sparse.zeros("row_sparse", (4, 2)), array(np.full(5, -0.2))]
         for k in range(3):
-            grads = [array(np.full((3, 2), 0.1 + k)), mx.nd.sparse.row_sparse_array(
-                (np.full((2, 2), 0.3 + k, np.float32), [k % 2, 3]), (4, 2)), array(np.full(5, -0.2))]
+            grads[0][:] = 0.1 + k
+            mx.nd.sparse.row_sparse_array((np.full((2, 2), 0.3 + k, np.float32), [k % 2, 3]), (4, 2)).copyto(grads[1])
             if together:
                 optimizer.update([0, 1, 2], weights, grads, states)
             else:
@@ -321,4 +332,6 @@ def test_dense_arrays_beside_a_sparse_one_are_stepped_as_alone(lazy):
                     optimizer.update(i, weights[i], grads[i], states[i])
         return [each.asnumpy() for each in (*weights, *(moment for state in states for moment in state))]
 
-    assert_equal_bits(trained(True), trained(False))
+    together = trained(True)
+    assert bound == [[(3, 2), (5,)], *[[(4, 2)]] * 3]
+    assert_equal_bits(together, trained(False))

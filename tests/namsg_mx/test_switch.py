@@ -142,6 +142,48 @@ def test_a_weight_that_is_nan_is_told_at_the_switch_and_spreads_to_no_other():
     assert np.isfinite([weights[0].asnumpy()[1], weights[1].asscalar()]).all()
 
 
+def with_two_parameters(at):
+    optimizer = NAMSG(learning_rate=0.1)
+    optimizer.switch_to_sgd(at)
+    weights = [array([1.0]), array([2.0, -1.0])]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+
+    def update(i, k):
+        optimizer.update(i, weights[i], array([0.5, 3.0][:i + 1]) * (k + 1), states[i])
+
+    return optimizer, update
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_switch_that_is_put_off_takes_the_later_updates_step_size(asked):
+    optimizer, update = with_two_parameters(2)
+    for k in range(4):
+        if k == 2:
+            if asked:
+                optimizer.settings(2)
+            optimizer.switch_to_sgd(4)
+        update(0, k)
+        update(1, k)
+    expected, update = with_two_parameters(4)
+    for k in range(4):
+        update(0, k)
+        update(1, k)
+    assert optimizer.settings(4) == expected.settings(4)
+
+
+def test_settings_that_are_asked_for_between_two_parameters_fix_no_step_size():
+    rates = []
+    for asked in (False, True):
+        optimizer, update = with_two_parameters(2)
+        for k in range(2):
+            update(0, k)
+            if k == 1 and asked:
+                optimizer.settings(2)
+            update(1, k)
+        rates.append(optimizer.settings(2))
+    assert rates[0] == rates[1]
+
+
 class Interrupted:
     """A schedule under which Ctrl-C is pressed once, in update k."""
 

@@ -1,5 +1,6 @@
 """Which of the recorded runs means are of, and records that do not belong together."""
 
+import re
 import shlex
 import statistics
 from pathlib import Path
@@ -120,20 +121,29 @@ def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
         results.read(experiment, tmp_path)
 
 
-def test_what_was_changed_is_named_and_not_what_it_differs_from(experiment, tmp_path):
-    """Also where the change makes it differ from other runs, or from what is asked for."""
-    for run in experiment.runs(["adam"]):
-        record(tmp_path, run, [0.5] * 3, 3)
-    whole = (tmp_path / run.folder / "config.json").read_text()
-    for old, new in (('"kvstore": null', '"kvstore": 1'), ('"initial_weights": "', '"initial_weights": "0'),
-                     ('"seed": 1', '"seed": 7'), ('"threads": 1', '"threads": 2')):
-        (tmp_path / run.folder / "config.json").write_text(whole.replace(old, new))
-        if old not in whole:
+@pytest.mark.parametrize(("old", "new"), [
+    ('"workers": 2', '"workers": 3'), ('"initial_weights": "a"', '"initial_weights": "b"'), ('"seed": 0', '"seed": 7'),
+    ('"threads": 1', '"threads": 2')])
+def test_what_was_changed_is_named_and_not_what_it_differs_from(experiment, tmp_path, monkeypatch, old, new):
+    """Where the change makes it differ from other runs, or from what is asked for."""
+    plain, distributed = config.Run.config_json, {"kvstore": "dist_sync", "workers": 2, "updates_on": "workers"}
+    monkeypatch.setattr(config.Run, "config_json", lambda run, options: {
+        **plain(run, options), "choices": {"initial_weights": "a"}})
+    for runs, read in ((experiment.runs(seeds=[0]), lambda: results.read(experiment, tmp_path, seeds=[0])),
+                       ([run for run, _ in experiment.grid()], lambda: results.read_grid(experiment, tmp_path))):
+        for run in runs:
+            record(tmp_path, run, [0.5] * 3, 3, distributed=distributed)
+        path = tmp_path / runs[-1].folder / "config.json"
+        whole = path.read_text()
+        changed = re.sub(r'"seed": \d+', '"seed": 7', whole) if "seed" in old else whole.replace(old, new)
+        assert changed != whole
+        path.write_text(changed)
+        with pytest.raises(RecordError, match="config.json: damaged: not what was written"):
+            read()
+        if "initial_weights" in old:   # which nobody can ask for
             continue
         with pytest.raises(RecordError, match="config.json: damaged: not what was written"):
-            results.read(experiment, tmp_path, ["adam"])
-        with pytest.raises(RecordError, match="config.json: damaged: not what was written"):
-            RunRecord(tmp_path / run.folder).check(run.config_json(RunOptions(tmp_path, 3, None, "cpu", 1)))
+            RunRecord(path.parent).check(run.config_json(RunOptions(tmp_path, 3, None, "cpu", 1, None, distributed)))
 
 
 def test_the_rows_of_each_method_are_its_own(experiment, tmp_path):

@@ -868,6 +868,11 @@ def test_where_psi_gains_is_as_the_documentation_has_it():
     assert (f"for η = 3 from τ = {min(up_to):.4f} to {max(up_to):.4f} on for r up to 0.75, from {gains_from(3, 1):.4f} "
             f"on at r = 1, from {gains_from(3, 3):.4f} on at r = 3") in text
     assert f"at {gains_from(0.9, 0):.4f} for η = 0.9, at {gains_from(3, 0):.4f} for η = 3" in text
+    slow, slower = (max_gain_expectation(0.001, 0.9, eta, 0) for eta in (0, 3))
+    assert slow == pytest.approx(-0.001 / (1 - 0.9), rel=0.15)
+    assert f"at τ = 0.001 and η = 3 by {1 - slower / slow:.1%}".replace("%", " %") in text
+    escape, faster = (max_gain_expectation(-0.001, 0.9, eta, 0) for eta in (0, 3))
+    assert faster / escape - 1 == pytest.approx(1 - slower / slow, rel=0.3)
     for eta in (0.9, 3, 5):
         assert max_gain_expectation(0.001, 0.9, eta, 2.7) < max_gain_expectation(0.001, 0.9, 0, 2.7)
     assert max_gain_expectation(0.001, 0.9, 3, 2.6) > max_gain_expectation(0.001, 0.9, 0, 2.6)

@@ -212,7 +212,8 @@ def test_figures_and_tables_refuse_what_is_missing_unless_told_not_to(made, tmp_
 @pytest.mark.parametrize(("arguments", "name", "values"), [
     (["run", "x", "--method", "a", "--method", "b", "c"], "method", ["a", "b", "c"]),
     (["grid", "x", "--at", "eta=1", "--at", "mu=2"], "at", [("eta", 1.0), ("mu", 2.0)]),
-    (["figure", "sensitivity", "--config", "x", "--config", "y"], "config", ["x", "y"])])
+    (["figure", "sensitivity", "--config", "x", "--config", "y"], "config", ["x", "y"]),
+    (["run", "x", "--seeds", "0-1", "--seeds", "3"], "seeds", [0, 1, 3])])
 def test_an_option_that_is_given_twice_counts_twice(arguments, name, values):
     assert getattr(cli._parser().parse_args(arguments), name) == values
 
