@@ -546,6 +546,17 @@ def test_swnts_is_namsg_until_its_16th_epoch_on_two_machines():
     assert "are equal to the last digit in these 15 epochs; so are those with seed 1" in " ".join(RESULTS.split())
 
 
+def test_how_long_a_run_takes_is_what_status_says():
+    text = " ".join((CHECKOUT / "docs" / "reproduction.md").read_text(encoding="utf-8").split())
+    ranges = []
+    for name, unit, digits in (("mnist_logistic", 1, 0), ("mnist_cnn", 60, 0), ("cifar10_resnet20", 3600, 1)):
+        told = survey(load(CHECKOUT / "configs" / f"{name}.yaml"), CHECKOUT / "results")["seconds_per_run"]
+        taken = [seconds / unit for seconds in told.values() if seconds]
+        ranges.append(f"{min(taken):.{digits}f} to {max(taken):.{digits}f}")
+    assert (f"{ranges[0]} seconds on logistic regression, {ranges[1]} minutes on the CNN, and {ranges[2]} hours on "
+            "ResNet-20") in text
+
+
 def test_mxnets_nadam_selects_table_a1s_values():
     table = pd.read_csv(CHECKOUT / "results" / "tables" / "tableA1.csv")
     searched = table[table["method"] == "nadam_mxnet"].set_index("experiment")

@@ -118,69 +118,39 @@ def test_servers_keep_to_the_multipliers_of_the_parameters(on_servers):
     assert [out.split() for out, _ in outputs] == [["1.0", "1.0"]]
 
 
-CHANGED_MULTIPLIERS = textwrap.dedent("""
+CHANGES = textwrap.dedent("""
     import namsg_mx
     from mxnet import autograd, gluon
     from namsg_mx.distributed import DistributedTrainer
     p = gluon.Parameter('w', shape=(1,))
     p.initialize('one')
     trainer = DistributedTrainer([p], 'namsg', kvstore='dist_sync', update_on_kvstore={on_servers})
-    for lr_mult in (1.0, 0.0):
-        p.lr_mult = lr_mult
+    for value in (0.0, 1.0):
         with autograd.record():
             loss = p.data().sum()
         loss.backward()
-        before = p.data().asscalar()
-        try:
-            trainer.step(1)
-        except RuntimeError as error:
-            print(error)
-        print(p.data().asscalar() == before, flush=True)
-""")
-
-
-@pytest.mark.slow
-def test_a_multiplier_that_would_not_reach_the_servers_is_refused():
-    outputs, statuses = run_cluster(CHANGED_MULTIPLIERS.format(on_servers=True), workers=1)
-    assert statuses == [0], outputs
-    moved, refused, stayed = outputs[0][0].splitlines()
-    assert (moved, stayed) == ("False", "True")
-    assert refused.startswith("lr_mult or wd_mult: the servers have them already")
-    outputs, statuses = run_cluster(CHANGED_MULTIPLIERS.format(on_servers=False), workers=1)
-    assert statuses == [0], outputs
-    assert outputs[0][0].splitlines() == ["False", "True"]
-
-
-LEARNING_RATES = textwrap.dedent("""
-    import namsg_mx
-    from mxnet import autograd, gluon
-    from namsg_mx.distributed import DistributedTrainer
-    p = gluon.Parameter('w', shape=(1,))
-    p.initialize('one')
-    trainer = DistributedTrainer([p], 'namsg', kvstore='dist_sync', update_on_kvstore={on_servers})
-    for lr in (0.0, 1.0):
-        try:
-            trainer.set_learning_rate(lr)
-        except RuntimeError as error:
-            print(error)
-        with autograd.record():
-            loss = p.data().sum()
-        loss.backward()
-        trainer.step(1)
+        for act in (lambda: {change}, lambda: trainer.step(1)):
+            try:
+                act()
+            except RuntimeError as error:
+                print(error)
         print(trainer.learning_rate, p.data().asscalar() == 1, flush=True)
 """)
 
 
 @pytest.mark.slow
-def test_a_learning_rate_that_would_not_reach_the_servers_is_refused():
-    outputs, statuses = run_cluster(LEARNING_RATES.format(on_servers=True), workers=1)
+@pytest.mark.parametrize(("change", "says", "rates"), [
+    ("trainer.set_learning_rate(value)", "learning_rate=1.0: the servers have the optimizer already", ("0.0", "1.0")),
+    ("setattr(p, 'lr_mult', value)", "lr_mult or wd_mult: the servers have them already", ("0.002", "0.002"))])
+def test_a_change_that_would_not_reach_the_servers_is_refused(change, says, rates):
+    outputs, statuses = run_cluster(CHANGES.format(on_servers=True, change=change), workers=1)
     assert statuses == [0], outputs
     first, refused, second = outputs[0][0].splitlines()
-    assert (first, second) == ("0.0 True", "0.0 True")
-    assert refused.startswith("learning_rate=1.0: the servers have the optimizer already")
-    outputs, statuses = run_cluster(LEARNING_RATES.format(on_servers=False), workers=1)
+    assert first == second == f"{rates[0]} True"
+    assert refused.startswith(says)
+    outputs, statuses = run_cluster(CHANGES.format(on_servers=False, change=change), workers=1)
     assert statuses == [0], outputs
-    assert outputs[0][0].splitlines() == ["0.0 True", "1.0 False"]
+    assert outputs[0][0].splitlines() == [f"{rates[0]} True", f"{rates[1]} False"]
 
 
 ASYNCHRONOUS = textwrap.dedent("""

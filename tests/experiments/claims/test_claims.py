@@ -32,6 +32,7 @@ from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.paper import TABLE_A2, TABLE_A3, printed_name
 from namsg_mx.theory.gain import convergence_region, growth_rate, max_gain_expectation
+from namsg_mx.theory.regret import namsg_coefficients
 
 CHECKOUT = Path(__file__).parents[3]
 LOGISTIC = "mnist_logistic"   # has 10 seeds
@@ -897,6 +898,12 @@ def test_the_regions_of_convergence_are_those_of_the_documentation():
     shrinks = (by_growth.diff(axis=1).iloc[:, 1:] < 0).all(axis=1)
     assert list(by_growth.index[shrinks]) == [0, 0.5]
     assert list(by_growth.index[by_growth[0.9] > 1.1 * by_growth[3]]) == [0, 0.5, 0.75, 1, 1.5, 1.75]
+
+
+def test_how_much_lower_the_third_term_of_the_bound_could_be():
+    text = " ".join((CHECKOUT / "docs" / "theory.md").read_text(encoding="utf-8").split())
+    lower = 0.5 + 0.9**2 / ((1 - 0.9**2) * (1 - 0.9 / 0.99**0.5))
+    assert f"{lower / namsg_coefficients(0.9, 0.99).gradients:.2f} of it at β1 = 0.9 (β2 = 0.99)" in text
 
 
 def test_the_documentation_counts_the_points_of_the_committed_simulation():
