@@ -15,7 +15,7 @@ import pdoc
 DOCS = Path(__file__).resolve().parent
 MODULES = ("namsg_mx", "namsg_mx.optimizers.base", "namsg_mx.distributed", "namsg_mx.reference", "namsg_mx.kernels",
            "namsg_mx.theory.gain", "namsg_mx.theory.regret")
-PAGES = ("guide", "reproduction", "architecture", "theory", "scaling")
+PAGES = ("guide", "reproduction", "architecture", "theory", "validity", "scaling")
 REPOSITORY = DOCS.parent
 
 

@@ -1,4 +1,4 @@
-"""The pages in docs/ and the API reference: what they show is done, and no link of theirs is broken."""
+"""The pages and the API reference: their links lead somewhere, their commands parse, what they show is done."""
 
 import html.parser
 import json
@@ -8,16 +8,22 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from experiments.commands import cli
+from experiments.commands import cli, train
 from experiments.vocabulary import config
+from experiments.vocabulary.folders import RESULTS
+from experiments.vocabulary.records import RunRecord
 
-DOCS = Path(__file__).parents[1] / "docs"
+CHECKOUT = Path(__file__).parents[1]
+DOCS = CHECKOUT / "docs"
+COMMANDS = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]   # the pages whose commands are ours
+PAGES = [*COMMANDS, CHECKOUT / "results" / "README.md", CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md"]
 
 
 def blocks(page, language=""):
@@ -47,7 +53,7 @@ def test_the_example_of_a_configuration_runs_by_the_commands_below_it(tmp_path):
     places = {"mine.yaml": str(tmp_path / "mine.yaml"), "build/mine": str(tmp_path / "results"),
               "build/mine/rounding": str(tmp_path / "results" / "rounding")}
     for command in commands:
-        run([sys.executable, *(places.get(word, word) for word in shlex.split(command)[1:])], cwd=DOCS.parent)
+        run([sys.executable, *(places.get(word, word) for word in shlex.split(command)[1:])], cwd=CHECKOUT)
     assert sorted(path.name for path in (tmp_path / "results" / "figures").iterdir()) == ["mine.png", "mine.svg"]
 
 
@@ -63,7 +69,7 @@ def test_every_key_of_a_configuration_is_explained():
 
 
 def test_what_a_run_costs_is_the_benchmarks():
-    report = json.loads((DOCS.parent / "results" / "benchmarks" / "sweep.json").read_text())
+    report = json.loads((CHECKOUT / "results" / "benchmarks" / "sweep.json").read_text())
     page = (DOCS / "scaling.md").read_text(encoding="utf-8")
     costs = re.findall(r"^\| .*? \| .*? \| (0\.\d{3}) \| (\d+) min \|$", page, re.MULTILINE)
     seconds = [one["seconds"] / one["runs"] for one in report["sweeps"]]
@@ -71,6 +77,48 @@ def test_what_a_run_costs_is_the_benchmarks():
     run, status, *others = (one["seconds"] for one in report["reading"])
     assert {f"{run:.0f}", f"{status:.0f}"} == {"2"}
     assert f"`report` {min(others):.0f} to {max(others):.0f} s (measured)" in page
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_relative_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)#]*)#?([^)]*)", document.read_text(encoding="utf-8"))
+    targets = [(document.parent / path if path else document, place) for path, place in links if "://" not in path]
+    assert not [target for target, _ in targets if not target.exists()]
+    assert not [(target, place) for target, place in targets if place and place not in places(target)]
+
+
+def places(document):
+    """The places in a document that a link may lead to: its headings, as GitHub names them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The options of each command in README and docs/, and in the command line's own help."""
+    monkeypatch.chdir(CHECKOUT)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in COMMANDS)
+    found = re.findall(r"python -m experiments ([^#`'\n]+)", text.replace("\\\n", " "))
+    found += [example for examples in cli.EXAMPLES.values() for example in examples]
+    return [cli._parser().parse_args(shlex.split(command)) for command in found if "--help" not in command]
+
+
+def test_commands_parse(commands):
+    assert len(commands) > 40
+
+
+def test_no_command_is_refused_for_what_is_recorded_already(commands):
+    """As one that asks for a kvstore, or for other threads, without a results folder of its own."""
+    workers, asked = SimpleNamespace(count=4, updates_on_servers=False), []
+    for options in commands:
+        if options.command is train.run and Path(options.config).exists() and Path(options.results) == RESULTS:
+            experiment, runs = train._experiment_and_runs(options)
+            made = train._run_options(options, experiment.epochs, workers if options.kvstore else None)
+            for run in runs:
+                RunRecord(made.results / run.folder).check(run.config_json(made))
+            asked += runs
+    assert len(asked) > 20
 
 
 class Links(html.parser.HTMLParser):

@@ -2,7 +2,7 @@
 
 Each claim is decided by itself, usually by the 95 % interval of a mean difference over common seeds. The table of all
 claims also has Holm's verdicts, and how many wrong verdicts to expect (`experiments.claims.decisions`). 'Faster' means
-fewer epochs to a train loss (`experiments.analysis.epochs_to_loss`). `results/README.md` says which numbers were known
+fewer epochs to a train loss (`experiments.analysis.epochs_to_loss`). `docs/validity.md` says which numbers were known
 when the rules were fixed.
 """
 

@@ -89,7 +89,7 @@ def test_architecture_names_files_and_functions_that_are_there():
     text = (CHECKOUT / "docs" / "architecture.md").read_text()
     everything = text + "".join((CHECKOUT / page).read_text() for page in (
         "README.md", "CONTRIBUTING.md", "results/README.md", "docs/guide.md", "docs/reproduction.md", "docs/theory.md",
-        "docs/scaling.md"))
+        "docs/scaling.md", "docs/validity.md"))
     paths = set(re.findall(r"`((?:namsg_mx|experiments|configs|tests)/[\w/.]*)`", everything))
     assert len(paths) > 20
     for path in paths:
