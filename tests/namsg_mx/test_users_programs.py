@@ -1,5 +1,6 @@
 """What programs write that MXNet's users have: 'namsg' must work in them wherever 'adam' does."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -505,3 +506,50 @@ assert os.waitpid(child, 0)[1] == 0
 """
     environment = {**os.environ, "MXNET_ENGINE_TYPE": "NaiveEngine", "OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=600)
+
+
+class FailsOnce(mx.operator.CustomOp):
+    """The identity, whose second backward pass raises."""
+
+    passes = 0
+
+    def forward(self, is_train, req, in_data, out_data, aux):
+        self.assign(out_data[0], req[0], in_data[0])
+
+    def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
+        FailsOnce.passes += 1
+        if FailsOnce.passes == 2:
+            raise ValueError("the backward pass failed")
+        self.assign(in_grad[0], req[0], out_grad[0])
+
+
+@mx.operator.register("fails_once")
+class FailsOnceProp(mx.operator.CustomOpProp):
+    def create_operator(self, ctx, shapes, dtypes):
+        return FailsOnce()
+
+
+@pytest.mark.parametrize("method, moves", [("adam", 3), ("namsg", 2)])
+def test_without_the_gradient_of_a_failed_layer_no_parameter_moves_but_the_update_counts(method, moves):
+    """The guide's pitfall. With adam the other parameter moves."""
+    FailsOnce.passes = 0
+    failing, other = (gluon.Parameter(name, shape=(1,)) for name in ("failing", "other"))
+    for parameter in (failing, other):
+        parameter.initialize("one")
+    trainer = gluon.Trainer([failing, other], method, {"learning_rate": 0.1}, kvstore=None)
+    errors, weights = [], [1]
+    for _ in range(3):
+        with autograd.record():
+            loss = mx.nd.Custom(failing.data(), op_type="fails_once").sum() + other.data().sum()
+        loss.backward()
+        trainer.step(1)
+        try:
+            failing.data().wait_to_read()
+        except mx.base.MXNetError as error:
+            errors.append(str(error))
+        with contextlib.suppress(mx.base.MXNetError):
+            mx.nd.waitall()
+        weights.append(other.data().asscalar())
+    assert len(errors) == 1 and "kCustomOpBackward" in errors[0]
+    assert trainer.optimizer.num_update == 3
+    assert np.count_nonzero(np.diff(weights)) == moves
