@@ -50,7 +50,8 @@ def measure(shapes, threads, rounds, torch):
 def markdown(report):
     """One table per thread count: milliseconds, and in brackets the ratio of our kernel's time to this one's."""
     lines = [f"Milliseconds per step (our CPU kernel's time as a share of it, with quartiles), medians of "
-             f"{report['rounds']} rounds; {report['machine']['processor']}, {report['machine']['cores']} cores.\n"]
+             f"{report['rounds']} rounds; {report['machine']['processor']}, {report['machine']['cores']} cores. "
+             "The streaming bound is a step's memory traffic alone, without its arithmetic.\n"]
     for threads in sorted({m["threads"] for m in report["measurements"]}):
         columns = [m for m in report["measurements"] if m["threads"] == threads]
         names = list(dict.fromkeys(name for m in columns for name in m["contenders"]))
@@ -75,7 +76,7 @@ def draw(report, paths):
         low, share, high = zip(*(m["contenders"][name]["share"] for m in columns))
         errors = [[b - a for a, b in zip(low, share)], [b - a for a, b in zip(share, high)]]
         axes.bar([j + i * width for j in range(len(columns))], share, width, yerr=errors, error_kw={"linewidth": 0.8},
-                 label=name.replace("streaming bound", "its memory traffic alone"))
+                 label=name)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(yscale="log", ylabel="our CPU kernel's time / this one's", title=f"Below 1 ours is faster; "
              f"{columns[0]['threads']} threads, medians and quartiles of {report['rounds']} rounds")
