@@ -6,9 +6,7 @@ a recorded `Trajectory`. Nothing here trains. Except where its section Raises sa
 arguments.
 """
 
-from __future__ import annotations
-
-from typing import Callable, NamedTuple, Union
+from typing import Callable, List, NamedTuple, Tuple, Union
 
 import numpy as np
 from scipy.optimize import minimize, root
@@ -58,7 +56,7 @@ class Trajectory(NamedTuple):
     eta: np.ndarray
     beta2: float
 
-    def first(self, rounds: int) -> Trajectory:
+    def first(self, rounds: int) -> "Trajectory":
         """The first ``rounds`` rounds of the run, 1 to T."""
         return Trajectory(self.g[:rounds], self.v_hat[:rounds], self.alpha[:rounds], self.beta1[:rounds],
                           self.eta[:rounds], self.beta2)
@@ -83,7 +81,7 @@ class Terms(NamedTuple):
         return sum(self)
 
 
-def violated_conditions(run: Trajectory) -> list[str]:
+def violated_conditions(run: Trajectory) -> List[str]:
     """The conditions of Theorem 1 that the run's settings break, each in words; an empty list if none.
 
     Theorem 1's conditions on the problem cannot be checked in a run: convex losses, a convex F of finite diameter that
@@ -326,8 +324,8 @@ class FixedPoint(NamedTuple):
     gap: float      # at most so much above the least total loss
 
 
-def best_fixed_point(total: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray,
-                     bounds: tuple[float, float]) -> FixedPoint:
+def best_fixed_point(total: Callable[[np.ndarray], Tuple[float, np.ndarray]], start: np.ndarray,
+                     bounds: Tuple[float, float]) -> FixedPoint:
     """Minimize the total loss of a convex problem on a box, with a certificate.
 
     For a convex loss F with gradient G, F(x) - min F is at most the maximum of G(x) (x - y) over y in the box (the
