@@ -194,17 +194,17 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
     """What is recorded of a grid search, and the runs that are missing or short, with the epochs that they have."""
     runs, short = [], []
     chosen = experiment.grid(methods, seeds)
-    for run, point in chosen:
+    for run in chosen:
         status, rows = RunRecord(results / run.folder).read(experiment.search.epochs)
         if status == "short":
             short.append((run, len(rows)))
         else:
             loss = rows[-1]["train_loss"] if status == "done" else math.inf
-            runs.append({"method": run.method, **point, "seed": run.seed, "status": status, "train_loss": loss})
-    _check_alike([run for run, _ in chosen], results)
-    coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for _, point in chosen for name in point)]))
+            runs.append({"method": run.method, **run.point, "seed": run.seed, "status": status, "train_loss": loss})
+    _check_alike(chosen, results)
+    coordinates = list(dict.fromkeys([*HYPERPARAMETERS, *(name for run in chosen for name in run.point)]))
     found = pd.DataFrame(runs, columns=["method", *coordinates, "seed", "status", "train_loss"])
-    return Grid(experiment, sorted({run.seed for run, _ in chosen}), coordinates, _in_order(experiment, found)), short
+    return Grid(experiment, sorted({run.seed for run in chosen}), coordinates, _in_order(experiment, found)), short
 
 
 def _in_order(experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
@@ -243,8 +243,8 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,
                      epochs: int, partial: bool) -> str:
     run, recorded = short[0]
-    return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.method} seed "
-            f"{run.seed} with {recorded} of {epochs} epochs; make them by "
+    return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.name} with "
+            f"{recorded} of {epochs} epochs; make them by "
             f"{command_line(experiment, results, command, *_choosing(experiment, [run for run, _ in short], command))}"
             + ("" if partial else ", or show the others by --partial"))
 

@@ -107,7 +107,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
 
 def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
     """A digest of the grid search's runs, its epochs, and what was selected."""
-    runs = sorted(str(run.folder) for run, _ in experiment.grid())
+    runs = sorted(str(run.folder) for run in experiment.grid())
     content = json.dumps([runs, experiment.search.epochs, methods], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

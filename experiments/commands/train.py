@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
 def grid(options: argparse.Namespace) -> int:
     """Train the runs that a grid search lacks, and write the hyper-parameters that it selects."""
     experiment = config.load(options.config)
-    runs = [run for run, point in experiment.grid(options.method, options.seeds)
-            if all(point.get(name) == value for name, value in options.at)]
+    runs = [run for run in experiment.grid(options.method, options.seeds)
+            if all(run.point.get(name) == value for name, value in options.at)]
     if not runs:
         at = " ".join(f"{name}={value:g}" for name, value in options.at)
         raise UsageError(f"--at {at}: {experiment.name} has no such point" if at else
@@ -114,7 +114,7 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
     complete = len(chosen) - len(todo) - len(unusable)
     print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {complete} already complete")
     for outcome in unusable:
-        print(f"{outcome.run.method} seed {outcome.run.seed}: failed: {outcome.reason}")
+        print(f"{outcome.run.name}: failed: {outcome.reason}")
     sys.stdout.flush()
     with _resumable(), Progress(recorded, run_options.epochs) as progress:
         if workers:

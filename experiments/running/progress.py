@@ -50,7 +50,7 @@ class Progress:
             self._made += 1
             self._bar.update(gained)
             if self._bar.disable and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-                self.line(f"{run.method} seed {run.seed}: epoch {epoch} of {self._epochs}")
+                self.line(f"{run.name}: epoch {epoch} of {self._epochs}")
 
     def ended(self, run: Run, status: str, reason: str) -> None:
         """A run ended; the arguments are the fields of `experiments.running.attempt.Outcome`."""
@@ -59,7 +59,7 @@ class Progress:
             skipped = self._epochs - self._recorded.pop(run.folder)   # epochs that will not be made here
             self._left -= skipped
             self._bar.total -= skipped
-            self.line(f"{run.method} seed {run.seed}: {status}" + (f": {reason}" if reason else ""))
+            self.line(f"{run.name}: {status}" + (f": {reason}" if reason else ""))
 
     def line(self, text: str) -> None:
         """Print a line, with how many runs have ended before it."""

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
@@ -123,13 +123,23 @@ class RunOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One training. ``settings`` and ``seed`` fix its numbers; ``source`` says where its hyper-parameters come from."""
+    """One training. ``settings`` and ``seed`` fix its numbers; ``source`` says where its hyper-parameters come from.
+
+    ``point``: in a grid search, the point of the grid.
+    """
 
     experiment: str
     method: str
     settings: Mapping[str, Any]
     seed: int
     source: str
+    point: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The run in messages: 'adam seed 0', in a grid search 'adam learning_rate=0.001 beta1=0.9 seed 100'."""
+        point = (f"{name}={value:g}" for name, value in self.point.items())
+        return " ".join([self.method, *point, f"seed {self.seed}"])
 
     @property
     def id(self) -> str:
@@ -146,13 +156,6 @@ class Run:
                   "source": self.source, "threads": options.threads, "device": options.device}
         # Records of runs in one process have no such key, and stay what they were before there was one.
         return {**record, "distributed": options.distributed} if options.distributed else record
-
-
-class GridRun(NamedTuple):
-    """A run of a grid search, and the point of the grid that it tries."""
-
-    run: Run
-    point: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class Experiment:
         return [self._run(method, seed, method.parameters, method.source)
                 for seed, method in itertools.product(seeds, chosen)]
 
-    def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[GridRun]:
+    def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
         """The runs of the grid search, seed by seed: every point of every method's grid. Default methods need none.
 
         UsageError without a grid search, for an unknown method or one without a grid that is named, or for a seed that
@@ -227,7 +230,7 @@ class Experiment:
         without = [method.name for method in chosen if not method.grid]
         if methods and without:
             raise UsageError(f"method {without[0]!r}: has no grid in {self.name}")
-        return [GridRun(self._run(method, seed, method.at(point), self._source(method, point)), point)
+        return [self._run(method, seed, method.at(point), self._source(method, point), point)
                 for seed, method in itertools.product(seeds, chosen) for point in method.points()]
 
     def _source(self, method: Method, point: Mapping[str, float]) -> str:
@@ -235,7 +238,8 @@ class Experiment:
         is_reported = not self.search.selects and method.at(point) == method.parameters
         return method.source if is_reported else "grid search"
 
-    def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str) -> Run:
+    def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str,
+             point: Mapping[str, float] | None = None) -> Run:
         settings = {
             "data": self.data, "model": self.model, "batch_size": self.batch_size, "method": method.name,
             "optimizer": method.optimizer, "parameters": {**parameters, "wd": self.weight_decay},
@@ -244,7 +248,7 @@ class Experiment:
         optional = {"augmentation": self.augmentation, "train_loss_full_every": self.train_loss_full_every,
                     "averaging": method.averaging}
         settings.update({name: value for name, value in optional.items() if value is not None})
-        return Run(self.name, method.name, settings, seed, source)
+        return Run(self.name, method.name, settings, seed, source, point or {})
 
 
 def run_id(settings: Mapping[str, Any], seed: int) -> str:

@@ -520,8 +520,8 @@ def test_a_point_of_the_grid_is_judged_by_what_is_recorded(tmp_path):
     """All points with the search's seeds, and two of them with the others."""
     experiment, rival = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml"), (0.001, 0.9, 0.99)
     losses = {PAPERS_ADAM: 0.5, rival: 0.55}
-    for run, point in experiment.grid(["adam"], [*SEARCH, 102, 103]):
-        loss = losses.get(tuple(point[name] for name in POINT), 0.7)
+    for run in experiment.grid(["adam"], [*SEARCH, 102, 103]):
+        loss = losses.get(tuple(run.point[name] for name in POINT), 0.7)
         if run.seed in SEARCH or loss < 0.7:
             record(tmp_path, run, [loss + run.seed % 2 / 1000] * 10, 10)
     rule = BestOfGrid(LOGISTIC, ("adam",), 0.02, judges=(102, 103))

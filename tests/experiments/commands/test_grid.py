@@ -36,10 +36,13 @@ def test_every_point_with_every_tuning_seed_and_no_other(searched):
     path, results, output = searched
     runs = config.load(path).grid()
     assert len(runs) == (3 + 1) * 2
-    assert {run.seed for run, _ in runs} == {100, 101}
-    assert {str(run.folder) for run, _ in runs} == \
+    assert {run.seed for run in runs} == {100, 101}
+    assert {str(run.folder) for run in runs} == \
         {str(done.parent.relative_to(results)) for done in results.glob("*/*/*/done.json")}
     assert "8 runs of 2 epochs" in output
+    done = {line.partition("] ")[2] for line in output.splitlines() if line.startswith("[")}
+    assert {f"{run.name}: done" for run in runs} <= {line.partition(";")[0] for line in done}
+    assert runs[0].name == "adam learning_rate=0.001 beta1=0.9 beta2=0.99 seed 100"
 
 
 def test_the_selection_has_the_lowest_mean_train_loss(searched):
@@ -49,10 +52,10 @@ def test_the_selection_has_the_lowest_mean_train_loss(searched):
     experiment = config.load(path)
     for method, selected in written["methods"].items():
         means = {}
-        for run, point in experiment.grid([method]):
+        for run in experiment.grid([method]):
             rows = (results / run.folder / "epochs.csv").read_text().splitlines()
             loss = float(rows[2].split(",")[rows[0].split(",").index("train_loss")])
-            means.setdefault(point["learning_rate"], []).append(loss / 2)
+            means.setdefault(run.point["learning_rate"], []).append(loss / 2)
         best = min(means, key=lambda alpha: sum(means[alpha]))
         assert selected["chosen"]["learning_rate"] == best
         assert selected["train_loss"] == pytest.approx(sum(means[best]))
@@ -223,7 +226,7 @@ def test_status_counts_the_grid_search(searched, tmp_path):
 def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
     path, results, _ = searched
     shutil.copytree(results, tmp_path / "results")
-    run = config.load(path).grid()[0].run
+    run = config.load(path).grid()[0]
     (tmp_path / "results" / run.folder / "done.json").write_text("{")
     status = experiments("status", path, "--results", tmp_path / "results").stdout
     assert f"failed: {run.folder}: " in status
@@ -280,7 +283,7 @@ def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
     """One seed of the best point, whose other seed is there."""
     experiment, results = config.load(searched[0]), shutil.copytree(searched[1], tmp_path / "results")
     best = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]["chosen"]
-    run = next(run for run, point in experiment.grid(["adam"]) if point == best)
+    run = next(run for run in experiment.grid(["adam"]) if run.point == best)
     write_json(results / run.folder / "done.json", {"status": "diverged", "epochs": 1})
     selected = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]
     assert selected["chosen"] != best and selected["diverged"] == 1
@@ -333,7 +336,7 @@ def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):
     """Whichever command begins it."""
     shared = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-0, selects: false}")
     experiment = config.load(write_config(tmp_path, shared))
-    sources = {run.id: run.source for run, _ in experiment.grid(["adam"])}
+    sources = {run.id: run.source for run in experiment.grid(["adam"])}
     reported, = experiment.runs(["adam"], [0])
     assert sorted(sources.values()) == ["a test", "grid search"]
     assert sources[reported.id] == reported.source == "a test"

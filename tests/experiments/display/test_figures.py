@@ -27,11 +27,11 @@ def results(tmp_path_factory):
     """Three epochs of all the methods, and 30 of three points of ResNet-20's grid, of which one has two seeds."""
     folder = tmp_path_factory.mktemp("results")
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
-    grid = {(run.method, point["learning_rate"], point["beta2"], run.seed): run
-            for run, point in experiment.grid(["namsg", "adam"])}
+    grid = {(run.method, run.point["learning_rate"], run.point["beta2"], run.seed): run
+            for run in experiment.grid(["namsg", "adam"])}
     for (method, seed), loss in {("namsg", 0): 0.3, ("namsg", 1): 0.2, ("adam", 0): 0.4}.items():
         record(folder, grid[method, 0.001, 0.99, seed], [loss] * 30, 30)
-    of_sgd = next(run for run, point in experiment.grid(["sgd"]) if point["learning_rate"] == 0.1)
+    of_sgd = next(run for run in experiment.grid(["sgd"]) if run.point["learning_rate"] == 0.1)
     record(folder, of_sgd, [0.5] * 30, 30)
     made = {run.folder for run in grid.values()}
     mnist = [config.load(CHECKOUT / "configs" / f"mnist_{name}.yaml") for name in ("logistic", "cnn")]
@@ -182,9 +182,9 @@ def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):
 def test_table_a2_has_its_columns_in_the_configurations_order(tmp_path):
     """Also where the first cell lacks NADAM."""
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
-    for run, point in experiment.grid(["adam", "nadam", "namsg"], [0]):
-        if point["beta2"] == 0.99 and point["learning_rate"] in (0.0005, 0.001) and (
-                run.method != "nadam" or point["learning_rate"] == 0.001):
+    for run in experiment.grid(["adam", "nadam", "namsg"], [0]):
+        if run.point["beta2"] == 0.99 and run.point["learning_rate"] in (0.0005, 0.001) and (
+                run.method != "nadam" or run.point["learning_rate"] == 0.001):
             record(tmp_path, run, [0.5], 30, "diverged")
     made = tables.table_a2(read_grid(experiment, tmp_path, ["adam", "nadam", "namsg"])[0])
     assert list(made.cells.columns) == ["α", "β2", *(f"{method}, {whose}" for method in ("ADAM", "NADAM", "NAMSG")

@@ -23,9 +23,9 @@ def test_cells_are_means_where_they_belong_and_the_lowest_is_bold(tmp_path, monk
     monkeypatch.setattr(heat_map, "save", lambda figure, *_: drawn.append(figure) or [])
     monkeypatch.chdir(CHECKOUT)
     lowest, diverged = (0.002, 5.0), (0.02, 0.0)
-    for run, point in experiment.grid():
-        at = point["learning_rate"], point["eta"]
-        loss = 0.3 if at == lowest else 0.4 + point["eta"] / 100 + point["learning_rate"]
+    for run in experiment.grid():
+        at = run.point["learning_rate"], run.point["eta"]
+        loss = 0.3 if at == lowest else 0.4 + at[1] / 100 + at[0]
         is_bad = at == diverged and run.seed == 1
         record(tmp_path, run, [loss + run.seed / 10] * (3 if is_bad else 20), 20, "diverged" if is_bad else "done")
     assert cli.main(["figure", "distance", "--results", str(tmp_path)]) == 0
@@ -51,7 +51,7 @@ def test_cells_are_means_where_they_belong_and_the_lowest_is_bold(tmp_path, monk
 
 def test_a_search_that_is_not_complete_is_drawn_as_partial_alone(tmp_path, monkeypatch, experiment, capsys):
     monkeypatch.chdir(CHECKOUT)
-    run, _ = experiment.grid()[0]
+    run = experiment.grid()[0]
     record(tmp_path, run, [0.5] * 20, 20)
     assert cli.main(["figure", "distance", "--results", str(tmp_path)]) == 1
     assert "mnist_logistic_distance: " in capsys.readouterr().err
@@ -63,8 +63,8 @@ def test_a_cell_that_is_not_run_is_empty(tmp_path, monkeypatch, experiment):
     drawn = []
     monkeypatch.setattr(heat_map, "save", lambda figure, *_: drawn.append(figure) or [])
     monkeypatch.chdir(CHECKOUT)
-    for run, point in experiment.grid():
-        if run.seed == 0 and (point["learning_rate"], point["eta"]) in ((0.001, 0.0), (0.002, 0.5)):
+    for run in experiment.grid():
+        if run.seed == 0 and (run.point["learning_rate"], run.point["eta"]) in ((0.001, 0.0), (0.002, 0.5)):
             record(tmp_path, run, [0.3] * 20, 20)
     assert cli.main(["figure", "distance", "--results", str(tmp_path), "--partial"]) == 0
     assert sorted(text.get_text() for text in drawn[0].axes[0].texts) == ["", "", "0.3000", "0.3000"]

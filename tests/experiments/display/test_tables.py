@@ -46,9 +46,9 @@ def test_table_a1_knows_a_grids_other_hyper_parameters(tmp_path, etas):
         f"grid: {{learning_rate: [0.005], beta2: [0.99], eta: [{etas}]}}")
     text = text.replace(f", eta: [{etas}]", "", 1)   # adam's
     experiment = config.load(write_config(tmp_path, text))
-    runs = [{"method": run.method, **point, "seed": run.seed, "status": "done",
-             "train_loss": 0.7 if run.method == "adam" else {0.0: 0.5, 0.9: 0.4, 3.0: 0.3}[point["eta"]]}
-            for run, point in experiment.grid()]
+    runs = [{"method": run.method, **run.point, "seed": run.seed, "status": "done",
+             "train_loss": 0.7 if run.method == "adam" else {0.0: 0.5, 0.9: 0.4, 3.0: 0.3}[run.point["eta"]]}
+            for run in experiment.grid()]
     names = [*HYPERPARAMETERS, "eta"]
     frame = pd.DataFrame(runs, columns=["method", *names, "seed", "status", "train_loss"])
     adam, namsg = tables.table_a1([Grid(experiment, [100], names, frame)]).cells.to_dict("records")
@@ -222,8 +222,8 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
 def test_table_a1_has_no_values_of_ours_where_the_grid_search_selects_none(tmp_path):
     text = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-1, selects: false}")
     experiment = config.load(write_config(tmp_path, text))
-    runs = pd.DataFrame([(run.method, *point.values(), run.seed, "done", point["learning_rate"])
-                         for run, point in experiment.grid()],
+    runs = pd.DataFrame([(run.method, *run.point.values(), run.seed, "done", run.point["learning_rate"])
+                         for run in experiment.grid()],
                         columns=["method", *HYPERPARAMETERS, "seed", "status", "train_loss"])
     for row in tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)]).cells.to_dict("records"):
         assert (row["ours (α, β1, β2)"], row["train loss at ours"], row["on the grid's edge"]) == ("", "", "")

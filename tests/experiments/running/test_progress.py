@@ -6,7 +6,7 @@ import pytest
 
 from experiments.running.progress import Progress, duration
 
-A, B = (SimpleNamespace(folder=name, method=name, seed=0) for name in "ab")
+A, B = (SimpleNamespace(folder=name, name=f"{name} seed 0") for name in "ab")
 
 
 @pytest.mark.parametrize("recorded", [0, 1, 2, 5])
