@@ -134,7 +134,7 @@ def test_the_accuracies_before_the_drop_are_those_of_the_claims():
         others.setdefault((namsg, n), []).append(f"{name} {value}")
     pairs = "; ".join(f"NAMSG {namsg}, {', '.join(beside)} (n = {n})" for (namsg, n), beside in others.items())
     assert TOLD["NAMSG is the best in test on CIFAR-10 before the step size drops"][1] == (
-        f"accuracy in the epochs 52 to 61: {pairs}")
+        f"accuracy in the epochs 52 to 61, by the seeds that both have: {pairs}")
 
 
 def test_part_e_of_figure_1_gains_where_the_claims_say():

@@ -478,7 +478,7 @@ def test_module_fit():
 @pytest.mark.parametrize("contexts", [1, 2])
 @pytest.mark.parametrize("update_on_kvstore", ["0", "1"])
 def test_module_resumes_to_the_bit_with_its_count_of_updates(tmp_path, monkeypatch, update_on_kvstore, contexts):
-    """As README has it. MXNet keeps the optimizer's states, and not how many updates they have had."""
+    """As the guide has it. MXNet keeps the optimizer's states, and not how many updates they have had."""
     monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", update_on_kvstore)
     random = np.random.RandomState(0)
     x, y = random.standard_normal((64, 10)).astype(np.float32), random.randint(0, 2, 64).astype(np.float32)
