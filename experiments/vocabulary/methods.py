@@ -25,7 +25,8 @@ LABELS = _Labels({
     "namsg_decreasing_alpha": "NAMSG (α/√t)", "namsg_theorem1": "NAMSG (Theorem 1)", "namsg1": "NAMSG1",
     "swnts": "SWNTS", "swnts1": "SWNTS1", "namsb1": "NAMSB1", "namsb2": "NAMSB2", "amsb1": "AMSB1", "amsb2": "AMSB2",
     "adam_lower": "ADAM (α/10 at the end)", "nadam_lower": "NADAM (α/10 at the end)",
-    "nadam_mxnet_lower": "NADAM (MXNet, α/10 at the end)",
+    "nadam_mxnet_lower": "NADAM (MXNet, α/10 at the end)", "sgd_lower": "SGD (α/10 at the end)",
+    "amsgrad_lower": "AMSGRAD (α/10 at the end)", "namsg_lower": "NAMSG (α/10 at the end)",
     **{f"eta_{eta}": f"η = {eta}" for eta in ("0", "0.5", "0.9", "2", "3", "5", "9")},
     **{f"eta_0.9_to_{end}": f"η = 0.9 → {end}" for end in (2, 3, 5)}})
 # Mostly Okabe and Ito's colours, which colour-blind readers can tell apart.
