@@ -1,5 +1,6 @@
 """results/README.md, docs/validity.md and the guide: the numbers that they tell are those of the records."""
 
+import json
 import re
 
 import numpy as np
@@ -23,7 +24,7 @@ from recorded import (
 )
 
 from experiments.analysis.epochs_to_loss import epochs_to_common_loss, share_of_epochs
-from experiments.analysis.intervals import CONFIDENCE, quantile
+from experiments.analysis.intervals import CONFIDENCE, interval, quantile
 from experiments.analysis.measures import by_seed
 from experiments.analysis.survey import survey
 from experiments.vocabulary.config import load
@@ -384,3 +385,171 @@ def test_how_close_amsgrad_is_on_the_cnn():
 
 def test_how_slow_mxnets_array_operations_are():
     assert f"takes {arrays_over_adam(step_on_resnet50()):.0f} times as long as MXNet's ADAM" in PAGES
+
+
+def _relative(values):
+    """Of log-ratios by seed: mean, low and high in per cent, and n."""
+    found = interval(values.dropna())
+    return (*(100 * np.expm1(value) for value in (found.mean, found.low, found.high)), found.n)
+
+
+def _at(rows, method, epoch, column="train_loss"):
+    """By seed, a method's value after an epoch."""
+    return rows[(rows["method"] == method) & (rows["epoch"] == epoch)].set_index("seed")[column]
+
+
+def test_a_finer_grid_would_change_no_order():
+    gains, best = {}, {}
+    for experiment in ("mnist_logistic", "mnist_cnn"):
+        for method, points in EVIDENCE.grid(experiment).runs.fillna({"beta2": 0}).groupby("method"):
+            means = points.groupby(["beta2", "learning_rate"])["train_loss"].mean()
+            line = means[means.idxmin()[0]]
+            i = line.argmin()
+            x, y = np.log(line.index[i - 1:i + 2]), line.iloc[i - 1:i + 2].to_numpy()
+            a, b, c = np.polyfit(x, y, 2)
+            best[experiment, method] = y[1], c - b * b / 4 / a
+            gains[experiment, method] = 100 * (1 - (c - b * b / 4 / a) / y[1])
+    theorem1 = gains.pop(("mnist_logistic", "namsg_theorem1"))
+    logistic, cnn = (max(gain for (name, _), gain in gains.items() if name == experiment)
+                     for experiment in ("mnist_logistic", "mnist_cnn"))
+    assert (f"at most {logistic:.1f} % of the train loss on logistic regression (Theorem 1's setting {theorem1:.1f} %) "
+            f"and {cnn:.1f} % on the CNN") in PAGES
+    for experiment in ("mnist_logistic", "mnist_cnn"):
+        pairs = [pair for (name, _), pair in best.items() if name == experiment]
+        assert np.argsort([coarse for coarse, _ in pairs]).tolist() == np.argsort([fine for _, fine in pairs]).tolist()
+
+
+def test_what_is_left_of_namsgs_lead_beside_lower_rates_at_the_end():
+    train, tests, best = [], {}, []
+    for method in ("adam", "nadam", "nadam_mxnet"):
+        train.append(difference("mnist_cnn", f"{method}_lower", "namsg", "train_loss", (10, 10)).mean)
+        tests[method] = difference("mnist_cnn", "namsg", f"{method}_lower", "test_loss", (10, 10))
+        best.append(difference("mnist_cnn", "namsg", f"{method}_lower", "best_test_accuracy", (1, 10)).mean)
+    assert f"still end {min(train):.0f} to {max(train):.0f} % above NAMSG's train loss" in PAGES
+    assert f"The best test accuracies differ by at most {max(map(abs, best)):.4f}" in PAGES
+    nadam, mxnets = tests["nadam"], tests["nadam_mxnet"]
+    assert (f"{nadam.mean:.1f} % above NADAM's ({nadam.low:.1f} to {nadam.high:.1f} %) and {mxnets.mean:.1f} % above "
+            f"that of MXNet's NADAM ({mxnets.low:.1f} to {mxnets.high:.1f} %; n = {mxnets.n})") in PAGES
+    assert tests["adam"].low < 0
+
+
+def test_where_namsg_is_behind_in_the_grids_of_mnist():
+    ahead, behind = {}, []
+    for experiment in ("mnist_logistic", "mnist_cnn"):
+        runs = EVIDENCE.grid(experiment).runs
+        means = runs[runs["method"] != "sgd"].groupby(["method", "beta2", "learning_rate"])["train_loss"].mean()
+        for other in ("amsgrad", "adam", "nadam", "nadam_mxnet"):
+            shares = means["namsg"] / means[other] - 1
+            assert len(shares) == 10
+            ahead[experiment, other] = (shares < 0).sum()
+            if experiment == "mnist_logistic" and other != "amsgrad":
+                behind += [100 * share for share in shares[0.99][:0.002]]
+    assert (f"in {ahead['mnist_logistic', 'amsgrad']} of 10 cells beside AMSGRAD on logistic regression, and in "
+            f"{ahead['mnist_cnn', 'amsgrad']} of 10 on the CNN; beside ADAM in {ahead['mnist_logistic', 'adam']} and "
+            f"{ahead['mnist_cnn', 'adam']}, beside NADAM in {ahead['mnist_logistic', 'nadam']} and "
+            f"{ahead['mnist_cnn', 'nadam']} (n = 2)") in PAGES
+    assert f"it is {min(behind):.0f} to {max(behind):.0f} % behind ADAM and NADAM" in PAGES
+
+
+def test_the_search_on_the_cnn_chose_a_worse_point_of_amsgrad_than_table_a1s():
+    ours, papers = EVIDENCE.runs("mnist_cnn", tuned=True).epochs, curves("mnist_cnn")
+    mean, low, high, n = _relative(np.log(_at(ours, "amsgrad", 10) / _at(papers, "amsgrad", 10)))
+    assert f"on the CNN ends {mean:.1f} % above Table A1's ({low:.1f} to {high:.1f} %, n = {n})" in PAGES
+    lead, papers_lead = (-_relative(np.log(_at(rows, "namsg", 10) / _at(rows, "amsgrad", 10)))[0]
+                         for rows in (ours, papers))
+    assert f"is {lead:.1f} % with our values and {papers_lead:.1f} % with the paper's" in PAGES
+    judges = EVIDENCE.grid("mnist_cnn", seeds=range(102, 110)).runs
+    judges = judges[judges["method"] == "amsgrad"].set_index(["learning_rate", "beta2", "seed"])["train_loss"]
+    pairs = [np.log(judges[0.002, 0.99] / judges[0.001, 0.999]),
+             np.log(_at(papers, "amsgrad", 6) / _at(ours, "amsgrad", 6))]
+    mean, low, high, n = _relative(pd.concat(pairs))
+    assert f"it would be {-mean:.1f} % below ({minus(f'{low:.1f} to {high:.1f}')} %, n = {n})" in PAGES
+
+
+def test_which_verdicts_stand_narrowly():
+    by_intervals = claims()[claims()["holm"].notna()].sort_values("p")
+    adjusted = (by_intervals["p"] * np.arange(len(by_intervals), 0, -1)).cummax()
+    narrow = adjusted[adjusted.between(0.01, 0.025)]
+    assert narrow.index.tolist() == ["mnist_cnn-generalizes", "mnist_logistic-overfits"]
+    assert "adjusted p-values of {:.3f} and {:.3f}: that".format(*narrow) in PAGES
+
+
+def test_how_often_five_seeds_would_show_the_papers_orders():
+    """With Table A3's means and deviations of the last five epochs, independent and normal."""
+    random, published = np.random.default_rng(0), table("tableA3")
+
+    def shown(method, other):
+        one, base = (random.normal(*published.loc[name, ["last_paper_mean", "last_paper_std"]], (100_000, 5))
+                     for name in (method, other))
+        pairs = one - base
+        return (pairs.mean(axis=1) > quantile(5) * pairs.std(axis=1, ddof=1) / 5 ** 0.5).mean()
+
+    swnts1, swnts, namsg1 = (100 * shown(method, "sgd") for method in ("swnts1", "swnts", "namsg1"))
+    assert (f"show SWNTS1 above SGD in {swnts1:.0f} of 100 cases, but SWNTS in {swnts:.0f}, NAMSG1 in {namsg1:.0f}, "
+            f"and SGD above ADAM in {100 * shown('sgd', 'adam'):.0f}.") in PAGES
+    above_namsg = min(shown(method, "namsg") for method in ("namsg1", "swnts", "swnts1"))
+    assert f"to be above NAMSG in {100 * above_namsg:.0f} or more" in PAGES
+
+
+def test_what_the_drop_takes_off_every_methods_train_loss_on_resnet_20():
+    rows, falls = curves("cifar10_resnet20"), {}
+    for method in ("sgd", "adam", "nadam", "amsgrad", "namsg"):
+        falls[method] = 100 * (1 - _at(rows, method, 63) / _at(rows, method, 61)).dropna()
+    every = pd.concat(falls)
+    assert f"falls by {every.min():.0f} to {every.max():.0f} % from the 61st epoch to the 63rd" in PAGES
+    assert max(falls, key=lambda method: falls[method].mean()) == "sgd"
+    n = sorted(len(of_method) for of_method in falls.values())
+    assert f"SGD's the most (n = {n[0]} to {n[-1]})" in PAGES
+
+
+def test_where_the_distance_brings_nothing_on_the_cnn():
+    runs = EVIDENCE.grid("mnist_cnn").runs
+    means = runs[runs["method"] != "sgd"].groupby(["method", "beta2", "learning_rate"])["train_loss"].mean()
+    shares = 100 * (means["namsg"] / means["amsgrad"] - 1)
+    lower = -shares[0.99][:0.005]
+    assert (f"With β2 = 0.99 NAMSG is {lower.min():.0f} to {lower.max():.0f} % below AMSGRAD up to α = 0.005, and "
+            f"{shares[0.99, 0.01]:.0f} % above at 0.01") in PAGES
+    lower = -shares[0.999][:0.001]
+    second, third, last = shares[0.999][0.002:]
+    assert (f"With β2 = 0.999 it is {lower.min():.0f} to {lower.max():.0f} % below up to 0.001, {second:.0f} and "
+            f"{third:.0f} % above at 0.002 and 0.005, and {-last:.0f} % below at 0.01") in PAGES
+    best = means["namsg"].min() / means["amsgrad"].min() - 1
+    assert f"Each at its best point, NAMSG is {-best:.0%} below".replace("%", " %") in PAGES
+
+
+def test_what_a_moderate_distance_brings_at_first_and_a_larger_one_at_the_end():
+    def of(other, epoch, experiment):
+        return difference(f"{experiment}_distance", "eta_0.9_to_3", other, "train_loss", (epoch, epoch))
+
+    logistic, cnn = (of("eta_3", 1, experiment) for experiment in ("mnist_logistic", "mnist_cnn"))
+    assert f"{-logistic.mean:.1f}" == f"{-cnn.mean:.1f}"
+    assert (f"is {-cnn.mean:.1f} % below η = 3 throughout on both networks ({-logistic.high:.1f} to "
+            f"{-logistic.low:.1f} %, n = {logistic.n}; {-cnn.high:.1f} to {-cnn.low:.1f} %, n = {cnn.n})") in PAGES
+    logistic, cnn = of("eta_3", 20, "mnist_logistic"), of("eta_3", 10, "mnist_cnn")
+    assert -0.1 < logistic.low < logistic.high < 0.1 and cnn.low < 0 < cnn.high
+    logistic, cnn = of("eta_0.9", 20, "mnist_logistic"), of("eta_0.9", 10, "mnist_cnn")
+    assert (f"is {-logistic.mean:.1f} % below η = 0.9 throughout on logistic regression ({-logistic.high:.1f} to "
+            f"{-logistic.low:.1f} %), and {-cnn.mean:.1f} % on the CNN") in PAGES
+    assert minus(f"on the CNN ({-cnn.high:.1f} to {-cnn.low:+.1f} %)") in PAGES
+
+
+def test_how_far_amsgrad_is_from_a_distance_of_zero_on_the_cnn():
+    papers, distances = curves("mnist_cnn"), curves("mnist_cnn_distance")
+    by_epoch = {epoch: np.log(_at(distances, "eta_0", epoch) / _at(papers, "amsgrad", epoch)).dropna()
+                for epoch in range(1, 11)}
+    last = by_epoch[10]
+    assert (f"its train loss moves by {100 * np.sqrt((last ** 2).mean()):.1f} % in the last epoch (root mean square; "
+            f"n = {len(last)}), and by up to {100 * abs(by_epoch[8]).max():.0f} % in the eighth") in PAGES
+    assert max(by_epoch, key=lambda epoch: abs(by_epoch[epoch]).max()) == 8
+
+
+def test_what_is_between_the_five_methods_test_accuracies_on_the_cnn():
+    best = curves("mnist_cnn").groupby(["method", "seed"])["test_accuracy"].max().groupby("method").mean()
+    five = best[["sgd", "adam", "nadam", "amsgrad", "namsg"]]
+    assert f"{0.001 / (five.max() - five.min()):.1f} of what lies between the five methods" in PAGES
+
+
+def test_how_many_runs_are_older():
+    folders = [path.parent for path in RESULTS.glob("*/*/*/config.json")]
+    older = [folder for folder in folders if "choices" not in json.loads((folder / "config.json").read_text())]
+    assert round(5 * len(older) / len(folders)) == 2 and "Two fifths of the runs are older." in PAGES
