@@ -124,7 +124,7 @@ def describe(grid: Grid) -> str:
             lines.append(f"  {method:24}nothing, as a run diverged at each of its points")
             continue
         selected = selection[method]
-        point = ", ".join(f"{name} {value:g}" for name, value in selected["chosen"].items())
+        point = ", ".join(f"{name} {value}" for name, value in selected["chosen"].items())
         edge = f"; on the edge of the grid in {', '.join(selected['edges'])}" if selected["edges"] else ""
         lines.append(f"  {method:24}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
                      f"{selected['points']} points{edge})")

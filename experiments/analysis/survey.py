@@ -81,6 +81,8 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
     try:
         record.made_with(run.settings, run.seed)
         state, rows = record.read(epochs)
+        if state == "short":
+            record.check_seconds()
         seconds = _seconds(record, state, len(rows))
         is_running = state == "short" and record.is_running()
         reason = record.failure() if state == "short" else None

@@ -83,7 +83,7 @@ def _original_form(evidence: Evidence) -> Judgement:
     if numbers.empty:
         return Judgement(NOT_RUN, "", 0, numbers, 1.0)
     experiment = evidence.experiment(LOGISTIC)
-    if len(numbers) != experiment.epochs:
+    if list(numbers["epoch"]) != list(range(1, experiment.epochs + 1)):
         raise damaged(evidence.folder / ORIGINAL_FORM.folder / ORIGINAL_FORM.name)
     last = numbers.iloc[-1]
     ends = (math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high"))

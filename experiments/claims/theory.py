@@ -51,7 +51,8 @@ def _judged_by_growth(judge: Callable[[pd.DataFrame], tuple[str, str, pd.DataFra
         growth = evidence.table(THEORY_GROWTH)
         if growth.empty:
             return NOTHING
-        verdict, finding, numbers = judge(growth)
+        # Rules take the first and the last noise level.
+        verdict, finding, numbers = judge(growth.sort_values(["tau", "eta", "noise"], ascending=[False, True, True]))
         return Judgement(verdict, finding, len(numbers), numbers.reset_index(drop=True))
     return judged
 
@@ -227,7 +228,7 @@ def _counterexamples(evidence):
     table = evidence.table(THEORY_COUNTEREXAMPLES)
     if table.empty:
         return NOTHING
-    last = table[table["t"] == table["t"].max()].set_index("method")
+    last = table[table["t"] == table["t"].max()].set_index("method").loc[["adam", "dozatnadam", "amsgrad", "namsg"]]
     right = last.loc[["amsgrad", "namsg"], ["deterministic", "stochastic"]] < 0
     wrong = last.loc[["adam", "dozatnadam"], ["deterministic", "stochastic"]] > 0
     finding = "; ".join(f"{LABELS[METHOD_OF[method]]} {row['deterministic']:.2f} and {row['stochastic']:.2f}"

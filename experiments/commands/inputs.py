@@ -36,6 +36,11 @@ def all_configs() -> list[Path]:
     return config_files(CONFIGS)
 
 
+def named_configs(options: argparse.Namespace) -> list[Path]:
+    """The configurations that the command names, each once; all in configs/ if it names none."""
+    return list(dict.fromkeys(map(Path, options.config or ()))) or all_configs()
+
+
 def print_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         print(f"written: {path}")

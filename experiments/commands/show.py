@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Sequence
 
 from experiments.analysis.survey import survey
-from experiments.commands.inputs import all_configs, load_experiment, print_paths
+from experiments.commands.inputs import all_configs, load_experiment, named_configs, print_paths
 from experiments.commands.status import describe
 from experiments.vocabulary import config, paper
 from experiments.vocabulary.config import Experiment
@@ -40,9 +40,8 @@ def show_status(options: argparse.Namespace) -> int:
     """Print which runs are done, running, failed or missing."""
     if not options.config and (options.tuned or options.method):
         raise UsageError("--tuned, --method: name a CONFIG, as each has methods of its own")
-    paths = options.config or all_configs()
     surveys = [survey(load_experiment(path, options), Path(options.results), options.method, options.seeds)
-               for path in paths]
+               for path in named_configs(options)]
     print(json.dumps(surveys, indent=2) if options.json else "\n".join(describe(s) for s in surveys))
     return 0
 
@@ -64,7 +63,8 @@ def figure(options: argparse.Namespace) -> int:
 
         evidence = Evidence(Path(options.results), CONFIGS)
         rows = [figures.Row(_collect(config.load(CONFIGS / f"{row.experiment}.yaml"), options, row.methods), row.shows,
-                            _verdicts(evidence, row.claims)) for row in figures.PAPER[options.figure]]
+                            "" if options.method or options.seeds else _verdicts(evidence, row.claims))
+                for row in figures.PAPER[options.figure]]
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
         paths = figures.draw_sensitivity(_collect_grids(options), folder)
@@ -100,6 +100,7 @@ def table(options: argparse.Namespace) -> int:
     from experiments.display import tables
 
     _check_options(options.table, options, takes_config=("A1", "rounding"))
+    made: dict[str, tables.Table | None]
     if options.table == "A1":
         made = {"tableA1": tables.table_a1(_collect_a1(options))}
     elif options.table == "A2":
@@ -120,6 +121,9 @@ def table(options: argparse.Namespace) -> int:
         raise UsageError(f"table {options.table}: neither a configuration (.yaml) nor one of A1, A2, A3, rounding")
     folder = Path(options.output or Path(options.results, TABLES))
     for name, content in made.items():
+        if content is None:
+            tables.remove(name, folder)
+            continue
         paths = tables.write(content, name, folder)
         print(paths[0].read_text(encoding="utf-8"))
         print_paths(paths)
@@ -184,17 +188,18 @@ def _collect_grid(experiment: Experiment, options: argparse.Namespace, methods: 
 
 
 def _recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool = False) -> list[str]:
-    """The methods that a table shows if none is named."""
+    """The methods that a table shows: those that are named, else those that are recorded."""
     from experiments.analysis.results import recorded_methods
 
-    return recorded_methods(experiment, Path(options.results), options.seeds, options.partial, is_grid)
+    return options.method or recorded_methods(experiment, Path(options.results), options.seeds, options.partial,
+                                              is_grid)
 
 
 def _collect_grids(options: argparse.Namespace):
     """The grid searches of --config, or all that select hyper-parameters."""
     from experiments.analysis.results import collect_grids
 
-    chosen = [config.load(path) for path in options.config or all_configs()]
+    chosen = [config.load(path) for path in named_configs(options)]
     if not options.config:
         chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
     if not chosen:
@@ -208,10 +213,11 @@ def _collect_a1(options: argparse.Namespace):
     from experiments.analysis.results import collect_grids
 
     def methods(experiment):
-        return options.method or [name for name in _recorded(experiment, options, is_grid=True)
-                                  if experiment.methods[name].by_default or paper.printed_name(name) != name]
+        return [name for name in _recorded(experiment, options, is_grid=True)
+                if options.method or experiment.methods[name].by_default or paper.printed_name(name) != name]
 
-    chosen = options.config or [path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
+    chosen = named_configs(options) if options.config else [
+        path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
     if not chosen:
         raise UsageError(f"{CONFIGS}: none of the paper's experiments is there")
     return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
@@ -224,7 +230,7 @@ def _made_twice(options: argparse.Namespace):
     from experiments.analysis.rounding import made_twice
 
     folder = Path(options.results)
-    experiments = [experiment for experiment in map(config.load, options.config or all_configs())
+    experiments = [experiment for experiment in map(config.load, named_configs(options))
                    if (folder / ROUNDING / experiment.name).exists()]
     made = [(experiment, made_twice(read(experiment, folder, list(experiment.methods))[0], folder))
             for experiment in experiments]

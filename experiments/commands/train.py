@@ -36,7 +36,7 @@ def grid(options: argparse.Namespace) -> int:
     runs = [run for run in experiment.grid(options.method, options.seeds)
             if all(run.point.get(name) == value for name, value in options.at)]
     if not runs:
-        at = " ".join(f"{name}={value:g}" for name, value in options.at)
+        at = " ".join(f"{name}={value}" for name, value in options.at)
         raise UsageError(f"--at {at}: {experiment.name} has no such point" if at else
                          f"{experiment.name}: none of the methods has a grid")
     status = _train(experiment, runs, _run_options(options, experiment.search.epochs), options)

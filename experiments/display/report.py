@@ -106,7 +106,7 @@ def write(folder: Path, configs: Path) -> Path:
         others=_without_configuration(folder, surveys),
         benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
     path = folder / "report.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="backslashreplace"))   # a folder's name may be no UTF-8
     return path
 
 
@@ -191,7 +191,7 @@ def _tables(evidence: Evidence) -> list[Block]:
         if found.epochs.empty:
             continue
         command = _command("table", found) + " --partial" + " --tuned" * tuned
-        blocks += [_block(table, command) for table in tables.of_experiment(found).values()]
+        blocks += [_block(table, command) for table in tables.of_experiment(found).values() if table]
     found, grid = evidence.runs(CIFAR, False), evidence.grid(CIFAR)
     if not found.epochs.empty:
         blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "

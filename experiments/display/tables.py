@@ -17,10 +17,9 @@ from experiments.analysis.rounding import MadeTwice
 from experiments.analysis.step_size import first_epoch_after_drop
 from experiments.claims.judging import Verdict, by_holm, is_decided, together
 from experiments.claims.parts import PARTS
-from experiments.vocabulary import paper
+from experiments.vocabulary import files, paper
 from experiments.vocabulary.config import Experiment, initial
 from experiments.vocabulary.errors import UsageError
-from experiments.vocabulary.files import make_folder, write_atomically
 from experiments.vocabulary.methods import HYPERPARAMETERS, LABELS
 
 SHOWN = {name: measure.label for name, measure in MEASURES.items() if name != "overfitting"}
@@ -41,16 +40,13 @@ class Table(NamedTuple):
 
 def write(table: Table, name: str, folder: Path) -> list[Path]:
     """Write ``name``.md, .csv and .tex into the folder and return their paths."""
-    forms = {
-        "md": _markdown(table),
-        # 12 digits: exp and log differ in their last digits between processors.
-        "csv": table.numbers.to_csv(index=False, float_format="%.12g"),
-        "tex": table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)),
-    }
-    make_folder(folder)
-    paths = [folder / f"{name}.{kind}" for kind in forms]
-    for path, text in zip(paths, forms.values()):
-        write_atomically(path, text.encode())
+    files.make_folder(folder)
+    paths = _paths(name, folder)
+    # 12 digits: exp and log differ in their last digits between processors.
+    for path, text in zip(paths, (
+            _markdown(table), table.numbers.to_csv(index=False, float_format="%.12g"),
+            table.cells.to_latex(index=False, escape=True, caption=table.title.translate(LATEX)))):
+        files.write_atomically(path, text.encode())
     return paths
 
 
@@ -61,10 +57,20 @@ def _markdown(table: Table) -> str:
 
 # One experiment's results
 
-def of_experiment(results: Results) -> dict[str, Table]:
-    """By ending of the file's name: the `summary`, and `epochs_to_loss` if ADAM and another method are complete."""
+def remove(name: str, folder: Path) -> None:
+    """Remove what `write` has written by this name, where it would be of other runs than the tables beside it."""
+    for path in _paths(name, folder):
+        files.remove(path)
+
+
+def _paths(name: str, folder: Path) -> list[Path]:
+    return [folder / f"{name}.{kind}" for kind in ("md", "csv", "tex")]
+
+
+def of_experiment(results: Results) -> dict[str, Table | None]:
+    """By ending of the file's name: the `summary`, and `epochs_to_loss`; None unless ADAM and another are complete."""
     complete = set(results.complete["method"])
-    return {"": summary(results), **({"_epochs_to_loss": epochs_to_loss(results)} if complete > {REFERENCE} else {})}
+    return {"": summary(results), "_epochs_to_loss": epochs_to_loss(results) if complete > {REFERENCE} else None}
 
 
 def summary(results: Results) -> Table:
@@ -220,7 +226,8 @@ def table_a1(grids: Sequence[Grid]) -> Table:
         "experiment": row["experiment"], "method": LABELS[row["method"]],
         "paper (α, β1, β2)": _point(row, "paper", names), "ours (α, β1, β2)": _point(row, "ours", names),
         "train loss at ours": _number(row["train_loss_ours"], ".4f"),
-        "at the paper's": _number(row["train_loss_at_papers"], ".4f"),
+        "at the paper's": "diverged" if row["train_loss_at_papers"] == math.inf else _number(
+            row["train_loss_at_papers"], ".4f"),
         "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"])) if n) or "0",
         "points": describe_n(row["points"], row["points_of_grid"], 0),
         "on the grid's edge": ", ".join(HYPERPARAMETERS.get(name, name) for name in row["edges"].split()),

@@ -109,14 +109,17 @@ PARSERS = {"mnist": _mnist, "cifar10": _cifar10}
 
 
 def _find(folder: Path, file: Mapping[str, str]) -> str | None:
-    """The path at which the folder has a file; None if it has it at none."""
-    return next((name for name in file if (folder / name).exists()), None)
+    """The path at which the folder has a file; None if it has it at none. UsageError if the folder is unreadable."""
+    try:
+        return next((name for name in file if (folder / name).exists()), None)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
 def _read(folder: Path, file: Mapping[str, str]) -> bytes:
     """The content of the official file, unpacked. UsageError if the file is missing or damaged."""
+    name = _find(folder, file)
     try:
-        name = _find(folder, file)
         content = (folder / name).read_bytes() if name else b""
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error

@@ -44,10 +44,10 @@ NORMAL = (FLOAT32[0], math.inf)   # from float32's smallest normal number on
 EPOCHS = (1e-6, 1e6)   # of a schedule, which may have a part of one
 RANGES = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "epsilon": NORMAL, "gamma": NORMAL,
           "sgd_learning_rate": NORMAL, "decay": (0.0, 1.0)}
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")   # an experiment's or a method's: they also name files
+NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}")   # an experiment's or a method's: they also name files
 # Names of other folders, tables and figures in the results folder, and the endings of an experiment's own.
 RESERVED = re.compile("|".join((*OTHERS, "claims", "distance", "original_form", "sensitivity", "figure.*", "table.*",
-                                "theory.*", ".*_tuned", ".*_epochs_to_loss")))
+                                "theory.*", ".*_tuned", ".*_epochs_to_loss", r"report\.html", r"README\.md")))
 DATA_SETS = {"mnist": (), "cifar10": (), "rendered_digits": ("train", "test", "seed")}
 MODELS = {"logistic_regression": (), "mnist_cnn": (), "cifar_resnet20_v1": ()}
 AUGMENTATIONS = {"random_crops": ("size",)}
@@ -138,7 +138,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run in messages: 'adam seed 0', in a grid search 'adam learning_rate=0.001 beta1=0.9 seed 100'."""
-        point = (f"{name}={value:g}" for name, value in self.point.items())
+        point = (f"{name}={value}" for name, value in self.point.items())
         return " ".join([self.method, *point, f"seed {self.seed}"])
 
     @property
@@ -291,7 +291,7 @@ def _check_name(where: str, name: str) -> None:
     """UsageError for a name that cannot name a folder inside the results folder."""
     if not NAME.fullmatch(name) or not name.strip("."):
         raise UsageError(f"{where}: {quoted(name)} cannot be a name: allowed are up to 100 letters, digits, '_', '.' "
-                         "and '-', but not only dots")
+                         "and '-', but not only dots, and no '-' at the beginning")
 
 
 def _experiment(name: str, block: ConfigBlock) -> Experiment:

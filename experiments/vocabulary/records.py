@@ -110,6 +110,12 @@ class RunRecord:
         self._check_files(f"the checkpoint has {last}", last, digests)
         return "short", self.epochs.rows(min(last, epochs))
 
+    def check_seconds(self) -> None:
+        """RecordError if seconds.csv lacks epochs that the checkpoint has: then the run cannot go on."""
+        members = self._read_members(POSITION)
+        if members is not None:
+            self._check_timed(self._position(members[POSITION])[0])
+
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
         failed = read_json(self._failed, ("reason",))
@@ -311,12 +317,15 @@ class RunRecord:
         if done and epoch < done["epochs"]:
             raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
-        timed = len(self.seconds.rows())
-        if timed < epoch:
-            raise DamagedError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
+        self._check_timed(epoch)
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
             raise self.damaged_checkpoint(ValueError("its members are not what was written"))
         return epoch, members
+
+    def _check_timed(self, epoch: int) -> None:
+        timed = len(self.seconds.rows())
+        if timed < epoch:
+            raise DamagedError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
 
     def _read_members(self, *names: str) -> dict[str, bytes] | None:
         """These members of the checkpoint, or all members; None without a checkpoint."""

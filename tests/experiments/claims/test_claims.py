@@ -734,6 +734,26 @@ def test_a_file_that_is_cut_off_or_changed_is_named_or_changes_no_verdict(tmp_pa
     assert named > 50
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".csv")])
+def test_rows_in_another_order_are_named_or_change_no_finding(tmp_path, name):
+    """A finding of the last epoch must not be another's."""
+    head, *rows = (CHECKOUT / "results" / name).read_text().splitlines(keepends=True)
+    path = tmp_path / name
+    path.parent.mkdir()
+
+    def findings():
+        return [verdict.judgement.finding for verdict in
+                judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), FILES[name])]
+
+    path.write_text(head + "".join(rows))
+    whole = findings()
+    path.write_text(head + "".join(reversed(rows)))
+    try:
+        assert findings() == whole
+    except RecordError as error:
+        assert str(error) == f"{path}: damaged: not what was written"
+
+
 @pytest.mark.parametrize("change", [
     lambda report: report.update(rounds=None), lambda report: report["machine"].pop("processor"),
     lambda report: report["machine"].update(cores="2"), lambda report: report.update(machine=[]),

@@ -45,6 +45,13 @@ def test_every_point_with_every_tuning_seed_and_no_other(searched):
     assert runs[0].name == "adam learning_rate=0.001 beta1=0.9 beta2=0.99 seed 100"
 
 
+def test_a_point_has_all_its_digits_as_at_takes_them(tmp_path):
+    path = write_config(tmp_path, GRID.replace("[0.001, 0.005, 0.02]", "[0.00031622776601683794, 0.000316228]"))
+    names = [run.name for run in config.load(path).grid(["adam"], [100])]
+    assert names == ["adam learning_rate=0.00031622776601683794 beta1=0.9 beta2=0.99 seed 100",
+                     "adam learning_rate=0.000316228 beta1=0.9 beta2=0.99 seed 100"]
+
+
 def test_the_selection_has_the_lowest_mean_train_loss(searched):
     path, results, output = searched
     written = json.loads((results / "tiny" / "selection.json").read_text())

@@ -5,7 +5,7 @@ import json
 import subprocess
 
 import pytest
-from tiny_experiment import experiments, make_older, record, write_config
+from tiny_experiment import CONFIG, experiments, make_older, record, write_config
 
 from experiments.claims.evidence import CsvFile, Evidence
 from experiments.vocabulary import config
@@ -84,6 +84,58 @@ def test_status_says_how_to_mend_a_damaged_run_as_run_does(tmp_path):
     assert reason.endswith(f"line 5 is not the row of epoch 4; to make the run anew, delete {done}")
     run = experiments("run", path, "--results", tmp_path / "results", "--method", "adam", "--seeds", "0")
     assert (run.returncode, f"failed: {reason}" in run.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("content", [None, "", "epoch,training,evaluation\n1,1.0,1.0\n"])
+@pytest.mark.parametrize("is_done", [False, True], ids=["killed", "more epochs"])
+def test_status_says_that_a_run_cannot_go_on_without_its_times(tmp_path, content, is_done):
+    """As `run` does. With all epochs complete nobody needs them."""
+    text = CONFIG.replace("seeds: 0-1", "seeds: 0-0")
+    experiment = config.load(write_config(tmp_path, text))
+    run, _ = experiment.runs()
+    record(tmp_path, run, [0.5, 0.4], 2 if is_done else 3)
+    seconds = tmp_path / run.folder / "seconds.csv"
+    seconds.unlink()
+    if content is not None:
+        seconds.write_text(content)
+    status, = json.loads(experiments("status", tmp_path / "tiny.yaml", "--results", tmp_path, "--json").stdout)
+    reason = status["failed"][str(run.folder)]
+    assert "seconds.csv" in reason and reason.endswith(f"; to make the run anew, delete {tmp_path / run.folder}")
+    made = experiments("run", tmp_path / "tiny.yaml", "--results", tmp_path, "--method", "adam")
+    assert (made.returncode, f"failed: {reason}" in made.stdout) == (1, True)
+
+
+def test_a_table_of_named_methods_reads_no_others(tmp_path):
+    """Also where another that does not run by default is damaged."""
+    text = CONFIG + "".join(CONFIG.partition("methods:\n")[2].partition("  namsg:")[0]).replace(
+        "  adam:", "  extra:").replace("    grid:", "    by_default: false\n    grid:")
+    path = write_config(tmp_path, text)
+    runs = config.load(path).runs(["adam", "extra"])
+    for run in runs:
+        record(tmp_path, run, [0.5] * 3, 3)
+    damaged = tmp_path / runs[1].folder / "epochs.csv"
+    damaged.write_text(damaged.read_text().replace("0.5", "0.6", 1))
+    whole = experiments("table", path, "--results", tmp_path, "--partial")
+    assert (whole.returncode, f"{damaged}: damaged" in whole.stderr) == (1, True)
+    made = experiments("table", path, "--method", "adam", "--results", tmp_path)
+    assert (made.returncode, "| ADAM | " in made.stdout) == (0, True), made.stderr
+
+
+def test_a_table_of_fewer_methods_leaves_no_half_of_the_one_before(tmp_path):
+    path = write_config(tmp_path)
+    for run in config.load(path).runs():
+        record(tmp_path, run, [0.5] * 3, 3)
+    tables = tmp_path / "tables"
+    assert experiments("table", path, "--results", tmp_path).returncode == 0
+    assert (tables / "tiny_epochs_to_loss.md").exists()
+    assert experiments("table", path, "--results", tmp_path, "--method", "namsg").returncode == 0
+    assert sorted(file.name for file in tables.iterdir()) == ["tiny.csv", "tiny.md", "tiny.tex"]
+
+
+def test_a_configuration_that_is_named_twice_counts_once(tmp_path):
+    path = write_config(tmp_path)
+    status = experiments("status", path, path, "--results", tmp_path, "--json")
+    assert len(json.loads(status.stdout)) == 1
 
 
 def test_a_note_of_failure_says_nothing_of_a_run_that_is_complete(tmp_path):

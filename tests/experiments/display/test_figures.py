@@ -123,6 +123,12 @@ def test_each_row_says_how_many_claims_have_which_verdict(monkeypatch, results, 
         assert line == f"The paper's {len(verdicts)} claims: {counts}"
 
 
+@pytest.mark.parametrize("chosen", [["--seeds", "0"], ["--method", "namsg"]])
+def test_some_of_the_runs_are_drawn_without_verdicts_of_all(monkeypatch, results, drawn, tmp_path, chosen):
+    assert make(monkeypatch, results, "figure", "3", *chosen, "--output", str(tmp_path)) == 0
+    assert not [text for row in drawn[0].subfigs[:-1] for text in row.texts if "claims" in text.get_text()]
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("2", [*FIVE]),
     ("A1", ["NAMSB1", "NAMSB2", "AMSB1", "AMSB2"]),

@@ -338,3 +338,9 @@ def test_a_damaged_record_is_an_error_that_names_it(page, tmp_path):
     broken.write_text(broken.read_text()[:-40] + "\n")
     with pytest.raises(RecordError, match=re.escape(str(broken))):
         report.write(results, CHECKOUT / "configs")
+
+
+def test_a_folder_whose_name_is_no_utf_8_has_a_page(tmp_path):
+    results = tmp_path / "\udcffresults"
+    results.mkdir()
+    assert rb"\udcffresults" in report.write(results, CHECKOUT / "configs").read_bytes()

@@ -172,6 +172,16 @@ def test_files_are_downloaded_to_mxnets_folder_alone(tmp_path, monkeypatch, tiny
     assert downloaded == [tmp_path / "datasets" / name]
 
 
+@pytest.mark.parametrize("given", ["--data", "MXNET_HOME"])
+def test_a_folder_that_cannot_be_looked_into_is_a_wrong_option(tmp_path, monkeypatch, tiny, given):
+    """And not a failure of each run: here its name is too long."""
+    long = str(tmp_path / ("a" * 300))
+    monkeypatch.setenv("MXNET_HOME", long)
+    monkeypatch.delenv("NAMSG_DATA", raising=False)
+    with pytest.raises(UsageError, match="aaa/.*: File name too long"):
+        data.load({"name": tiny[0]}, long if given == "--data" else None)
+
+
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
     with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: not found; put the official file there, or .*"
                                          f"python -m experiments data --data {tmp_path}"):

@@ -117,7 +117,7 @@ WRONG = [
      "methods: other: parameters: eta: ObservationDistance has no initial value"),
     *[("A tiny experiment", f'"{title}"', "has characters that cannot be printed")
       for title in (r"\uD800", r"a\0", r"\e[31m", r"\x7f")],
-    *[("  namsg:", f"  '{name}':", "methods: '") for name in ("../../evil", "/etc", "a/b", "..", ".", "", "a b")],
+    *[("  namsg:", f"  '{name}':", "methods: '") for name in ("../../evil", "/etc", "a/b", "..", ".", "", "a b", "-p")],
 ]
 
 
@@ -144,13 +144,14 @@ def test_some_method_runs_by_default(tmp_path):
         config.load(path)
 
 
-@pytest.mark.parametrize("name", ["tables", "rounding", "claims", "sensitivity", "tableA1", "figure2", "a_tuned"])
+@pytest.mark.parametrize("name", ["tables", "rounding", "claims", "sensitivity", "tableA1", "figure2", "a_tuned",
+                                  "report.html", "README.md"])
 def test_a_name_that_results_have_already_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match=f"{name} cannot be a name: results have something else of that name"):
         config.load(write_config(tmp_path, name=name))
 
 
-@pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü"])
+@pytest.mark.parametrize("name", ["..", "a b", "a:b", "ü", "-tiny"])
 def test_a_file_whose_name_is_no_folders_is_refused(tmp_path, name):
     path = write_config(tmp_path, name=name)
     with pytest.raises(UsageError, match="cannot be a name: allowed are up to 100 letters, digits"):
