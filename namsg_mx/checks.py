@@ -1,4 +1,4 @@
-"""Checks of numbers that users give: every error names the argument, its value and the range. Needs no MXNet."""
+"""Checks of numbers that users give: every error names the argument, its value and the range."""
 
 import math
 import numbers
@@ -34,8 +34,8 @@ EPSILON = NORMAL   # or the step is 0 / 0
 def check_number(name, value, interval):
     """``value`` as a float; ValueError unless it is a number (not a bool, not NaN) in ``interval``.
 
-    A NumPy array of one element is a number, too: ``numpy.where``, in a schedule, returns one, and so does a mask's
-    ``sum().asnumpy()``, by which a program may divide.
+    An array of one element is a number, too, NumPy's or `mxnet.np`'s: ``numpy.where``, in a schedule, returns one, and
+    so does a mask's ``sum()``, by which a program may divide.
     """
     if type(value) is float and value in interval:   # as each update asks it, and the rest takes a microsecond
         return value
@@ -61,8 +61,8 @@ def check_count(name, value, at_least=0):
 
 
 def item(value):
-    """The number in a NumPy array of one element; anything else as it is."""
-    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    """The number in an array of one element, NumPy's or `mxnet.np`'s; anything else as it is."""
+    return value.item() if getattr(value, "size", None) == 1 and hasattr(value, "item") else value
 
 
 def is_mxnet_scheduler(schedule):

@@ -118,7 +118,7 @@ class ExponentialDecay:
         _keep(self, "factor", check_number("factor", self.factor, interval))
 
     def __call__(self, k: int) -> float:
-        # Bounded below: at a beta1 of 0 eta would have no meaning, and MXNet's operators misread smaller numbers.
+        # Bounded below: at a beta1 of 0 eta would have no meaning.
         return self.initial * max(self.factor**k, 1e-300)
 
 

@@ -90,7 +90,7 @@ class BoundArrays:
     """
 
     def __init__(self, weights, grads, states, rows=None, lazy_update=False):
-        check_overlap([*weights, *grads, *(array for state in states for array in state)])
+        check_overlap([*weights, *(array for state in states for array in state)], grads)
         self.library, _ = _load()
         self.device = weights[0].context.device_id
         self.dtype = weights[0].dtype
@@ -133,7 +133,7 @@ class BoundSparse:
     """
 
     def __init__(self, weights, grads, states, lazy_update):
-        check_overlap([*weights, *grads, *(array for state in states for array in state)])
+        check_overlap([*weights, *(array for state in states for array in state)], grads)
         parameters = list(zip(weights, grads, states))
         self.dense, self.sparse = ([i for i, grad in enumerate(grads) if (grad.stype == "default") is is_dense]
                                    for is_dense in (True, False))

@@ -126,6 +126,8 @@ class BoundSparse:
     def __init__(self, weights, grads, states, lazy_update):
         self.parameters = list(zip(weights, grads, states))
         self.lazy_update = lazy_update
+        # What a step would raise, here: then 'auto' takes the ndarray kernel.
+        split_parameters([(i, name_arrays(*each)) for i, each in enumerate(self.parameters) if each[0].size], limit=1)
 
     def rebind(self, grads):
         return False

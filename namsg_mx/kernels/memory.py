@@ -68,12 +68,13 @@ class SharedMemoryError(MXNetError):
                          "updates one array after the other")
 
 
-def check_overlap(arrays):
+def check_overlap(written, grads):
     """SharedMemoryError if two of these arrays share an element. Views of one buffer may be disjoint.
 
-    Row_sparse ones are left out: no other array can be a view of them, and gradients are only read.
+    One gradient may be several parameters', as it is only read. Row_sparse ones are left out: no other array can be a
+    view of them.
     """
-    arrays = [array for array in arrays if array.stype == "default"]
+    arrays = [*written, *{form(grad): grad for grad in grads if grad.stype == "default"}.values()]
     if len(set(map(chunk, arrays))) == len(arrays):
         return
     last_memory = last_end = None

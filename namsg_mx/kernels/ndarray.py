@@ -1,6 +1,7 @@
 """The step in MXNet's own array operations: runs on every device and dtype, slower than a fused kernel."""
 
 import numbers
+import sys
 
 import numpy as np
 from mxnet.context import cpu
@@ -24,7 +25,9 @@ class BoundArrays:
     """The arrays of a step."""
 
     def __init__(self, weights, grads, states, lazy_update):
-        self.arrays = list(zip(weights, grads, states))
+        # npx.set_np()'s arrays by handles of the older kind, which the operators here take.
+        self.arrays = [(weight.as_nd_ndarray(), grad.as_nd_ndarray(), [array.as_nd_ndarray() for array in state])
+                       for weight, grad, state in zip(weights, grads, states)]
         self.lazy_update = lazy_update
 
     def rebind(self, grads):
@@ -32,7 +35,10 @@ class BoundArrays:
 
     def step(self, scalars, coefficients, count, measure=False):
         """One step. With ``measure``, returns each array's `switch_sums`, or None if the array has no gradient rows."""
-        columns = [[each] * len(self.arrays) if isinstance(each, numbers.Real) else each for each in coefficients]
+        columns = [[normal(each)] * len(self.arrays) if isinstance(each, numbers.Real) else map(normal, each)
+                   for each in coefficients]
+        scalars = scalars._replace(rescale_grad=normal(scalars.rescale_grad), beta1=normal(scalars.beta1),
+                                   beta2=normal(scalars.beta2))
         # All the rows of this device are checked before anything moves.
         gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
         return [self._step_array(weight, *gradient, state, scalars, *its_coefficients, count, measure)
@@ -66,7 +72,7 @@ class BoundArrays:
 def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_factor, v_scale):
     """step.h's element step. Returns the update before division, its divisor, and 1 where the gradient is not finite.
     """
-    wd, decay = (0, lr * wd) if scalars.decoupled_wd else (wd, 0)
+    wd, decay = (0, normal(lr * wd)) if scalars.decoupled_wd else (wd, 0)
     g = grad * scalars.rescale_grad
     # In place wherever possible: a new array costs as much as the operation.
     zeros = g * (0 if scalars.division == "none" else g)
@@ -100,6 +106,11 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
         moved = weight - change
         _assign(weight, moved if scalars.bounds is None else _clip(moved, *scalars.bounds), skipped)
     return update, divisor, nonfinite
+
+
+def normal(number):
+    """The number, or 0 for a subnormal one, which MXNet's operators refuse as a scalar."""
+    return number if abs(number) >= sys.float_info.min else 0.0
 
 
 def _average(array, rate, values, skipped):

@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Union
 
 import numpy as np
 
-from namsg_mx.checks import FINITE, check_number, is_mxnet_scheduler, item
+from namsg_mx.checks import FINITE, Interval, check_number, is_mxnet_scheduler, item
 
 ScalarOrSchedule = Union[float, Callable[[int], float]]   # a number, or a schedule of the update number k
 
@@ -67,7 +67,7 @@ def check_absent(optimizer_name, names, given, instead):
 def check_clip(value):
     """None or a number. Infinity clips nothing, and as in MXNet neither do 0 and below."""
     value = item(value)
-    if value is None or (isinstance(value, numbers.Real) and math.isinf(value)):
+    if value is None or (isinstance(value, numbers.Real) and value in (math.inf, -math.inf)):
         return value
     return check_number("clip_gradient", value, FINITE)
 
@@ -79,7 +79,7 @@ def check_bounds(bounds):
     pair = tuple(bounds) if isinstance(bounds, Iterable) and getattr(bounds, "ndim", 1) else ()
     if len(pair) != 2 or not all(isinstance(bound, numbers.Real) for bound in pair) or not pair[0] < pair[1]:
         raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
-    return float(pair[0]), float(pair[1])
+    return tuple(check_number("bounds", bound, Interval(-math.inf, math.inf, includes_high=True)) for bound in pair)
 
 
 # Names that PyTorch, Keras and MXNet's other optimizers use: our arguments for them.

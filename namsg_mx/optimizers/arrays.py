@@ -12,11 +12,16 @@ from namsg_mx.kernels.memory import is_same_array
 
 
 def filled(weight, value):
-    """A new array like ``weight`` with ``value`` in all its elements.
+    """A new array like ``weight``, but float32 for float16, with ``value`` in all its elements.
 
     It is made on the CPU and copied: GPUs newer than MXNet run its copies, but not its operators.
     """
-    return full(weight.shape, value, cpu(), weight.dtype).as_in_context(weight.context)
+    return full(weight.shape, value, cpu(), precision_of_state(weight)).as_in_context(weight.context)
+
+
+def precision_of_state(weight):
+    """The dtype of a weight's state: float16 weights have theirs, and a master copy, in float32."""
+    return np.float32 if weight.dtype == np.float16 else weight.dtype
 
 
 def in_precision(values, dtype):
@@ -185,7 +190,7 @@ def _describe(state, count):
 
 def adapt_precision(state, count, weight):
     """Give a state that was saved in one precision the form of another: in place, as the Updater holds the list."""
-    precision = np.float32 if weight.dtype == np.float16 else weight.dtype
+    precision = precision_of_state(weight)
     if state[0].dtype != precision:
         state[:] = [in_precision(each, precision) for each in state]
     if weight.dtype == np.float16 and len(state) == count:

@@ -209,7 +209,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     def create_state(self, index, weight):
         """New state of a weight: a list of ``STATE``'s arrays, each in the weight's shape and dtype.
 
-        All begin at 0, but v_hat at epsilon.
+        Float32 for float16 weights. All begin at 0, but v_hat at epsilon.
         """
         if weight.dtype == np.float16:
             self._check_half()
@@ -262,7 +262,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             If the ``kernel`` asked for cannot run; and see `NAMSG.switch_to_sgd`.
         mxnet.base.MXNetError
             Inside of ``autograd.record()``, if a weight has a gradient attached. If a row_sparse gradient has rows that
-            its weight does not. If arrays overlap and the ``kernel`` asked for is 'cuda' or 'cpu'.
+            its weight does not. If arrays that are written overlap and the ``kernel`` asked for is
+            'cpu', or arrays of one parameter share memory and it is 'cuda'.
         """
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]

@@ -80,7 +80,7 @@ class NAMSB(NAMSG):
 
     def _divisor_limits(self, k, settings):
         ratio = settings.learning_rate / settings.sgd_learning_rate
-        age = check_number("gamma", self.gamma, POSITIVE) * (k + 1)
+        age = min(check_number("gamma", self.gamma, POSITIVE) * (k + 1), 1e300)   # inf / inf would be no limit
         return ratio * age / (age + 1), ratio * (age + 1) / age   # alpha / xi_u and alpha / xi_l
 
 

@@ -153,7 +153,7 @@ class NAMSG(ElementwiseOptimizer):
         return super().__reduce_ex__(protocol)
 
     def __getstate__(self):
-        return dict(super().__getstate__(), _is_on_servers=False)
+        return dict(super().__getstate__(), _is_on_servers=False, _switch_sums=dict(self._switch_sums))
 
     def _kernel_of(self, k):
         return "ndarray" if self._measures_switch(k) else super()._kernel_of(k)

@@ -275,6 +275,21 @@ def test_row_sparse_gradients(ring, lazy_update):
 
 
 @pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_auto_takes_another_kernel_where_a_parameters_arrays_share_memory(ring, is_sparse):
+    """Also beside a parameter with a row_sparse gradient, whose rows each step gathers."""
+    both, other = ring.array([1.0, 2.0, 3.0, 4.0]), ring.array(np.ones((4, 3)))
+    optimizer = namsg_mx.NAMSG(kernel="auto")
+    states = [optimizer.create_state(0, both[0:2]), optimizer.create_state(1, other)]
+    gradient = ring.array(np.ones((4, 3)))
+    if is_sparse:
+        gradient = mx.nd.sparse.row_sparse_array((np.ones((2, 3), np.float32), [0, 2]), shape=(4, 3), ctx=ring.context)
+    optimizer.update([0, 1], [both[0:2], other], [both[2:4], gradient], states)
+    assert optimizer.last_update().kernel == "ndarray"
+    assert (both.asnumpy()[:2] < [1, 2]).all() and (other.asnumpy()[[0, 2]] < 1).all()
+
+
+@pytest.mark.usefixtures("operators")
 def test_the_switch_to_sgd(ring):
     weights, gradients = weights_and_gradients(SIZES, steps=5)
     results = train(ring.context, "namsg", "cuda", weights, gradients, switch_to_sgd=2)

@@ -727,3 +727,37 @@ def test_an_mxnet_whose_arrays_lie_otherwise_is_refused(monkeypatch, another_mxn
         assert kernel_that_runs() == "ndarray"
     both = array([1.0, 2.0])
     assert not kernels.memory.is_same_array(both[:1], both[:1])
+
+
+@pytest.mark.parametrize("is_same_handle", [True, False])
+def test_one_gradient_of_two_weights(is_same_handle):
+    """Gradients are only read, so that the fused kernel takes one for several weights."""
+    results = []
+    for kernel in ("cpu", "ndarray"):
+        optimizer = namsg_mx.NAMSG(kernel=kernel)
+        weights, gradient = [array([1.0, 2.0, 3.0]), array([3.0, 2.0, 1.0])], array([1.0, -1.0, 0.5])
+        states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+        for _ in range(2):
+            gradients = [gradient, gradient if is_same_handle else gradient[:]]
+            optimizer.update([0, 1], weights, gradients, states)
+        results.append([each.asnumpy() for each in [*weights, *(each for state in states for each in state)]])
+    assert_equal_bits(*results)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("settings", [
+    {"learning_rate": 1e-310}, {"wd": 1e-310}, {"wd": 1e-310, "decoupled_wd": True},
+    {"learning_rate": 1e-200, "wd": 1e-200, "decoupled_wd": True}, {"beta1": 1e-310, "mu": 1.0}, {"beta2": 1e-310},
+    {"rescale_grad": 1e-310}, {"eta": 1e-310}], ids=str)
+def test_numbers_below_the_normal_ones_count_as_0(settings, dtype):
+    """MXNet's operators refuse them as scalars. In float32 they are 0 anyway."""
+    results = []
+    for kernel in ("ndarray", "auto"):
+        optimizer = namsg_mx.NAMSG(kernel=kernel, **settings)
+        weight = array([1.0, -2.0], dtype=dtype)
+        state = optimizer.create_state(0, weight)
+        for gradient in ([1.0, 2.0], [-1.0, 0.5]):
+            optimizer.update(0, weight, array(gradient, dtype=dtype), state)
+        results.append([each.asnumpy() for each in [weight, *state]])
+    assert np.isfinite(results[0][0]).all()
+    assert_equal_bits(*results)

@@ -1,5 +1,6 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
+import copy
 import math
 import pickle
 import re
@@ -1041,3 +1042,33 @@ def test_a_subclass_with_an_update_of_its_own_gets_no_array_too_few():
     with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 2, 2, 1 and 2"):
         optimizer.update_multi_precision([0, 1], weights, [array([1.0])], states)
     assert [weight.asscalar() for weight in weights] == [1, 1]
+
+
+def test_copies_that_switch_measure_for_themselves():
+    def updated(optimizer, gradient, count):
+        weight = mx.nd.ones(2)
+        state = optimizer.create_state(0, weight)
+        for _ in range(count):
+            optimizer.update(0, weight, mx.nd.array(gradient), state)
+            yield
+        yield optimizer.last_update().sgd_learning_rate
+
+    alone = [list(updated(mx.optimizer.create("namsg", switch_to_sgd=2), gradient, 4))[-1]
+             for gradient in ([1, 2], [1, 500])]
+    one = mx.optimizer.create("namsg", switch_to_sgd=2)
+    in_turn = list(zip(updated(one, [1, 2], 4), updated(copy.copy(one), [1, 500], 4)))
+    assert list(in_turn[-1]) == alone and alone[0] != alone[1]
+
+
+def test_the_limits_of_the_largest_gamma_are_still_there():
+    """k * gamma is infinite there, and infinity over itself would be no limit."""
+    weights, gradients = shapes_and_gradients()
+    assert_equal_bits(run(namsg_mx.NAMSB(gamma=1e308), weights, gradients),
+                      run(namsg_mx.NAMSB(gamma=1e300), weights, gradients))
+
+
+@pytest.mark.parametrize("name, value", [
+    ("clip_gradient", 10**400), ("bounds", (0, 10**400)), ("learning_rate", 10**400)])
+def test_integers_beyond_all_floats_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: has more than 300 digits"):
+        namsg_mx.NAMSG(**{name: value})

@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import METHODS, array, signed_gradients
+from comparison import METHODS, array, assert_equal_bits, signed_gradients
 
 
 def train(updater, weight, gradients):
@@ -54,3 +54,20 @@ def test_states_saved_in_one_precision_go_on_in_another(saved, loaded):
     np.testing.assert_allclose(continued.asnumpy().astype(np.float64), expected.astype(np.float64), atol=tolerance)
     assert len(second.states[0]) == (4 if loaded == "float16" else 3)
     assert second.states[0][0].dtype == np.dtype("float64" if loaded == "float64" else "float32")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_state_of_halves_begins_as_it_is_promised(method):
+    """In float32, v_hat at epsilon: in float16 that is 0, and a weight without a gradient would become 0 / 0."""
+    results = []
+    for is_multi in (False, True):
+        optimizer = mx.optimizer.create(method, multi_precision=True)
+        weight = array([1.0, 1.0, 1.0], dtype=np.float16)
+        create, update = ((optimizer.create_state_multi_precision, optimizer.update_multi_precision) if is_multi else
+                          (optimizer.create_state, optimizer.update))
+        state = create(0, weight)
+        for _ in range(3):
+            update(0, weight, array([1.0, 0.0, 1e-4], dtype=np.float16), state)
+        results.append([each.asnumpy() for each in [weight, *state]])
+    assert results[0][0][1] == 1
+    assert_equal_bits(*results)

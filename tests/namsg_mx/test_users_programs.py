@@ -553,3 +553,37 @@ def test_without_the_gradient_of_a_failed_layer_no_parameter_moves_but_the_updat
     assert len(errors) == 1 and "kCustomOpBackward" in errors[0]
     assert trainer.optimizer.num_update == 3
     assert np.count_nonzero(np.diff(weights)) == moves
+
+
+@pytest.mark.parametrize("method", ["adam", *METHODS])
+def test_numbers_in_mxnets_numpy_arrays(method):
+    """As a mask's sum, by which a step is divided, or a rate that was computed."""
+    mx.npx.set_np()
+    try:
+        parameter = gluon.Parameter("w", shape=(2,))
+        parameter.initialize("one")
+        trainer = gluon.Trainer([parameter], method, {"learning_rate": 0.1}, kvstore=None)
+        for each in (mx.np.array(4.0), mx.np.array([True, False, True]).sum()):
+            with autograd.record():
+                loss = (parameter.data() * 3).sum()
+            loss.backward()
+            trainer.step(each)
+        trainer.set_learning_rate(mx.np.array(0.05))
+        assert float(trainer.learning_rate) == pytest.approx(0.05)
+        assert (parameter.data().asnumpy() < 1).all()
+    finally:
+        mx.npx.reset_np()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", ["auto", "ndarray"])
+def test_mxnets_numpy_arrays_are_updated_before_and_after_the_switch(kernel, dtype):
+    results = []
+    for make in (mx.np.array, mx.nd.array):
+        optimizer = mx.optimizer.create("namsg", switch_to_sgd=3, kernel=kernel)
+        weight = make([1.0, 2.0, 3.0], dtype=dtype)
+        state = optimizer.create_state(0, weight)
+        for _ in range(5):
+            optimizer.update(0, weight, make([1.0, 0.0, 2.0], dtype=dtype), state)
+        results.append([weight.asnumpy(), *(each.asnumpy() for each in state)])
+    assert_equal_bits(*results)
