@@ -132,7 +132,8 @@ def test_the_accuracies_before_the_drop_are_those_of_the_claims():
     others = {}   # by NAMSG's accuracy in the pairs, and their number
     for namsg, name, value, n in re.findall(r"NAMSG ([\d.]+), (\w+) ([\d.]+):.*?, n = (\d)", finding):
         others.setdefault((namsg, n), []).append(f"{name} {value}")
-    pairs = "; ".join(f"NAMSG {namsg}, {', '.join(beside)} (n = {n})" for (namsg, n), beside in others.items())
+    pairs = "; ".join(f"NAMSG {namsg}, {', '.join(beside)} (n = {n})"
+                      for (namsg, n), beside in sorted(others.items(), key=lambda pair: -int(pair[0][1])))
     assert TOLD["NAMSG is the best in test on CIFAR-10 before the step size drops"][1] == (
         f"accuracy in the epochs 52 to 61, by the seeds that both have: {pairs}")
 
