@@ -13,6 +13,7 @@ def contenders(question):
     pattern, shapes = question
     import namsg_mx  # noqa: F401  # isort: skip
     import mxnet as mx
+    import numpy as np
     from mxnet import gluon, nd
     options = {"MXNet adam": ("adam", {}), "namsg, cpu kernel": ("namsg", {"kernel": "cpu"}),
                "namsg, ndarray kernel": ("namsg", {"kernel": "ndarray"})}
@@ -56,15 +57,21 @@ def contenders(question):
             return prepare, step
         return make
 
-    def embedding(lazy):
+    def embedding(is_sparse, lazy=False, is_denormal=False):
         def make(optimizer, options):
-            """The row_sparse gradient of an embedding's batch."""
+            """The gradient of an embedding's batch."""
             weight = nd.random.normal(shape=(ROWS, COLUMNS))
             rows = nd.array(range(0, ROWS, ROWS // ROWS_OF_A_BATCH), dtype="int64")
             values = nd.random.normal(0, 0.01, shape=(ROWS_OF_A_BATCH, COLUMNS))
             gradient = nd.sparse.row_sparse_array((values, rows), (ROWS, COLUMNS))
+            if not is_sparse:
+                gradient = gradient.tostype("default")
             updater = mx.optimizer.get_updater(
                 mx.optimizer.create(optimizer, learning_rate=0.001, lazy_update=lazy, **options))
+            if is_denormal:
+                updater(0, gradient, weight)   # creates the state
+                m = updater.states[0][0]
+                m[:] = np.where(m.asnumpy() == 0, np.float32(1e-39), m.asnumpy())
             return no_gradient, lambda _: updater(0, gradient, weight)
         return make
 
@@ -73,7 +80,10 @@ def contenders(question):
 
     make = {"new gradients, one array a call": new_gradients,
             "two contexts": two_contexts(False), "two contexts, update on the kvstore": two_contexts(True),
-            "row_sparse gradient, standard": embedding(False), "row_sparse gradient, lazy": embedding(True)}[pattern]
+            "row_sparse gradient, standard": embedding(is_sparse=True),
+            "row_sparse gradient, lazy": embedding(is_sparse=True, lazy=True),
+            "dense gradient of an embedding": embedding(is_sparse=False),
+            "dense gradient of an embedding, m denormal": embedding(is_sparse=False, is_denormal=True)}[pattern]
 
     made = {name: make(optimizer, its_options) for name, (optimizer, its_options) in options.items()}
     return {name: timed(step, nd.waitall, prepare) for name, (prepare, step) in made.items()}
