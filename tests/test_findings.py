@@ -209,6 +209,14 @@ def test_the_guide_says_how_much_slower_array_operations_are():
     assert f"takes {min(shares):.0f} to {max(shares):.0f} times as long" in GUIDE
 
 
+def test_the_guide_says_how_much_slower_denormal_numbers_are():
+    before, after = (measured["contenders"] for measured in benchmark("embedding/update_patterns")["measurements"]
+                     if measured["threads"] == 1)
+    ours, adams = (after[name]["seconds"][1] / before[name]["seconds"][1]
+                   for name in ("namsg, cpu kernel", "MXNet adam"))
+    assert f"a step takes {ours:.0f} times as long, and one of MXNet's adam {adams:.0f} times (one thread" in GUIDE
+
+
 def test_all_verdicts_together_are_told_as_they_are():
     recorded = claims()
     decided = recorded[recorded["holm"].notna() & ~recorded["verdict"].isin(["n too small to say", "not run yet"])]
