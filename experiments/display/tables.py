@@ -50,13 +50,6 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def _markdown(table: Table) -> str:
-    lines = [list(table.cells.columns), ["---"] * len(table.cells.columns), *table.cells.values.tolist()]
-    return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-# One experiment's results
-
 def remove(name: str, folder: Path) -> None:
     """Remove what `write` has written by this name, where it would be of other runs than the tables beside it."""
     for path in _paths(name, folder):
@@ -66,6 +59,13 @@ def remove(name: str, folder: Path) -> None:
 def _paths(name: str, folder: Path) -> list[Path]:
     return [folder / f"{name}.{kind}" for kind in ("md", "csv", "tex")]
 
+
+def _markdown(table: Table) -> str:
+    lines = [list(table.cells.columns), ["---"] * len(table.cells.columns), *table.cells.values.tolist()]
+    return f"{table.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# One experiment's results
 
 def of_experiment(results: Results) -> dict[str, Table | None]:
     """By ending of the file's name: the `summary`, and `epochs_to_loss`; None unless ADAM and another are complete."""
