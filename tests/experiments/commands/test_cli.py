@@ -257,7 +257,7 @@ WRONG = [
     (("table", "A2", "--method", "swnts"), "method 'swnts': has no grid in cifar10_resnet20"),
     (("figure", "distance", "--method", "eta_0"), "method 'eta_0': has no grid in mnist_logistic_distance"),
     (("grid", "configs/mnist_cnn.yaml", "--method", "namsg_2019"), "method 'namsg_2019': has no grid in mnist_cnn"),
-    (("grid", "CONFIG", "--at", "learning_rate=7"), "--at learning_rate=7: tiny has no such point"),
+    (("grid", "CONFIG", "--at", "learning_rate=7"), "--at learning_rate=7.0: tiny has no such point"),
     (("table", "A3", "--tuned"), "--tuned: only with a configuration (.yaml), not with A3"),
 ]
 

@@ -204,7 +204,7 @@ def test_some_points_of_the_grid(searched, tmp_path):
     assert "1 runs of 2 epochs" in result.stdout
     assert [done.parts[-3] for done in tmp_path.glob("*/*/*/done.json")] == ["adam"]
     assert not (tmp_path / "tiny" / "selection.json").exists()
-    for wrong, message in (("learning_rate=7", "--at learning_rate=7: tiny has no such point"),
+    for wrong, message in (("learning_rate=7", "--at learning_rate=7.0: tiny has no such point"),
                            ("alpha", "'alpha' is not NAME=VALUE")):
         refused = experiments("grid", path, "--at", wrong, "--results", tmp_path)
         assert refused.returncode == 2
