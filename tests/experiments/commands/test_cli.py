@@ -163,7 +163,7 @@ def test_figure_and_table(made):
 @pytest.mark.slow
 def test_methods_and_titles_of_any_name_are_shown(tmp_path):
     """Names that no table of ours has, and what LaTeX, Matplotlib's formulas and legends take for their own."""
-    names = ("my.method", "_x", "ADAM", "-")
+    names = ("my.method", "_x", "ADAM", "a-")
     text = CONFIG.replace("A tiny experiment", "'5 $ & 10 % of_a #{}^~ \\frac $x'").replace("epochs: 3", "epochs: 1")
     for name in names[2:]:
         text += "  " + text[text.index("adam:"):text.index("  namsg:")].replace("adam:", f'"{name}":', 1)
