@@ -212,7 +212,9 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
         assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((loss_at_ours, loss_at_papers))
         assert (row["n"], row["n_at_papers"], row["points"], row["points_of_grid"]) == (2, 2, 2, 2)
     assert made.cells["n"].tolist() == ["2", "2"]
-    diverged = runs.assign(train_loss=runs["train_loss"].where(runs["learning_rate"] == 0.001, math.inf))
+    is_done = runs["learning_rate"] == 0.001
+    diverged = runs.assign(train_loss=runs["train_loss"].where(is_done, math.inf),
+                           status=runs["status"].where(is_done, "diverged"))
     made = tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], diverged)])
     assert made.cells["at the paper's"].tolist() == ["diverged", "diverged"]
     fewer = runs[(runs["method"] == "namsg") | (runs["learning_rate"] == 0.005) | (runs["seed"] == 0)]
