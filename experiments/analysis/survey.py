@@ -82,7 +82,7 @@ def _inspect(run: Run, record: RunRecord, epochs: int) -> RunStatus:
         record.made_with(run.settings, run.seed)
         state, rows = record.read(epochs)
         if state == "short":
-            record.check_seconds()
+            record.check_goes_on()
         seconds = _seconds(record, state, len(rows))
         is_running = state == "short" and record.is_running()
         reason = record.failure() if state == "short" else None

@@ -110,11 +110,12 @@ class RunRecord:
         self._check_files(f"the checkpoint has {last}", last, digests)
         return "short", self.epochs.rows(min(last, epochs))
 
-    def check_seconds(self) -> None:
-        """RecordError if seconds.csv lacks epochs that the checkpoint has: then the run cannot go on."""
+    def check_goes_on(self) -> None:
+        """RecordError if the run has a checkpoint from which it cannot go on: other files have more, or fewer, epochs.
+        """
         members = self._read_members(POSITION)
         if members is not None:
-            self._check_timed(self._position(members[POSITION])[0])
+            self._check_position(self._position(members[POSITION])[0])
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
@@ -313,16 +314,16 @@ class RunRecord:
                                   "another --results")
             return 0, {}
         epoch, digests = self._position(members.pop(POSITION, b""))
-        done = self.completion()
-        if done and epoch < done["epochs"]:
-            raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
+        self._check_position(epoch)
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
-        self._check_timed(epoch)
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
             raise self.damaged_checkpoint(ValueError("its members are not what was written"))
         return epoch, members
 
-    def _check_timed(self, epoch: int) -> None:
+    def _check_position(self, epoch: int) -> None:
+        done = self.completion()
+        if done and epoch < done["epochs"]:
+            raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
         timed = len(self.seconds.rows())
         if timed < epoch:
             raise DamagedError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")

@@ -71,8 +71,8 @@ class SharedMemoryError(MXNetError):
 def check_overlap(written, grads):
     """SharedMemoryError if two of these arrays share an element. Views of one buffer may be disjoint.
 
-    One gradient may be several parameters', as it is only read. Row_sparse ones are left out: no other array can be a
-    view of them.
+    One gradient, in one shape, may be several parameters', as it is only read. Row_sparse ones are left out: no other
+    array can be a view of them.
     """
     arrays = [*written, *{form(grad): grad for grad in grads if grad.stype == "default"}.values()]
     if len(set(map(chunk, arrays))) == len(arrays):

@@ -110,7 +110,7 @@ def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_f
 
 def normal(number):
     """The number, or 0 for a subnormal one, which MXNet's operators refuse as a scalar."""
-    return number if abs(number) >= sys.float_info.min else 0.0
+    return 0.0 if abs(number) < sys.float_info.min else number
 
 
 def _average(array, rate, values, skipped):

@@ -76,7 +76,7 @@ def check_bounds(bounds):
     """None, or (low, high) with low < high; either end may be infinite."""
     if bounds is None:
         return None
-    pair = tuple(bounds) if isinstance(bounds, Iterable) and getattr(bounds, "ndim", 1) else ()
+    pair = tuple(map(item, bounds)) if isinstance(bounds, Iterable) and getattr(bounds, "ndim", 1) else ()
     if len(pair) != 2 or not all(isinstance(bound, numbers.Real) for bound in pair) or not pair[0] < pair[1]:
         raise ValueError(f"bounds={bounds!r}: must be None or two numbers (low, high) with low < high")
     return tuple(check_number("bounds", bound, Interval(-math.inf, math.inf, includes_high=True)) for bound in pair)

@@ -207,9 +207,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         return LastUpdate(kernel, k, learning_rate, beta1, eta, sgd_learning_rate, self._count_nonfinite())
 
     def create_state(self, index, weight):
-        """New state of a weight: a list of ``STATE``'s arrays, each in the weight's shape and dtype.
-
-        Float32 for float16 weights. All begin at 0, but v_hat at epsilon.
+        """New state of a weight: a list of ``STATE``'s arrays, each in the weight's shape and dtype
+        (float32 for float16 weights). All begin at 0, but v_hat at epsilon.
         """
         if weight.dtype == np.float16:
             self._check_half()
@@ -262,8 +261,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             If the ``kernel`` asked for cannot run; and see `NAMSG.switch_to_sgd`.
         mxnet.base.MXNetError
             Inside of ``autograd.record()``, if a weight has a gradient attached. If a row_sparse gradient has rows that
-            its weight does not. If arrays that are written overlap and the ``kernel`` asked for is
-            'cpu', or arrays of one parameter share memory and it is 'cuda'.
+            its weight does not. If arrays overlap and the ``kernel`` asked for is 'cpu' (but one gradient,
+            in one shape, may be several parameters'), or arrays of one parameter share memory and it is 'cuda'.
         """
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]

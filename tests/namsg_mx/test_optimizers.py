@@ -1067,6 +1067,11 @@ def test_the_limits_of_the_largest_gamma_are_still_there():
                       run(namsg_mx.NAMSB(gamma=1e300), weights, gradients))
 
 
+def test_bounds_may_be_in_arrays_of_one_element():
+    for make in (np.float32, mx.np.array, lambda value: np.array([value])):
+        assert namsg_mx.NAMSG(bounds=(make(-1.0), make(0.5))).bounds == (-1.0, 0.5)
+
+
 @pytest.mark.parametrize("name, value", [
     ("clip_gradient", 10**400), ("bounds", (0, 10**400)), ("learning_rate", 10**400)])
 def test_integers_beyond_all_floats_are_refused_by_name(name, value):

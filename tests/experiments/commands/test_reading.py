@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -103,6 +104,16 @@ def test_status_says_that_a_run_cannot_go_on_without_its_times(tmp_path, content
     assert "seconds.csv" in reason and reason.endswith(f"; to make the run anew, delete {tmp_path / run.folder}")
     made = experiments("run", tmp_path / "tiny.yaml", "--results", tmp_path, "--method", "adam")
     assert (made.returncode, f"failed: {reason}" in made.stdout) == (1, True)
+
+
+def test_status_says_that_a_run_cannot_go_on_from_an_older_checkpoint(tmp_path):
+    path = write_config(tmp_path, CONFIG.replace("seeds: 0-1", "seeds: 0-0"))
+    run, _ = config.load(path).runs()
+    record(tmp_path / "older", run, [0.5], 3)
+    record(tmp_path / "results", run, [0.5, 0.4], 2)
+    shutil.copy(tmp_path / "older" / run.folder / "checkpoint.zip", tmp_path / "results" / run.folder)
+    status, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
+    assert "checkpoint.zip: is of epoch 1, but 2 are complete" in status["failed"][str(run.folder)]
 
 
 def test_a_table_of_named_methods_reads_no_others(tmp_path):
