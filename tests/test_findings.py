@@ -215,6 +215,11 @@ def test_the_guide_says_how_much_slower_denormal_numbers_are():
     ours, adams = (after[name]["seconds"][1] / before[name]["seconds"][1]
                    for name in ("namsg, cpu kernel", "MXNet adam"))
     assert f"a step takes {ours:.0f} times as long, and one of MXNet's adam {adams:.0f} times (one thread" in GUIDE
+    m, normal = np.float32(1e-3), 0   # after a gradient of 0.01, as in the benchmark
+    for _ in range(5000):
+        normal += m >= np.finfo(np.float32).tiny
+        m *= np.float32(0.9)
+    assert round(normal, -2) == 800 and m > 0
 
 
 def test_all_verdicts_together_are_told_as_they_are():

@@ -113,9 +113,10 @@ class RunRecord:
     def check_goes_on(self) -> None:
         """RecordError if the run has a checkpoint from which it cannot go on: other files have more, or fewer, epochs.
         """
+        done = self.completion()
         members = self._read_members(POSITION)
         if members is not None:
-            self._check_position(self._position(members[POSITION])[0])
+            self._check_position(self._position(members[POSITION])[0], done)
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
@@ -314,14 +315,13 @@ class RunRecord:
                                   "another --results")
             return 0, {}
         epoch, digests = self._position(members.pop(POSITION, b""))
-        self._check_position(epoch)
+        self._check_position(epoch, self.completion())
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
         if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
             raise self.damaged_checkpoint(ValueError("its members are not what was written"))
         return epoch, members
 
-    def _check_position(self, epoch: int) -> None:
-        done = self.completion()
+    def _check_position(self, epoch: int, done: Mapping[str, Any] | None) -> None:
         if done and epoch < done["epochs"]:
             raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
         timed = len(self.seconds.rows())

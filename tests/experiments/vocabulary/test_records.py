@@ -137,8 +137,25 @@ def test_a_checkpoint_that_is_older_than_the_mark_of_completion_is_not_gone_on_f
     record.add_epoch(row(2), {"epoch": 2, "training": 1.0, "evaluation": 0.5}, {"net": b"2"})
     record.finish(2, "done")
     checkpoint.write_bytes(older)
-    with pytest.raises(DamagedError, match="checkpoint.zip: is of epoch 1, but 2 are complete"):
-        record.begin(CONFIG)
+    for refuse in (lambda: record.begin(CONFIG), record.check_goes_on):
+        with pytest.raises(DamagedError, match="checkpoint.zip: is of epoch 1, but 2 are complete"):
+            refuse()
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_damaged(tmp_path, monkeypatch):
+    """As the mark of completion is written last, it is read first."""
+    running, reader = record_of(tmp_path, 1), RunRecord(tmp_path / "run")
+    read = reader._read_members
+
+    def read_before_the_end(*names):
+        members = read(*names)
+        running.add_epoch(row(2), {"epoch": 2, "training": 1.0, "evaluation": 0.5}, {"net": b"2"})
+        running.finish(2, "done")
+        return members
+
+    monkeypatch.setattr(reader, "_read_members", read_before_the_end)
+    reader.check_goes_on()
+    assert running.is_complete(2)
 
 
 @pytest.mark.parametrize("damage", [
