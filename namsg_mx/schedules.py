@@ -170,7 +170,7 @@ class StepDecay:
     Raises
     ------
     ValueError
-        If an argument is out of range, or ``at`` does not increase.
+        If an argument is out of range, ``at`` does not increase, or a power of ``factor`` overflows.
 
     Example
     -------
@@ -191,6 +191,10 @@ class StepDecay:
         if list(self.at) != sorted(set(self.at)):
             raise ValueError(f"at={self.at!r}: must be increasing")
         _keep(self, "factor", check_number("factor", self.factor, NONNEGATIVE))
+        try:
+            self.factor ** len(self.at)
+        except OverflowError:
+            raise ValueError(f"factor={self.factor!r}: too large for {len(self.at)} numbers in at") from None
 
     def __call__(self, k: int) -> float:
         return self.initial * self.factor ** sum(k >= boundary for boundary in self.at)

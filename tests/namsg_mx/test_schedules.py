@@ -64,6 +64,12 @@ def test_arguments_out_of_range(build):
         build()
 
 
+def test_a_factor_whose_powers_overflow():
+    with pytest.raises(ValueError, match=r"^factor=1e\+200: too large for 2 numbers in at$"):
+        StepDecay(1.0, at=(5, 6), factor=1e200)
+    assert StepDecay(1.0, at=(5,), factor=1e200)(5) == 1e200
+
+
 @pytest.mark.parametrize("factor", [0, -1, 2, float("nan")])
 def test_the_range_of_a_factor_is_told_whole(factor):
     with pytest.raises(ValueError, match=r"^factor=.*: must be a number in \(0, 1\]$"):
