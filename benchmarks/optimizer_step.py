@@ -55,7 +55,7 @@ def markdown(report):
     for threads in sorted({m["threads"] for m in report["measurements"]}):
         columns = [m for m in report["measurements"] if m["threads"] == threads]
         names = list(dict.fromkeys(name for m in columns for name in m["contenders"]))
-        lines += [f"\n{threads} thread{'s' if threads > 1 else ''}:\n", "",
+        lines += [f"\n{threads} thread{'s' if threads > 1 else ''}:\n\n",
                   f"| | {' | '.join(m['shapes'] for m in columns)} |\n", f"|---|{'---|' * len(columns)}\n"]
         for name in names:
             cells = (f"{1e3 * c['seconds'][1]:.2f} " + "({1:.2f}, {0:.2f} to {2:.2f})".format(*c["share"])

@@ -1,4 +1,4 @@
-"""What a sweep of many short runs costs: 300 runs locally and over Dask on SLURM, and what reads the records of 10,000.
+"""What a sweep of many short runs costs: making 300 locally and by Dask on SLURM, and reading the records of 10,000.
 
     python -m benchmarks.sweep [--runs 300] [--records 10000]
 

@@ -45,7 +45,9 @@ exit $status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Launch, and return the exit status: 0, or the first failed process's; 128 + signal if a signal ended it or this.
+    """Launch, and return the exit status: 0, else the first failed process's.
+
+    If a signal ended that process or the launcher, 128 + its number.
     """
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -54,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _launch(options)
     except KeyboardInterrupt:
-        print("launch: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("launch: interrupted; the same command makes the rest", file=sys.stderr)
         return 130
     except _Ended as ended:
         return 128 + ended.args[0]
     except OSError as error:   # no such command, or no way to the hosts
-        print(f"launch: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"launch: {error.filename}: {error.strerror}" if error.filename else f"launch: {error}", file=sys.stderr)
         return 2
 
 
@@ -112,7 +114,7 @@ def _wait(processes: Mapping[str, subprocess.Popen]) -> int:
             # Say what the process could not say itself.
             if status < 0:
                 print(f"launch: {name} was killed by signal {-status}", file=sys.stderr)
-            elif status == NO_FOLDER:
+            elif status == NO_FOLDER and processes[name].stdin:   # started by `_start_on`
                 print(f"launch: {name}: there is no {os.getcwd()}; each host needs the checkout under one path",
                       file=sys.stderr)
         if None not in statuses.values() or deadline is not None and time.monotonic() > deadline:

@@ -15,6 +15,7 @@ import slurm
 from experiments.claims import judging
 from experiments.claims.decisions import FAILS, HOLDS
 from experiments.claims.evidence import Evidence
+from experiments.claims.sentences import CLAIMS
 from experiments.display import report
 
 CHECKOUT = Path(__file__).parents[1]
@@ -48,7 +49,8 @@ def test_every_contender_has_a_share_of_our_time_in_each_round(tmp_path, name, o
         assert f"<td>{html.escape(contender)}</td>" in page
     if name == "optimizer_step":
         path.write_text(json.dumps(found).replace("ResNet-20", "ResNet-50"))   # of which the claim is; it takes longer
-        verdict, = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), ["cost"])
+        verdict, = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"),
+                                 [claim for claim in CLAIMS if claim.name == "cost"])
         share = measured["contenders"]["MXNet adam"]["share"][1]
         assert (verdict.judgement.verdict, verdict.judgement.n) == (HOLDS if share <= 1 else FAILS, 2)
 

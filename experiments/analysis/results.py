@@ -111,7 +111,7 @@ def collect(experiment: Experiment, results: Path, methods: Sequence[str] | None
     """Read an experiment's records. RecordError if a run is missing or short; with ``partial``, if all are missing."""
     found, short = read(experiment, results, methods, seeds)
     if found.runs.empty or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "run", experiment.epochs, partial))
+        raise RecordError(_what_is_missing(experiment, results, short, "run", seeds, partial or found.runs.empty))
     return found
 
 
@@ -175,7 +175,7 @@ def collect_grid(experiment: Experiment, results: Path, methods: Sequence[str] |
     if found.runs.empty and not short:
         raise UsageError(f"{experiment.name}: none of the methods has a grid")
     if found.runs.empty or (short and not partial):
-        raise RecordError(_what_is_missing(experiment, results, short, "grid", experiment.search.epochs, partial))
+        raise RecordError(_what_is_missing(experiment, results, short, "grid", seeds, partial or found.runs.empty))
     return found
 
 
@@ -220,7 +220,7 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
     batches, while threads and devices only change roundings. Those of one seed must begin with the same network and
     images; older records do not say which these were.
     """
-    first: tuple[RunRecord, str] | None = None
+    folders: dict[str, Path] = {}   # by kvstore and workers, the first record made with them
     by_seed: dict[int, tuple[Path, dict[str, Any]]] = {}
     for run in runs:
         record = RunRecord(results / run.folder)
@@ -228,10 +228,10 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
         if recorded is None:
             continue
         made, choices = recorded
-        if first is not None and made != first[1]:
-            raise RecordError(f"{first[0].folder} was made with {first[1]}, {record.folder} with {made}: keep them in "
-                              "different --results")
-        first = first or (record, made)
+        folders.setdefault(made, record.folder)
+        if len(folders) > 1:
+            (one, folder), (two, another) = folders.items()
+            raise RecordError(f"{folder} was made with {one}, {another} with {two}: keep them in different --results")
         if choices:
             other, others = by_seed.setdefault(run.seed, (record.folder, choices))
             for key in COMMON:
@@ -241,22 +241,24 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
 
 
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,
-                     epochs: int, partial: bool) -> str:
+                     seeds: Sequence[int] | None, partial: bool) -> str:
+    """What to say of the ``short`` runs, of these ``seeds`` if some were asked for, and the command that makes them.
+
+    ``partial``: whether to show the others was asked for already, or there are none.
+    """
     run, recorded = short[0]
+    epochs = experiment.search.epochs if command == "grid" else experiment.epochs
     return (f"{experiment.name}: {len(short)} runs in {results} are missing or short, the first {run.name} with "
             f"{recorded} of {epochs} epochs; make them by "
-            f"{command_line(experiment, results, command, *_choosing(experiment, [run for run, _ in short], command))}"
+            f"{command_line(experiment, results, command, *_choosing(experiment, [run for run, _ in short], seeds))}"
             + ("" if partial else ", or show the others by --partial"))
 
 
-def _choosing(experiment: Experiment, runs: Sequence[Run], command: str) -> list[str]:
-    """The options by which a command makes these runs."""
+def _choosing(experiment: Experiment, runs: Sequence[Run], seeds: Sequence[int] | None) -> list[str]:
+    """The options by which a command makes these runs; without ``seeds`` that were asked for, of all seeds."""
     options = ["--tuned"] if experiment.is_tuned else []
     options += ["--method", *dict.fromkeys(run.method for run in runs)]
-    seeds = {run.seed for run in runs}
-    if not seeds <= {*(experiment.search if command == "grid" else experiment).seeds}:
-        options += ["--seeds", seed_range(sorted(seeds))]
-    return options
+    return options + (["--seeds", seed_range(sorted({run.seed for run in runs}))] if seeds is not None else [])
 
 
 def command_line(experiment: Experiment, results: Path, command: str, *options: str) -> str:
@@ -266,5 +268,5 @@ def command_line(experiment: Experiment, results: Path, command: str, *options: 
 
 def with_results(command: str, results: Path) -> str:
     """A command on this results folder; the same where that is the default, or if it is not of the experiments."""
-    is_ours = command.startswith(("python -m experiments ", "python -m experiments.theory."))
+    is_ours = command.startswith("python -m experiments")
     return f"{command} --results {shlex.quote(str(results))}" if is_ours and results != RESULTS else command

@@ -30,7 +30,7 @@ class MadeTwice(NamedTuple):
 
 
 def made_twice(again: Results, folder: Path) -> MadeTwice:
-    """Those of the runs ``again``, read from a results folder, that it has twice; both tables are empty without any."""
+    """The complete runs of ``again`` that the folder also has under `ROUNDING`; both tables are empty without any."""
     first, _ = read(again.experiment, folder / ROUNDING, again.methods)
     both = [first.complete, again.complete]
     common = pd.merge(*(rows[["method", "seed"]].drop_duplicates() for rows in both))

@@ -26,8 +26,8 @@ from experiments.vocabulary.folders import BENCHMARKS, FIGURES, TABLES
 class CsvFile(NamedTuple):
     """A CSV file in a subfolder of the results, the columns that claims read (texts, and numbers), and its rows.
 
-    There is one row for each combination of the values that the columns ``rows`` have; with ``within``, for each value
-    of that column by itself. ``values``: by column, some that claims need. ``above``: by column, what all lie above.
+    ``rows``: columns of which each combination of values stands in one row; with ``within``, inside each value of that
+    column. ``values``: by column, values that must be there. ``above``: by column, a bound that all values exceed.
     """
 
     folder: str

@@ -11,7 +11,6 @@ from experiments.claims.decisions import ERROR, NOT_RUN, TOO_FEW, holm
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import PARTS
 from experiments.claims.rules import Claim, Judgement
-from experiments.claims.sentences import CLAIMS
 
 
 class Verdict(NamedTuple):
@@ -21,9 +20,9 @@ class Verdict(NamedTuple):
     judgement: Judgement
 
 
-def judge(evidence: Evidence, names: Sequence[str] = ()) -> list[Verdict]:
-    """The verdicts on the claims with these names, or on all claims."""
-    return [Verdict(claim, claim.criterion.judge(evidence)) for claim in CLAIMS if not names or claim.name in names]
+def judge(evidence: Evidence, claims: Sequence[Claim]) -> list[Verdict]:
+    """The verdicts on these claims."""
+    return [Verdict(claim, claim.criterion.judge(evidence)) for claim in claims]
 
 
 def describe(verdict: Verdict) -> str:

@@ -1,4 +1,5 @@
-"""The parts of the claims, by subject. Figures name them, and must not load MXNet for that as the claims do."""
+"""The parts of the claims, by subject. They stand apart from the claims, as figures name them and must not load MXNet.
+"""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ class Comparison:
     ``relation`` is 'below', 'above' or 'within', and ``limit`` a difference; for losses a relative difference, and the
     mean is geometric.
 
-    A run that diverged has the worst value: an infinite loss, an accuracy of 0. So a pair fails if a run diverged of
-    the one that shall be better, or of either if both shall be alike. The other's that diverged are left out and
-    counted, as with them the difference would only be clearer.
+    A run that diverged has the worst value: an infinite loss, an accuracy of 0. So a pair fails if a run of the method
+    that must be better diverged; with 'within', if a run of either did. Diverged runs of the other method are left out
+    and counted, as they would only make the difference clearer.
 
     Without ``others`` the sentence describes the curves and names no method. Then each method is compared with itself
     over ``against_epochs``, and fails if one of its runs diverged. The claim holds in part if it holds for some methods
@@ -76,11 +76,11 @@ class Comparison:
     @property
     def quantity(self) -> str:
         against = _listed(self.others) if self.others else self._against
-        relative = "geometric mean of the ratio, less 1" if MEASURES[self.measure].by_ratio else "mean difference"
+        mean = "geometric mean of the ratio, less 1" if MEASURES[self.measure].by_ratio else "mean difference"
         values = ", values of our grid search" if self.tuned else ""
         measure = MEASURES[self.measure].label
         return (f"{measure} of {_listed(self.methods)}, {_stretch(self.epochs)}, compared with {against}; paired by "
-                f"seed, {relative}{values}")
+                f"seed, {mean}{values}")
 
     @property
     def rule(self) -> str:
@@ -157,7 +157,8 @@ class Comparison:
 class Level:
     """Compares a measure of a method with a number, by the interval of its mean over seeds; fields as `Comparison`.
 
-    It fails if a run diverged, unless the method shall be worse: then these runs are left out and counted.
+    ``limit`` is a difference from ``level``, of losses, too. The claim fails if a run diverged, unless the method must
+    be worse: then these runs are left out and counted.
     """
 
     experiment: str
@@ -391,8 +392,8 @@ class BestOfGrid:
     def rule(self) -> str:
         return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
                 f"the search's, lies below {self.limit:+.0%}, for each method, and no run with the first values "
-                "diverged (with the others, those that did are left out); decided when all of these are run, or no run "
-                "to come can change it")
+                "diverged (with the others, those that did are left out); decided when all of these are run (by --at, "
+                "at these two points alone), or no run to come can change it")
 
     @property
     def commands(self) -> list[str]:
@@ -481,8 +482,9 @@ def _seeds(curves: pd.DataFrame, method: str) -> int:
 def _decide(found: Decision, pairs: int, runs: int, seeds: int, diverged: int, left_out: int = 0) -> Decision:
     """The decision, given that runs may have diverged or be missing; ``found`` is the decision by the interval.
 
-    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. Of the method of which a run
-    that diverged decides, ``runs`` are complete, and ``diverged`` have diverged; of the other, ``left_out`` have.
+    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. ``runs`` and ``diverged``:
+    how many are complete, and how many diverged, of the method whose divergence fails the claim. ``left_out``: how many
+    of the other one diverged.
     """
     if diverged:
         return Decision(FAILS, None)

@@ -46,7 +46,7 @@ def _where(distinct: pd.Series) -> str:
 
 def _judged_by_growth(judge: Callable[[pd.DataFrame], tuple[str, str, pd.DataFrame]]
                       ) -> Callable[[Evidence], Judgement]:
-    """Make a rule on the rows of theory_growth.csv, one per (tau, eta, noise), a rule on the evidence."""
+    """Turn a rule on the rows of theory_growth.csv, one per (tau, eta, noise), into a rule on the evidence."""
     def judged(evidence: Evidence) -> Judgement:
         growth = evidence.table(THEORY_GROWTH)
         if growth.empty:
@@ -156,8 +156,8 @@ def _low_curvature(growth):
 def _psi_is_a_bound(growth):
     excess = (growth["growth"] - growth["psi"]) / growth["standard_error"]
     beyond = excess > ERRORS
-    return _verdict(not beyond.any()), (f"growth is above Ψ at {beyond.sum()} of {len(growth)} points, by up to "
-                              f"{(growth['growth'] - growth['psi'])[beyond].max():.3f} per update"), growth
+    largest = f", by up to {(growth['growth'] - growth['psi'])[beyond].max():.3f} per update" if beyond.any() else ""
+    return _verdict(not beyond.any()), f"growth is above Ψ at {beyond.sum()} of {len(growth)} points{largest}", growth
 
 
 @lru_cache(maxsize=None)

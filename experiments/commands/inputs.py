@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Sequence
 
@@ -25,8 +24,8 @@ def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment
     folder = Path(options.results)
     chosen = selection.chosen(experiment, folder)
     if not chosen:
-        search = results.with_results(shlex.join(["python", "-m", "experiments", "grid", str(path)]), folder)
-        raise RecordError(f"{path}: no values are selected in {folder}; {search} selects them")
+        raise RecordError(f"{path}: no values are selected in {folder}; "
+                          f"{results.command_line(experiment, folder, 'grid')} selects them")
     return experiment.tuned(chosen)
 
 

@@ -15,8 +15,8 @@ from experiments.commands.inputs import all_configs, load_experiment, named_conf
 from experiments.commands.status import describe
 from experiments.vocabulary import config, paper
 from experiments.vocabulary.config import Experiment
-from experiments.vocabulary.errors import RecordError, UsageError
-from experiments.vocabulary.folders import CONFIGS, FIGURES, ROUNDING, TABLES
+from experiments.vocabulary.errors import UsageError
+from experiments.vocabulary.folders import CONFIGS, FIGURES, TABLES
 from experiments.vocabulary.seeds import seed_range
 
 COMPUTED = ("1", "theory")   # figures that need no runs
@@ -48,12 +48,13 @@ def show_status(options: argparse.Namespace) -> int:
 
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure from records."""
+    from experiments.commands import collecting
     from experiments.display import figures  # here: workers of a kvstore import this module and need no matplotlib
 
     folder = Path(options.output or Path(options.results, FIGURES))
     _check_options(options.figure, options, takes_config=("sensitivity",))
     if options.figure in COMPUTED:
-        from experiments.theory.figures import draw_gain, draw_theory  # here: it loads MXNet, which curves do not need
+        from experiments.theory.figures import draw_gain, draw_theory  # here, as it loads MXNet
 
         draw = draw_gain if options.figure == "1" else draw_theory
         print_paths(draw(folder))
@@ -62,20 +63,22 @@ def figure(options: argparse.Namespace) -> int:
         from experiments.claims.evidence import Evidence
 
         evidence = Evidence(Path(options.results), CONFIGS)
-        rows = [figures.Row(_collect(config.load(CONFIGS / f"{row.experiment}.yaml"), options, row.methods), row.shows,
-                            "" if options.method or options.seeds else _verdicts(evidence, row.claims))
-                for row in figures.PAPER[options.figure]]
+        rows = []
+        for row in figures.PAPER[options.figure]:
+            shown = collecting.of_experiment(config.load(CONFIGS / f"{row.experiment}.yaml"), options, row.methods)
+            verdicts = "" if options.method or options.seeds else _verdicts(evidence, row.claims)
+            rows.append(figures.Row(shown, row.shows, verdicts))
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
-        paths = figures.draw_sensitivity(_collect_grids(options), folder)
+        paths = figures.draw_sensitivity(collecting.of_grids(options), folder)
     elif options.figure == "distance":
         from experiments.display import heat_map
 
-        grid = _collect_grid(config.load(CONFIGS / f"{DISTANCE}.yaml"), options)
+        grid = collecting.of_grid(config.load(CONFIGS / f"{DISTANCE}.yaml"), options)
         paths = heat_map.draw(grid, folder)
     elif _is_config(options.figure):
-        experiment = load_experiment(options.figure, options)
-        paths = figures.draw([figures.Row(_collect(experiment, options))], _name(experiment, options), folder)
+        shown = collecting.of_experiment(load_experiment(options.figure, options), options)
+        paths = figures.draw([figures.Row(shown)], _name(shown.experiment, options), folder)
     else:
         raise UsageError(f"figure {options.figure}: neither a configuration (.yaml) nor one of "
                          f"1, {', '.join(figures.PAPER)}, sensitivity, distance, theory")
@@ -87,34 +90,35 @@ def _verdicts(evidence, part: str | None) -> str:
     """How many of the paper's claims in a part have which verdict; '' without a part."""
     from experiments.claims import answer, judging, sentences
 
-    names = [claim.name for claim in sentences.CLAIMS if claim.part == part]
-    if not names:
+    judged = judging.judge(evidence, [claim for claim in sentences.CLAIMS if claim.part == part])
+    if not judged:
         return ""
-    judged = judging.judge(evidence, names)
     counts = answer.count([judgement for _, judgement in judged])
     return f"The paper's {len(judged)} claims: " + ", ".join(f"{verdict} {count}" for verdict, count in counts)
 
 
 def table(options: argparse.Namespace) -> int:
     """Write a table from records."""
+    from experiments.commands import collecting
     from experiments.display import tables
 
     _check_options(options.table, options, takes_config=("A1", "rounding"))
     made: dict[str, tables.Table | None]
     if options.table == "A1":
-        made = {"tableA1": tables.table_a1(_collect_a1(options))}
+        made = {"tableA1": tables.table_a1(collecting.of_table_a1(options))}
     elif options.table == "A2":
         experiment = config.load(CONFIGS / f"{paper.CIFAR}.yaml")
-        methods = _recorded(experiment, options, is_grid=True)
-        made = {"tableA2": tables.table_a2(_collect_grid(experiment, options, methods))}
+        methods = collecting.recorded(experiment, options, is_grid=True)
+        made = {"tableA2": tables.table_a2(collecting.of_grid(experiment, options, methods))}
     elif options.table == "A3":
         experiment = config.load(CONFIGS / f"{paper.CIFAR}.yaml")
-        made = {"tableA3": tables.table_a3(_collect(experiment, options, _recorded(experiment, options)))}
+        methods = collecting.recorded(experiment, options)
+        made = {"tableA3": tables.table_a3(collecting.of_experiment(experiment, options, methods))}
     elif options.table == "rounding":
-        made = {"rounding": tables.of_rounding(_made_twice(options))}
+        made = {"rounding": tables.of_rounding(collecting.of_runs_made_twice(options))}
     elif _is_config(options.table):
         experiment = load_experiment(options.table, options)
-        results = _collect(experiment, options, _recorded(experiment, options))
+        results = collecting.of_experiment(experiment, options, collecting.recorded(experiment, options))
         name = _name(results.experiment, options)
         made = {f"{name}{ending}": content for ending, content in tables.of_experiment(results).items()}
     else:
@@ -136,12 +140,13 @@ def show_claims(options: argparse.Namespace) -> int:
     from experiments.claims.evidence import Evidence
     from experiments.display import tables
 
-    known = [claim.name for claim in sentences.CLAIMS]
+    known = {claim.name: claim for claim in sentences.CLAIMS}
     for name in options.claim:
         if name not in known:
             raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
     folder = Path(options.results)
-    verdicts = judging.judge(Evidence(folder, CONFIGS), options.claim)
+    chosen = [claim for name, claim in known.items() if not options.claim or name in options.claim]
+    verdicts = judging.judge(Evidence(folder, CONFIGS), chosen)
     if options.json:
         print(json.dumps([judging.as_json(verdict, folder) for verdict in verdicts], indent=2))
         return 0
@@ -172,72 +177,6 @@ def _check_options(what: str, options: argparse.Namespace, takes_config: Sequenc
 def _name(experiment: Experiment, options: argparse.Namespace) -> str:
     """The file name of an experiment's figure and table."""
     return experiment.name + ("_tuned" if options.tuned else "")
-
-
-def _collect(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
-    from experiments.analysis.results import collect
-
-    return collect(experiment, Path(options.results), options.method or methods, options.seeds, options.partial)
-
-
-def _collect_grid(experiment: Experiment, options: argparse.Namespace, methods: Sequence[str] | None = None):
-    from experiments.analysis.results import collect_grid
-
-    return collect_grid(experiment, Path(options.results), options.method or methods, options.seeds,
-                        options.partial)
-
-
-def _recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool = False) -> list[str]:
-    """The methods that a table shows: those that are named, else those that are recorded."""
-    from experiments.analysis.results import recorded_methods
-
-    return options.method or recorded_methods(experiment, Path(options.results), options.seeds, options.partial,
-                                              is_grid)
-
-
-def _collect_grids(options: argparse.Namespace):
-    """The grid searches of --config, or all that select hyper-parameters."""
-    from experiments.analysis.results import collect_grids
-
-    chosen = [config.load(path) for path in named_configs(options)]
-    if not options.config:
-        chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
-    if not chosen:
-        raise UsageError(f"{CONFIGS}: no experiment there has a grid search that selects values")
-    return collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,
-                         options.partial)
-
-
-def _collect_a1(options: argparse.Namespace):
-    """The grid searches of --config, or the paper's, with the default methods, and MXNet's NADAM if it is recorded."""
-    from experiments.analysis.results import collect_grids
-
-    def methods(experiment):
-        return [name for name in _recorded(experiment, options, is_grid=True)
-                if options.method or experiment.methods[name].by_default or paper.printed_name(name) != name]
-
-    chosen = named_configs(options) if options.config else [
-        path for name in paper.EXPERIMENTS for path in all_configs() if path.stem == name]
-    if not chosen:
-        raise UsageError(f"{CONFIGS}: none of the paper's experiments is there")
-    return collect_grids([config.load(path) for path in chosen], Path(options.results), methods, options.seeds,
-                         options.partial)
-
-
-def _made_twice(options: argparse.Namespace):
-    """The experiments with runs that were made twice, and these runs."""
-    from experiments.analysis.results import read
-    from experiments.analysis.rounding import made_twice
-
-    folder = Path(options.results)
-    experiments = [experiment for experiment in map(config.load, named_configs(options))
-                   if (folder / ROUNDING / experiment.name).exists()]
-    made = [(experiment, made_twice(read(experiment, folder, list(experiment.methods))[0], folder))
-            for experiment in experiments]
-    made = [(experiment, runs) for experiment, runs in made if runs.methods]
-    if not made:
-        raise RecordError(f"{folder / ROUNDING}: no run there that {folder} has, too")
-    return made
 
 
 def _is_config(text: str) -> bool:

@@ -142,7 +142,7 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on from the last epoch of each run") from None
+        raise KeyboardInterrupt("the same command makes the rest") from None
 
 
 def get_data(options: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ def curves(results: Results, entries: list[Entry]) -> list[dict[str, Any]]:
     """Train loss, test loss and test accuracy against epochs: means, and bands of one standard deviation.
 
     ``entries``: the `legend` of these results.
-    Where NAMSG is beside others, the second is the train loss over NAMSG's, so close that small differences are seen.
+    If NAMSG is beside others, the second is the train loss over NAMSG's, enlarged so that small differences show.
     """
     made = [_panel(entries, {entry.method: results.curve(entry.method, column) for entry in entries},
                    MEASURES[column].label, scale) for column, scale in PANELS.items()]
@@ -82,7 +82,7 @@ def _panel(entries: list[Entry], drawn: Mapping[str, pd.DataFrame], title: str, 
 
 
 def _flattening(values: Mapping[str, pd.Series], scale: str) -> set[str]:
-    """The methods whose values reach so far from all the others' that these are not told apart; NAMSG is none."""
+    """The methods beside whose far values the other methods' curves could not be told apart. Never NAMSG."""
     on_axis = {method: np.log(of_method[of_method > 0]) if scale == "log" else of_method
                for method, of_method in values.items() if len(of_method)}
     if not on_axis:

@@ -25,14 +25,15 @@ from experiments.claims import answer, judging
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import BESIDE, GAIN, PARTS, REGRET
 from experiments.claims.rules import Claim, Judgement
+from experiments.claims.sentences import CLAIMS
 from experiments.display import charts, tables
 from experiments.display.figures import PAPER
 from experiments.vocabulary import benchmarks, config
-from experiments.vocabulary.files import damaged, write_atomically
+from experiments.vocabulary.files import write_atomically
 from experiments.vocabulary.folders import FIGURES, config_files
 from experiments.vocabulary.methods import FIVE, LABELS
 from experiments.vocabulary.paper import CIFAR, EXPERIMENTS, LOGISTIC
-from experiments.vocabulary.records import read_environments
+from experiments.vocabulary.records import damaged_environment, read_environments
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
@@ -90,7 +91,7 @@ def write(folder: Path, configs: Path) -> Path:
     """Write report.html into the results folder and return its path. What has not been recorded is left out, or said.
     """
     evidence = Evidence(folder, configs)
-    verdicts = judging.judge(evidence)
+    verdicts = judging.judge(evidence, CLAIMS)
     judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
     papers = [judgement for claim, judgement in verdicts if claim.part != BESIDE]
     surveys = {path.stem: survey(config.load(path), folder) for path in config_files(configs)}
@@ -263,7 +264,7 @@ def _machines(folder: Path) -> list[dict[str, Any]]:
         for one in read_environments(path):
             made = {name: value for name, value in one.items() if name != "first_epoch"}
             if not made.keys() >= MACHINE or not isinstance(made["versions"], dict):
-                raise damaged(path)
+                raise damaged_environment(path)
             counts[json.dumps(made, sort_keys=True)] += 1
     return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
 

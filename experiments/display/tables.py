@@ -51,7 +51,7 @@ def write(table: Table, name: str, folder: Path) -> list[Path]:
 
 
 def remove(name: str, folder: Path) -> None:
-    """Remove what `write` has written by this name, where it would be of other runs than the tables beside it."""
+    """Remove the files that an earlier `write` left by this name: they would show other runs than the tables beside."""
     for path in _paths(name, folder):
         files.remove(path)
 
@@ -206,20 +206,20 @@ def table_a1(grids: Sequence[Grid]) -> Table:
     for grid in grids:
         found = selection.select(grid)
         for method, points in selection.averages(grid).groupby("method", sort=False):
-            wanted = len(grid.experiment.methods[method].points()) * len(grid.seeds)
-            is_complete = len(grid.only([method]).runs) == wanted
+            configured = grid.experiment.methods[method]
+            every_point = len(configured.points())
+            is_complete = len(grid.only([method]).runs) == every_point * len(grid.seeds)
             selected = NOTHING_SELECTED   # also where a run diverged at each point
             if grid.experiment.search.selects and is_complete:
                 selected = found.get(method, NOTHING_SELECTED)
-            papers = grid.experiment.methods[method].parameters
             loss_at_papers, n_at_papers = _at_papers(grid, method, points)
             rows.append({
                 "experiment": grid.experiment.name, "method": method,
-                **{f"{name}_paper": initial(papers.get(name)) for name in grid.coordinates},
+                **{f"{name}_paper": initial(configured.parameters.get(name)) for name in grid.coordinates},
                 **{f"{name}_ours": selected["chosen"].get(name) for name in grid.coordinates},
                 "train_loss_ours": selected["train_loss"], "train_loss_at_papers": loss_at_papers,
                 "n": selected["n"], "n_at_papers": n_at_papers, "points": len(points),
-                "points_of_grid": len(grid.experiment.methods[method].points()), "edges": " ".join(selected["edges"])})
+                "points_of_grid": every_point, "edges": " ".join(selected["edges"])})
     numbers = pd.DataFrame(rows)
     names = list(dict.fromkeys(name for grid in grids for name in grid.coordinates))
     cells = [{

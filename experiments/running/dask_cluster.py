@@ -54,7 +54,7 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
                 progress.ended(*outcomes[-1])
         except CancelledError:
             raise ConnectionError(f"--scheduler {address}: the scheduler is lost; with another one, the same command "
-                                  "goes on from the last epoch of each run") from None
+                                  "makes the rest") from None
         finally:
             client.cancel(list(futures), force=True)
     return outcomes

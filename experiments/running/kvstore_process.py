@@ -80,8 +80,8 @@ def join(kvstore: str, updates_on_servers: bool, threads: int) -> Iterator:
     """Load MXNet with this number of threads and join the kvstore.
 
     In a worker, yields its `KVStoreWorkers` at once. In the scheduler and in servers, serves until the training ends,
-    then yields None. If another process does not join or is lost, this process exits with status 1 and one line on
-    stderr, at most twice the time after which a silent process counts as lost.
+    then yields None. If another process is lost, this one exits with status 1 and one line on stderr, within twice the
+    time after which a silent process counts as lost. If one does not join, it does so after `JOINING_SECONDS`.
     """
     role = os.environ["DMLC_ROLE"]
     mx = _load_mxnet(threads)
@@ -171,7 +171,7 @@ class _Watch:
                 self.store.handle, number, ctypes.byref(lost), self._seconds))
             if lost.value:
                 exit_now(1, f"{self._role}: nothing heard of {name} for {self._seconds} s; started again, the same "
-                            "command goes on from the last checkpoint")
+                            "command makes the rest")
 
 
 def _scheduler_listens() -> bool | None:

@@ -49,9 +49,12 @@ def main() -> int:
         parser.exit(2, f"original_form: {error}\n")
     try:
         made = table(curves(experiment, data_set), experiment.title)
+        paths = tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder))
     except KeyboardInterrupt:
         parser.exit(130, "original_form: interrupted; nothing is written\n")
-    for path in tables.write(made, Path(ORIGINAL_FORM.name).stem, Path(options.results, ORIGINAL_FORM.folder)):
+    except OSError as error:
+        parser.exit(1, f"original_form: {error}\n")
+    for path in paths:
         print(f"written: {path}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -119,15 +120,16 @@ def _find(folder: Path, file: Mapping[str, str]) -> str | None:
 def _read(folder: Path, file: Mapping[str, str]) -> bytes:
     """The content of the official file, unpacked. UsageError if the file is missing or damaged."""
     name = _find(folder, file)
+    command = shlex.join(["python", "-m", "experiments", "data", "--data", str(folder.parent)])
     try:
         content = (folder / name).read_bytes() if name else b""
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
     if name is None:
         raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or download it by "
-                         f"python -m experiments data --data {folder.parent}")
+                         f"{command}")
     found = hashlib.sha1(content).hexdigest()
     if found != file[name]:
         raise UsageError(f"{folder / name}: damaged (its SHA-1 is {found}, not {file[name]}); replace it by the "
-                         f"official file, or delete it and give python -m experiments data --data {folder.parent}")
+                         f"official file, or delete it and give {command}")
     return gzip.decompress(content) if name.endswith(".gz") else content

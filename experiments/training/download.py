@@ -85,7 +85,10 @@ def _urls(name: str, file: str) -> list[str]:
 
 
 def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable[[Path], None]) -> None:
-    """Download from the urls in turn until one gives the right file, and call ``use`` with its path."""
+    """Download from the urls in turn until one gives the right file, and call ``use`` with its path.
+
+    ``sha1``: the file's; None for an archive, whose content ``use`` checks.
+    """
     answers = []
     pooch.get_logger().setLevel("WARNING")   # it would print the temporary file's name
     for url in urls:
@@ -102,7 +105,8 @@ def _from_first(urls: list[str], temporary: str, sha1: str | None, use: Callable
         Path(temporary, "file").unlink(missing_ok=True)
     raise UsageError("; ".join([
         f"{Path(temporary).parent}: {urls[0].rpartition('/')[2]} could not be downloaded", *answers,
-        f"put the file there by hand, name a mirror in {MIRROR}, or give a folder that has it by --data"]))
+        f"put the file there by hand{'' if sha1 else ', unpacked'}, name a mirror in {MIRROR}, or give a folder that "
+        "has it by --data"]))
 
 
 def _unpack(archive: Path, folder: Path) -> None:

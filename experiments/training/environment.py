@@ -49,7 +49,7 @@ def describe(device: str) -> dict[str, Any]:
         "system": platform.platform(),
         **(cpu() if device == "cpu" else {"processor": _gpu(int(device.partition(":")[2]))}),
         "cores": os.cpu_count(),
-        "threads": int(threads) if threads else None,
+        "threads": int(threads.partition(",")[0]) if threads else None,   # '2,1': 2, and 1 inside each of them
         "variables": {name: value for name, value in sorted(os.environ.items())
                       if name.startswith(VARIABLES) and "/" not in value},   # folders change no number
     }

@@ -106,7 +106,9 @@ class Training:
             raise UsageError(f"{run.experiment}: {run.method}: {error}") from error
 
     def choices(self) -> dict[str, Any]:
-        """What the code fixes besides the configuration; called before the first epoch. Recorded, and never compared.
+        """What the code fixes besides the configuration; called before the first epoch.
+
+        Recorded, and not compared when a run goes on: `analysis.results` refuses runs of one seed that differ in it.
 
         The network's layers, a digest of its initial weights, the optimizer's defaults, shapes and range of the images.
         """

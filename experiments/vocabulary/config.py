@@ -217,10 +217,10 @@ class Experiment:
                 for seed, method in itertools.product(seeds, chosen)]
 
     def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
-        """The runs of the grid search, seed by seed: every point of every method's grid. Default methods need none.
+        """The runs of the grid search, seed by seed: every point of every method's grid.
 
-        UsageError without a grid search, for an unknown method or one without a grid that is named, or for a seed that
-        is kept for reported runs.
+        A default method without a grid is left out. UsageError without a grid search, for a named method that is
+        unknown or has no grid, or for a seed kept for reported runs.
         """
         seeds = self.search.seeds if seeds is None else list(dict.fromkeys(seeds))
         reported = self.search.selects and sorted(set(seeds) & set(self.seeds))

@@ -1,7 +1,7 @@
 """A run's folder: its files, written so that a kill at any moment loses nothing, and read back with checks.
 
-    config.json        what fixes the run's numbers: settings, seed, source, threads and device; and what the code
-                       chooses besides
+    config.json        what fixes the run's numbers: settings, seed, threads, device and kvstore; besides, the source
+                       of its hyper-parameters, and what the code chooses
     environment.json   commit, versions and machine of each process that worked on the run
     epochs.csv         one row per epoch; equal to the byte whenever the run is repeated
     seconds.csv        the time that each epoch took
@@ -111,8 +111,11 @@ class RunRecord:
         return "short", self.epochs.rows(min(last, epochs))
 
     def check_goes_on(self) -> None:
-        """RecordError if the run has a checkpoint from which it cannot go on: other files have more, or fewer, epochs.
+        """RecordError if `begin` would refuse the run for what this reads.
+
+        That is a damaged environment.json, or a checkpoint whose epoch does not fit done.json or seconds.csv.
         """
+        read_environments(self._environment)
         done = self.completion()
         members = self._read_members(POSITION)
         if members is not None:
@@ -120,7 +123,10 @@ class RunRecord:
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
-        failed = read_json(self._failed, ("reason",))
+        try:
+            failed = read_json(self._failed, ("reason",))
+        except DamagedError as error:
+            return str(error)   # the run itself is not: its next attempt removes this file
         return failed and failed["reason"]
 
     def is_running(self) -> bool:
@@ -237,10 +243,7 @@ class RunRecord:
         Calls `check` again, as another command may have begun the run meanwhile.
         """
         self.check(config)
-        try:
-            read_environments(self._environment)
-        except DamagedError as error:
-            raise RecordError(f"{error}; it fixes no number: delete it, and the run goes on") from error
+        read_environments(self._environment)
         if not goes_on and self.completion():
             raise RecordError(f"{self.folder}: complete, and cannot go on, as its servers did not save their states; "
                               "train it anew in another --results")
@@ -368,8 +371,16 @@ def _digest(content: bytes) -> str:
 
 def read_environments(path: Path) -> list[dict[str, Any]]:
     """The environments of an environment.json, oldest first; none without the file. RecordError if it is damaged."""
-    content = read_json(path, None) if path.exists() else []
+    try:
+        content = read_json(path, None) if path.exists() else []
+    except DamagedError as error:
+        raise damaged_environment(path) from error
     if not isinstance(content, list) or not all(isinstance(one, dict) and _is_count(one.get("first_epoch"))
                                                 for one in content):
-        raise damaged(path)
+        raise damaged_environment(path)
     return content
+
+
+def damaged_environment(path: Path) -> RecordError:
+    """The error to raise for an environment.json that is not what was written. No DamagedError, which costs the run."""
+    return RecordError(f"{damaged(path)}; it fixes no number: delete it alone")

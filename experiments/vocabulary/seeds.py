@@ -25,9 +25,9 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"{quoted(text)} is not a seed (3), a range (0-9) or a list of them (0,2,5-7)")
         if last >= SEEDS:
             raise ValueError(f"{quoted(text)} has a seed of 2^32 or more, which NumPy does not take")
-        if last - first + len(seeds) >= MOST_SEEDS:
+        seeds.update(range(first, min(last, first + MOST_SEEDS) + 1))
+        if len(seeds) > MOST_SEEDS:
             raise ValueError(f"{quoted(text)} is more than {MOST_SEEDS} seeds")
-        seeds.update(range(first, last + 1))
     return sorted(seeds)
 
 

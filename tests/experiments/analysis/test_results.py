@@ -187,7 +187,7 @@ def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path,
         return
     with pytest.raises(RecordError, match=refused) as error:
         results.collect(experiment, tmp_path, ["adam"], None, partial)
-    advice = "" if partial else ", or show the others by --partial"
+    advice = "" if partial or not any(made) else ", or show the others by --partial"
     assert str(error.value).endswith(f"make them by python -m experiments run {experiment.path} --method adam "
                                      f"--results {tmp_path}{advice}")
 
@@ -195,6 +195,7 @@ def test_missing_runs_are_refused_or_with_partial_left_out(experiment, tmp_path,
 @pytest.mark.parametrize(("command", "folder", "arguments", "words"), [
     ("run", "results", {}, "--method adam namsg"), ("run", "results", {"methods": ["namsg"]}, "--method namsg"),
     ("run", "my results", {"seeds": [0, 7, 8]}, "--method adam namsg --seeds 0,7-8 --results 'my results'"),
+    ("run", "results", {"methods": ["namsg"], "seeds": [0]}, "--method namsg --seeds 0"),
     ("grid", "results", {}, "--method adam namsg"), ("grid", "results", {"seeds": [101]}, "--method adam namsg --seeds "
                                                                                         "101"),
     ("run --tuned", "results", {}, "--tuned --method adam namsg")])

@@ -56,6 +56,11 @@ class MadeUp(Evidence):
         self.made_twice = lambda experiment: MadeTwice(*(pd.DataFrame(list(rows), columns=columns) for rows in twice))
 
 
+def named(names):
+    """The claims with these names."""
+    return [claim for claim in sentences.CLAIMS if claim.name in names]
+
+
 def runs(method, losses, accuracies=None):
     """Rows of runs with these train losses (a list per seed) and test accuracies; test loss 1."""
     return [(method, seed, epoch, loss, 1.0, accuracies[seed][epoch - 1] if accuracies else 0.5, 1 - loss)
@@ -626,7 +631,8 @@ def test_on_cifar10_all_holds_where_the_records_are_as_the_paper_says():
 
 def test_the_committed_verdicts_are_those_of_the_committed_records():
     recorded = pd.read_csv(CHECKOUT / "results" / "tables" / "claims.csv").set_index("name")
-    judged = tables.claims(judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"))).numbers
+    evidence = Evidence(CHECKOUT / "results", CHECKOUT / "configs")
+    judged = tables.claims(judging.judge(evidence, sentences.CLAIMS)).numbers
     pd.testing.assert_frame_equal(judged.set_index("name")[["verdict", "n"]], recorded[["verdict", "n"]])
 
 
@@ -718,11 +724,11 @@ def test_a_file_that_is_cut_off_or_changed_is_named_or_changes_no_verdict(tmp_pa
     path.parent.mkdir()
 
     def verdicts():
-        judged = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), FILES[name])
+        judged = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), named(FILES[name]))
         return [(verdict.judgement.verdict, verdict.judgement.n) for verdict in judged]
 
     path.write_bytes(content)
-    whole, named = verdicts(), 0
+    whole, refused = verdicts(), 0
     assert all(verdict != NOT_RUN for verdict, _ in whole)
     for damaged in changed(content):
         path.write_bytes(damaged)
@@ -730,8 +736,8 @@ def test_a_file_that_is_cut_off_or_changed_is_named_or_changes_no_verdict(tmp_pa
             assert verdicts() == whole, damaged
         except RecordError as error:
             assert str(error) == f"{path}: damaged: not what was written"
-            named += 1
-    assert named > 50
+            refused += 1
+    assert refused > 50
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".csv")])
@@ -743,7 +749,7 @@ def test_rows_in_another_order_are_named_or_change_no_finding(tmp_path, name):
 
     def findings():
         return [verdict.judgement.finding for verdict in
-                judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), FILES[name])]
+                judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), named(FILES[name]))]
 
     path.write_text(head + "".join(rows))
     whole = findings()
@@ -831,7 +837,7 @@ def methods_of(criterion):
 
 
 def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_keep(tmp_path):
-    verdicts = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    verdicts = judging.judge(Evidence(tmp_path, CHECKOUT / "configs"), sentences.CLAIMS)
     judged = [v.claim.name for v in verdicts if v.judgement.verdict != NOT_RUN]
     assert judged == ["a-diverges", "e-domain", "e-shrinks", "coefficients", "memory"]
     memory, = (v.judgement for v in verdicts if v.claim.name == "memory")
@@ -840,9 +846,9 @@ def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_kee
 
 def test_the_sections_on_theory_are_judged_as_the_documentation_has_them():
     """docs/theory.md, on the committed simulation."""
-    names = [claim.name for claim in sentences.CLAIMS if claim.part in ("gain", "regret")]
+    claims = [claim for claim in sentences.CLAIMS if claim.part in ("gain", "regret")]
     verdicts = {v.claim.name: v.judgement.verdict
-                for v in judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), names)}
+                for v in judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), claims)}
     assert {name for name, verdict in verdicts.items() if verdict == FAILS} == {"bound-of-growth"}
     assert {name for name, verdict in verdicts.items() if verdict == PARTLY} == {"c-mitigates", "c-noise", "e-domain",
                                                                                 "e-low", "e-shrinks"}
@@ -860,7 +866,7 @@ def test_json_has_numbers_to_the_last_digit():
 
 def test_the_noise_levels_of_traps_are_those_of_the_committed_simulation():
     """As docs/theory.md has them."""
-    verdict, = judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), ["c-trapped"])
+    verdict, = judging.judge(Evidence(CHECKOUT / "results", CHECKOUT / "configs"), named(["c-trapped"]))
     assert verdict.judgement.finding.endswith(
         "at 5 of 34 points: r = 32, 56 at αλ = -0.0005; r = 56, 100, 180 at αλ = -0.0002")
 

@@ -155,6 +155,13 @@ def test_a_note_of_failure_says_nothing_of_a_run_that_is_complete(tmp_path):
     assert states(path, tmp_path / "results")["done"] == 1
 
 
+def test_a_note_of_failure_that_cannot_be_read_is_no_reason_to_delete_a_run(tmp_path):
+    path, running = made(tmp_path / "results")
+    (running / "failed.json").write_text("{")
+    found, = json.loads(experiments("status", path, "--results", tmp_path / "results", "--json").stdout)
+    assert f"{running / 'failed.json'}: damaged: not what was written" in found["failed"].values()
+
+
 def test_status_reads_where_nothing_can_be_written(tmp_path):
     """And sees there, too, whether a run is under way."""
     path, running = made(tmp_path / "results")

@@ -157,7 +157,7 @@ def test_a_scheduler_that_is_lost_is_one_line(tmp_path, scheduler):
         _, error = sweep.communicate()
         assert sweep.returncode == 1
         assert error.strip() == (f"experiments: --scheduler {address}: the scheduler is lost; with another one, the "
-                                 "same command goes on from the last epoch of each run")
+                                 "same command makes the rest")
     finally:
         worker.kill()
         worker.wait()

@@ -103,7 +103,7 @@ def test_ctrl_c_leaves_what_is_complete_and_exits_130(tmp_path, uninterrupted):
     os.killpg(process.pid, signal.SIGINT)   # as a terminal does
     _, error = process.communicate()
     assert process.returncode == 130
-    assert error.strip() == "experiments: interrupted; the same command goes on from the last epoch of each run"
+    assert error.strip() == "experiments: interrupted; the same command makes the rest"
     assert experiments("run", path, "--results", tmp_path).returncode == 0
     assert numbers(tmp_path) == expected
 

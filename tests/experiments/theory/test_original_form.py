@@ -66,3 +66,16 @@ def test_what_it_lacks_is_told(tmp_path, monkeypatch, capsys, arguments, message
         original_form.main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_is_told(tmp_path, monkeypatch, capsys):
+    played = pd.DataFrame({"seed": [0, 1], "epoch": [1, 1], **dict.fromkeys(
+        ("algorithm_train", "original_train", "algorithm_test", "original_test"), [1.0, 2.0])})
+    monkeypatch.setattr(original_form, "curves", lambda experiment, data_set: played)   # which take minutes
+    monkeypatch.setattr(original_form.data, "load", lambda *of: None)
+    monkeypatch.setattr("sys.argv", ["original_form", "--results", str(tmp_path)])
+    (tmp_path / "tables" / "original_form.md").mkdir(parents=True)
+    with pytest.raises(SystemExit) as ended:
+        original_form.main()
+    assert ended.value.code == 1
+    assert "tables/original_form.md" in capsys.readouterr().err

@@ -183,9 +183,10 @@ def test_a_folder_that_cannot_be_looked_into_is_a_wrong_option(tmp_path, monkeyp
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
+    folder = tmp_path / "my data"
     with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: not found; put the official file there, or .*"
-                                         f"python -m experiments data --data {tmp_path}"):
-        data.load({"name": "mnist"}, str(tmp_path))
+                                         f"python -m experiments data --data '{folder}'$"):
+        data.load({"name": "mnist"}, str(folder))
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):

@@ -119,6 +119,12 @@ def test_the_error_names_all_places_and_what_can_be_done(tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_of_an_archive_what_is_put_there_by_hand_is_its_content(tmp_path, monkeypatch):
+    places(monkeypatch, dead())
+    with pytest.raises(UsageError, match="put the file there by hand, unpacked, name a mirror"):
+        download.download("cifar10", tmp_path)
+
+
 def test_an_archive_with_a_folder_in_a_files_place_is_not_the_official_one(tmp_path, monkeypatch, server):
     places(monkeypatch, f"{server.url}/folders")
     with pytest.raises(UsageError, match=r"cifar-10-binary\.tar\.gz: its a\.gz is not the official one"):

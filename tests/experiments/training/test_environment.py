@@ -103,3 +103,9 @@ def test_variables_that_may_change_numbers_are_told_and_folders_are_not(monkeypa
     monkeypatch.setenv("MXNET_HOME", "/somewhere")
     told = environment.describe("cpu")["variables"]
     assert told["MXNET_SAFE_ACCUMULATION"] == "1" and "MXNET_HOME" not in told
+
+
+@pytest.mark.parametrize(("variable", "threads"), [("", None), ("3", 3), ("2,1", 2)])
+def test_threads_are_those_of_the_outermost_level(monkeypatch, variable, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert environment.describe("cpu")["threads"] == threads

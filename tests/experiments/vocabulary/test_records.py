@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -211,6 +212,13 @@ def test_a_failure_stands_until_the_next_attempt(tmp_path):
     assert record.failure() is None
 
 
+def test_a_note_of_failure_that_is_damaged_costs_no_epoch(tmp_path):
+    record = record_of(tmp_path, 1)
+    (record.folder / "failed.json").write_text("{")
+    assert re.fullmatch(r".*/failed\.json: damaged: not what was written", record.failure())
+    assert record.begin(CONFIG)[0] == 1 and record.failure() is None
+
+
 def test_the_environment_of_each_attempt_is_kept(tmp_path):
     record = record_of(tmp_path, 0)
     for first_epoch, commit in ((1, "a"), (3, "b"), (3, "c")):   # the second attempt at epoch 3 replaces the first
@@ -222,9 +230,11 @@ def test_the_environment_of_each_attempt_is_kept(tmp_path):
 def test_a_damaged_environment_is_named_before_an_epoch_is_made_and_costs_no_run(tmp_path):
     record = record_of(tmp_path, 1)
     (record.folder / "environment.json").write_text("")
-    with pytest.raises(RecordError, match="environment.json: damaged.* delete it, and the run goes on$") as raised:
-        record.begin(CONFIG)
+    with pytest.raises(RecordError, match="environment.json: damaged.* delete it alone$") as raised:
+        record.check_goes_on()   # as `status` asks
     assert not isinstance(raised.value, DamagedError)   # or the advice were to delete the run
+    with pytest.raises(RecordError, match="environment.json: damaged.* delete it alone$"):
+        record.begin(CONFIG)
     (record.folder / "environment.json").unlink()
     assert record.begin(CONFIG)[0] == 1
 

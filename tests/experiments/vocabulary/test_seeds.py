@@ -24,6 +24,11 @@ def test_texts_that_are_no_seeds(text):
         parse_seeds(text)
 
 
+@pytest.mark.parametrize(("text", "count"), [("0-5000,0-5000", 5001), ("0-9999,0-9999,7", 10000)])
+def test_a_seed_that_is_given_twice_counts_once(text, count):
+    assert parse_seeds(text) == [*range(count)]
+
+
 @pytest.mark.parametrize("text", ["4294967296", "4294967295-4294967296", "0-10000", "0-5000,6000-11000"])
 def test_seeds_that_numpy_does_not_take_or_that_are_too_many(text):
     with pytest.raises(ValueError, match="of 2.32 or more|more than 10000"):
