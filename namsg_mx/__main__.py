@@ -25,10 +25,10 @@ def main():
 
 
 def _threads():
-    chosen = os.environ.get("OMP_NUM_THREADS")
+    chosen, processors = os.environ.get("OMP_NUM_THREADS"), len(os.sched_getaffinity(0))   # on Linux, as MXNet is
     if chosen is not None:
-        return f"{chosen} (OMP_NUM_THREADS), on {os.cpu_count()} processors"
-    return f"MXNet takes half of the {os.cpu_count()} processors, as OMP_NUM_THREADS is not set"
+        return f"{chosen} (OMP_NUM_THREADS), on {processors} processors"
+    return f"MXNet takes half of the {processors} processors, as OMP_NUM_THREADS is not set"
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class ParameterAverage:
         for pair in zip(self._average, current):
             groups.setdefault(pair[0].dtype, []).append(pair)
         for dtype, pairs in groups.items():
-            if dtype not in PRECISIONS:
+            if dtype not in PRECISIONS or self.decay == 0:
                 for average, array in pairs:
                     array.copyto(average)
                 continue

@@ -28,7 +28,8 @@ def initial_moments(x, epsilon=1e-8):
 
     ``epsilon`` is in (0, inf).
     """
-    return Moments(m=np.zeros_like(x), v=np.zeros_like(x), v_hat=np.full_like(x, epsilon))
+    shape = np.shape(x)   # the moments are float64, whatever x is
+    return Moments(m=np.zeros(shape), v=np.zeros(shape), v_hat=np.full(shape, float(epsilon)))
 
 
 def gradient(grad, x, rescale_grad=1.0, wd=0.0, clip_gradient=None):

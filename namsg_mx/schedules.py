@@ -18,6 +18,11 @@ def _keep(schedule, name, value):
     object.__setattr__(schedule, name, value)
 
 
+def _ramp(start, end, k, updates):
+    """Linear from ``start`` to ``end`` over the first ``updates`` updates, then ``end``, to the bit."""
+    return end if k >= updates else start + (end - start) * (k / updates)
+
+
 @dataclass(frozen=True)
 class ObservationDistance:
     """eta by the guideline of Section 3: linear from ``start`` to ``end`` over ``updates`` updates, then constant.
@@ -53,7 +58,7 @@ class ObservationDistance:
         _keep(self, "end", check_number("end", self.end, NONNEGATIVE))
 
     def __call__(self, k: int) -> float:
-        return self.start + (self.end - self.start) * min(1.0, k / self.updates)
+        return _ramp(self.start, self.end, k, self.updates)
 
 
 @dataclass(frozen=True)
@@ -243,4 +248,4 @@ class WarmUp:
 
     def __call__(self, k: int) -> float:
         target = self.target(k) if callable(self.target) else self.target
-        return self.start + (target - self.start) * min(1.0, k / self.updates)
+        return _ramp(self.start, target, k, self.updates)

@@ -41,22 +41,25 @@ class BoundArrays:
                                    beta2=normal(scalars.beta2))
         # All the rows of this device are checked before anything moves.
         gradients = [rows_and_values(grad, self.lazy_update) for _, grad, _ in self.arrays]
-        return [self._step_array(weight, *gradient, state, scalars, *its_coefficients, count, measure)
-                for (weight, _, state), gradient, its_coefficients in zip(self.arrays, gradients, zip(*columns))]
+        return [self._step_array(weight, *gradient, state, scalars, its_coefficients, count, measure)
+                for (weight, _, state), gradient, its_coefficients in
+                zip(self.arrays, gradients, map(coefficients._make, zip(*columns)))]
 
-    def _step_array(self, weight, rows, grad, state, scalars, lr, wd, m_factor, g_factor, v_scale, count, measure):
-        """The element step on dense arrays of one precision: the master copy of halves, the rows of the gradient."""
+    def _step_array(self, weight, rows, grad, state, s, c, count, measure):
+        """The element step on dense arrays of one precision: the master copy of halves, the rows of the gradient.
+
+        ``s`` and ``c`` are `Scalars` and one array's `Coefficients`, by their names in step.h.
+        """
         is_half = weight.dtype == np.float16
-        if scalars.bounds is not None:
-            scalars = scalars._replace(bounds=limits(scalars.bounds, weight.dtype))
+        if s.bounds is not None:
+            s = s._replace(bounds=limits(s.bounds, weight.dtype))
         target, *moments = state[-1:] + state[:-1] if is_half else [weight, *state]
         if rows is not None and rows.size == 0:
             return None
         if is_half:
             grad = grad.astype(np.float32)
         arrays = [target, *moments] if rows is None else [array.take(rows) for array in (target, *moments)]
-        update, divisor, nonfinite = _step(*arrays, grad=grad, scalars=scalars, lr=lr, wd=wd, m_factor=m_factor,
-                                           g_factor=g_factor, v_scale=v_scale)
+        update, divisor, nonfinite = _step(s, c, grad, *arrays)
         count += _total(nonfinite)
         if rows is not None:
             for array, values in zip((target, *moments), arrays):
@@ -66,45 +69,48 @@ class BoundArrays:
                 cast(target, dtype=np.float16, out=weight)
             else:
                 weight[rows] = arrays[0].astype(np.float16)
-        return switch_sums(update, divisor, nonfinite if scalars.skip_nonfinite else None) if measure else None
+        return switch_sums(update, divisor, nonfinite if s.skip_nonfinite else None) if measure else None
 
 
-def _step(weight, m, v=None, v_hat=None, *, grad, scalars, lr, wd, m_factor, g_factor, v_scale):
+def _step(s, c, grad, weight, m, v=None, v_hat=None):
     """step.h's element step. Returns the update before division, its divisor, and 1 where the gradient is not finite.
     """
-    wd, decay = (0, normal(lr * wd)) if scalars.decoupled_wd else (wd, 0)
-    g = grad * scalars.rescale_grad
+    wd, decay = (0, normal(c.lr * c.wd)) if s.decoupled_wd else (c.wd, 0)
+    g = grad * s.rescale_grad
     # In place wherever possible: a new array costs as much as the operation.
-    zeros = g * (0 if scalars.division == "none" else g)
+    zeros = g * (0 if s.division == "none" else g)
     zeros *= 0
     nonfinite = zeros != 0
-    skipped = nonfinite if scalars.skip_nonfinite else None
+    skipped = nonfinite if s.skip_nonfinite else None
     g += wd * weight
-    if scalars.clip_gradient is not None:
-        g = _clip(g, -scalars.clip_gradient, scalars.clip_gradient)
-    update, divisor = m_factor * m, None
-    update += g_factor * g
-    _average(m, scalars.beta1, (1 - scalars.beta1) * g, skipped)
+    if s.clip_gradient is not None:
+        g = _clip(g, -s.clip_gradient, s.clip_gradient)
+    update, divisor = c.m_factor * m, None
+    update += c.g_factor * g
+    _average(m, s.beta1, (1 - s.beta1) * g, skipped)
     step = update
-    if scalars.division != "none":
-        square = (1 - scalars.beta2) * g
+    if s.division != "none":
+        square = (1 - s.beta2) * g
         square *= g
-        _average(v, scalars.beta2, square, skipped)
-        if scalars.division == "v_hat":
-            broadcast_maximum(v_hat, v, out=v_hat)
-        divisor = v_hat if scalars.division == "v_hat" else v
-        divisor = sqrt(divisor if v_scale == 1 else v_scale * divisor)
-        divisor += scalars.epsilon
-        if scalars.divisor_limits is not None:
-            divisor = _clip(divisor, *scalars.divisor_limits)
+        _average(v, s.beta2, square, skipped)
+        if s.division == "v_hat":
+            if skipped is None:
+                broadcast_maximum(v_hat, v, out=v_hat)
+            else:
+                _assign(v_hat, broadcast_maximum(v_hat, v), skipped)
+        divisor = v_hat if s.division == "v_hat" else v
+        divisor = sqrt(divisor if c.v_scale == 1 else c.v_scale * divisor)
+        divisor += s.epsilon
+        if s.divisor_limits is not None:
+            divisor = _clip(divisor, *s.divisor_limits)
         step = update / divisor
-    change = lr * step
+    change = c.lr * step
     change += decay * weight
-    if scalars.bounds is None and skipped is None:
+    if s.bounds is None and skipped is None:
         weight -= change
     else:
         moved = weight - change
-        _assign(weight, moved if scalars.bounds is None else _clip(moved, *scalars.bounds), skipped)
+        _assign(weight, moved if s.bounds is None else _clip(moved, *s.bounds), skipped)
     return update, divisor, nonfinite
 
 

@@ -1,7 +1,7 @@
 """Binds the arrays of an update for a kernel, once for many updates; checks their types, shapes and precisions."""
 
 from operator import is_
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 import numpy as np
 from mxnet.context import cpu
@@ -33,14 +33,13 @@ class Binding(NamedTuple):
     """The arrays of an update on one device.
 
     ``indices`` are the parameters' indices, ``arrays`` what a kernel's ``bind`` returned, and ``kernel`` its name.
-    Non-finite gradients are added to ``count``, or to ``replica_count`` if another device has counted the same ones.
+    Non-finite gradients are added to the first of ``counts``, or to the second if another device has counted the same.
     """
 
     indices: list
     arrays: object
     kernel: str
-    count: NDArray
-    replica_count: NDArray
+    counts: List[NDArray]
 
 
 class Call:
@@ -49,10 +48,10 @@ class Call:
     ``num_update`` is the optimizer's when these arguments were last given. ``kept`` holds weights and states.
     """
 
-    def __init__(self, indices, weights, grads, states, lazy_update, bindings):
+    def __init__(self, indices, weights, grads, states, options, bindings):
         self.indices, self.grads, self.bindings = list(indices), list(grads), bindings
         self.kept = _kept(weights, states)
-        self.lazy_update, self.num_update = lazy_update, 0
+        self.options, self.num_update = options, 0
 
     def takes(self, indices, weights, grads, states):
         """Whether the bindings serve these arguments. Only the gradients may be other arrays: they are then bound."""
@@ -70,27 +69,29 @@ class Call:
 class Calls:
     """The calls of the two latest updates, for the next update to use their bindings.
 
-    ``latest`` has them by kernel, device and first index, the latest used last. Not by all the indices: a network that
-    skips layers at random has another set of them in each step.
+    ``latest`` has them by device and first index, the latest used last. Not by all the indices: a network that skips
+    layers at random has another set of them in each step. Which device each state was updated on is known for longer:
+    a parameter that many updates have left out may be the first one to move.
     """
 
     def __init__(self):
         self.latest = {}
-        self._counts = {}   # by context: a Binding's count and replica_count
+        self._homes = {}    # by device, by parameter's index: the state that was updated there last
+        self._counts = {}   # by context: a Binding's counts
 
     def bind(self, optimizer, kernel, device_id, indices, weights, grads, states):
         """The `Binding` of these arrays on each device, from an earlier call if it had the same arrays."""
-        key = (kernel, device_id, indices[0])
-        lazy_update, num_update = optimizer.lazy_update, optimizer.num_update
+        key, options, num_update = (device_id, indices[0]), (kernel, optimizer.lazy_update), optimizer.num_update
         call = self.latest.pop(key, None)
-        if call is None or call.lazy_update != lazy_update or not call.takes(indices, weights, grads, states):
-            check_update(optimizer, indices, weights, grads, states)
-            bindings = self._bind(kernel, indices, weights, grads, states, lazy_update)
-            call = Call(indices, weights, grads, states, lazy_update, bindings)
+        if call is None or call.options != options or not call.takes(indices, weights, grads, states):
+            check_update(optimizer, weights, grads, states)
+            bindings = self._bind(kernel, indices, weights, grads, states, optimizer.lazy_update)
+            call = Call(indices, weights, grads, states, options, bindings)
+            self._move_in(device_id, indices, states)
         call.num_update = num_update
         self.latest[key] = call
         # Free what the last two updates did not use: after `reset_ctx`, all the arrays on the former device.
-        while next(iter(self.latest.values())).num_update < num_update - 1:
+        while abs(next(iter(self.latest.values())).num_update - num_update) > 1:   # above: a program has begun anew
             del self.latest[next(iter(self.latest))]
         return call.bindings
 
@@ -104,8 +105,22 @@ class Calls:
             chosen, bound = kernels.bind(kernel, *arrays, lazy_update)
             if context not in self._counts:
                 self._counts[context] = [zeros((1,), cpu(), np.int64).as_in_context(context) for _ in range(2)]
-            bindings.append(Binding(indices, bound, chosen, *self._counts[context]))
+            bindings.append(Binding(indices, bound, chosen, self._counts[context]))
         return bindings
+
+    def left_device(self, device_id, indices, states):
+        """The device on which one of these states was updated last, if that is another one: they have moved here."""
+        for device, home in self._homes.items():
+            if device != device_id and any(map(is_, map(home.get, indices), states)):
+                return device
+        return None
+
+    def _move_in(self, device_id, indices, states):
+        for home in self._homes.values():
+            for index, state in zip(indices, states):
+                if home.get(index) is state:
+                    del home[index]
+        self._homes.setdefault(device_id, {}).update(zip(indices, states))
 
     def count_nonfinite(self):
         """Non-finite gradients so far in one replica of the parameters. Waits for the updates under way."""
@@ -137,7 +152,7 @@ def check_lengths(optimizer, indices, weights, grads, states):
                          .format(type(optimizer).__name__, *map(len, (indices, weights, grads, states))))
 
 
-def check_update(optimizer, indices, weights, grads, states):
+def check_update(optimizer, weights, grads, states):
     """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
     for weight, grad, state in zip(weights, grads, states):
         check_arrays(optimizer, weight, grad, state)

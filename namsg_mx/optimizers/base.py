@@ -277,7 +277,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _update(self, index, weight, grad, state):
         check_flag("lazy_update", self.lazy_update)
-        self._follow_move(index[0], state)
+        self._follow_move(index, state)
         if self.num_update < max(self._scheduled[1], default=0) - 1:
             self._scheduled = (None, {})   # a program has begun anew
         counts, num_update = self._index_update_count, self.num_update
@@ -296,9 +296,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _run(self, k, binding):
         """Run update k on the arrays of one device."""
-        indices, arrays, kernel, count, replica_count = binding
-        if self._is_replica(indices[0]):
-            count = replica_count
+        indices, arrays, kernel, counts = binding
+        count = counts[self._is_replica(indices[0])]
         lrs, wds = self._rates(indices)
         settings = self.settings(k)
         scalars, coefficients, measure = self._step(k, settings, indices, lrs, wds)
@@ -403,17 +402,12 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             return self.param_dict[index].lr_mult
         return self.lr_mult.get(index, self.lr_mult.get(self.idx2name.get(index), 1.0))
 
-    def _follow_move(self, index, states):
+    def _follow_move(self, indices, states):
         """If parameters have moved here from another device, which their states tell, take their counts along."""
-        latest = self._calls.latest
-        if len(self._all_index_update_counts) < 2 or (self.kernel, self._device_id, index) in latest:
-            return
-        ids = set(map(id, states))
-        for key, call in reversed(list(latest.items())):
-            if key[1] != self._device_id and any(id(each) in ids for each in call.kept):
-                if self._take_counts_along(key[1]):
-                    del latest[key]   # or its moving back would go unnoticed
-                return
+        if len(self._all_index_update_counts) > 1:
+            left = self._calls.left_device(self._device_id, indices, states)
+            if left is not None:
+                self._take_counts_along(left)
 
     def _count_nonfinite(self):
         return self._nonfinite_before_loading + self._calls.count_nonfinite()

@@ -80,7 +80,7 @@ class NAMSB(NAMSG):
 
     def _divisor_limits(self, k, settings):
         ratio = settings.learning_rate / settings.sgd_learning_rate
-        age = min(check_number("gamma", self.gamma, POSITIVE) * (k + 1), 1e300)   # inf / inf would be no limit
+        age = min(check_number("gamma", self.gamma, POSITIVE) * (k + 1), 1e150)   # from 2**53 on age + 1 is age
         return ratio * age / (age + 1), ratio * (age + 1) / age   # alpha / xi_u and alpha / xi_l
 
 

@@ -10,7 +10,7 @@ from mxnet.optimizer import register
 from namsg_mx.checks import DECAY_RATE, EPSILON, NONNEGATIVE, check_number
 from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import ScalarOrSchedule
-from namsg_mx.optimizers.base import ElementwiseOptimizer, Step
+from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
 
 @register
@@ -74,6 +74,10 @@ class DozatNadam(ElementwiseOptimizer):
         self.epsilon = check_number("epsilon", epsilon, EPSILON)
         self.schedule_decay = check_number("schedule_decay", schedule_decay, NONNEGATIVE)
 
+    def settings(self, k: int) -> Settings:
+        check_number("beta1", self.beta1, DECAY_RATE)   # products of a schedule's values are not those of any constant
+        return super().settings(k)
+
     def _step(self, k, settings, indices, lrs, wds):
         scalars = self._scalars(settings.beta1, self.beta2, "v", check_number("epsilon", self.epsilon, EPSILON))
         schedule_decay = check_number("schedule_decay", self.schedule_decay, NONNEGATIVE)
@@ -96,7 +100,10 @@ def momentum(t, beta1, schedule_decay):
 
 
 def momentum_product(t, beta1, schedule_decay):
-    """mu_1 ... mu_t: a function of t alone, so that replicas, skipped parameters and resumed runs stay in step."""
+    """mu_1 ... mu_t, or a product so small that 1 less it is 1.
+
+    It needs no state, so replicas, skipped parameters and resumed runs agree.
+    """
     products = _momentum_products(beta1, schedule_decay)
     with _LOCK:
         while len(products) < t and 1 - products[-1] != 1:   # smaller products change no 1 - product

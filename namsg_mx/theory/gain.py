@@ -24,6 +24,7 @@ from typing import List, Union
 
 import numpy as np
 
+from namsg_mx.checks import check_count
 from namsg_mx.schedules import ObservationDistance
 
 Numbers = Union[float, np.ndarray]
@@ -278,9 +279,7 @@ def growth_rate(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbers, updat
     >>> growth_rate(0.4, 0.9, [0.0, 0.9, 3.0], noise=0.1, updates=500).mean.round(2)
     array([-0.05, -0.31, -0.33])
     """
-    for name, value, least in (("updates", updates, 1), ("chains", chains, 2)):
-        if value < least:
-            raise ValueError(f"{name}={value!r}: must be at least {least}")
+    updates, chains = check_count("updates", updates, at_least=1), check_count("chains", chains, at_least=2)
     tau, beta, eta, noise = (parameter[..., np.newaxis] for parameter in _parameters(tau, beta, eta, noise))
     random = np.random.default_rng(seed)
     # v in units of sqrt(lambda / alpha): (11) then depends on tau alone, and is nearly a rotation if it oscillates.

@@ -105,6 +105,17 @@ def test_many_arrays_of_many_sizes_follow_numpy(dtype):
         np.testing.assert_allclose(found.astype(np.float64), a, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_decay_the_average_is_the_network_to_the_bit(dtype):
+    """Though the difference of 1 and 1e8 is rounded."""
+    p, = parameters([(1,)], dtype)
+    p.set_data(mx.nd.array([1e8]))
+    average = ParameterAverage([p], decay=0)
+    p.set_data(mx.nd.ones(1))
+    average.update()
+    assert in_place(average, [p])[0][0] == 1
+
+
 def test_in_float32_the_average_stops_where_it_says():
     """Below half a unit in the last place a change is lost; in float64 that is far away."""
     decay, distances = 0.99, {}

@@ -540,6 +540,26 @@ def test_parameters_that_move_take_their_counts_along():
 
 
 @pytest.mark.parametrize("moves", [False, True])
+def test_a_move_is_seen_by_a_parameter_that_updates_have_left_out(moves):
+    """Its own update is the first one after the move."""
+    a, b = (gluon.Parameter(name, shape=(1,)) for name in "ab")
+    for parameter in (a, b):
+        parameter.initialize("one", ctx=mx.cpu(0))
+    trainer = gluon.Trainer([a, b], "namsg", {"learning_rate": StepDecay(0.5, at=(2,), factor=0.5)},
+                            kvstore=None)
+    for k, some in enumerate(([a, b], [a], [a], [b], [a, b])):
+        if k == 3 and moves:
+            for parameter in (a, b):
+                parameter.reset_ctx(mx.cpu(1))
+        with autograd.record():
+            loss = sum(parameter.data().sum() for parameter in some)
+        loss.backward()
+        trainer.step(1, ignore_stale_grad=True)
+        last = trainer.optimizer.last_update()
+        assert (last.k, last.learning_rate) == [(0, 0.5), (1, 0.5), (2, 0.25), (2, 0.25), (3, 0.25)][k]
+
+
+@pytest.mark.parametrize("moves", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_parameter_that_begins_late_takes_the_counts_of_the_others(frozen, moves):
     """The first one, which is frozen, or has no new gradient, until all move to another device."""
@@ -633,7 +653,7 @@ def test_layers_on_several_devices():
         mx.random.seed(0)
         optimizer = namsg_mx.NAMSG(0.05, switch_to_sgd=3, param_idx2name={}, rescale_grad=1 / 16)
         module.fit(mx.io.NDArrayIter(x, y, batch_size=16), num_epoch=2, optimizer=optimizer, kvstore=None)
-        contexts = {binding.count.context for call in optimizer._calls.latest.values() for binding in call.bindings}
+        contexts = {binding.counts[0].context for call in optimizer._calls.latest.values() for binding in call.bindings}
         return {name: values.asnumpy() for name, values in module.get_params()[0].items()}, contexts
 
     expected, contexts = trained(second=0)

@@ -583,6 +583,7 @@ def test_what_is_set_later_is_checked_by_the_next_update(name, value, message):
 @pytest.mark.parametrize(("method", "name", "value", "message"), [
     ("dozatnadam", "epsilon", -1, "epsilon=-1: must be"), ("dozatnadam", "beta2", 1.0, "beta2=1.0: must be"),
     ("dozatnadam", "beta2", "0.9", "beta2='0.9': must be"), ("dozatnadam", "schedule_decay", -1, "schedule_decay=-1: "),
+    ("dozatnadam", "beta1", ExponentialDecay(0.9, 0.5), r"beta1=.*: must be a number in \[0, 1\)"),
     ("namsb", "gamma", -5, "gamma=-5: must be"), ("averagedsgd", "beta1", 2, "beta1=2: must be")])
 def test_what_is_set_later_on_other_methods_is_checked(method, name, value, message):
     assert_checked(mx.optimizer.create(method), name, value, message)
@@ -945,6 +946,34 @@ def test_arrays_of_a_device_that_parameters_have_left_are_let_go(kernel):
     assert [sys.getrefcount(each) for each in (*left[:2], *left[2])] == held
 
 
+def test_arrays_from_before_a_program_began_anew_are_let_go():
+    optimizer = namsg_mx.NAMSG()
+    weight = array([1.0])
+    state = optimizer.create_state(0, weight)
+    held = sys.getrefcount(weight)
+    for _ in range(5):
+        optimizer.update(0, weight, array([1.0]), state)
+    optimizer._index_update_count.clear()
+    optimizer.num_update = 0
+    other = array([1.0])
+    state = optimizer.create_state(1, other)
+    for _ in range(2):
+        optimizer.update(1, other, array([1.0]), state)
+    assert sys.getrefcount(weight) == held
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_skipped_element_keeps_its_state_whatever_that_is(kernel):
+    """v is above v_hat in no state of ours; a program can set one."""
+    optimizer, weight = namsg_mx.NAMSG(nonfinite="skip", kernel=kernel), array([1.0, 1.0])
+    state = optimizer.create_state(0, weight)
+    for values, number in zip(state, (3, 4, 1)):
+        values[:] = number
+    optimizer.update(0, weight, array([np.nan, 0.0]), state)
+    assert [values.asnumpy()[0] for values in (weight, *state)] == [1, 3, 4, 1]
+    assert state[2].asnumpy()[1] == state[1].asnumpy()[1] > 3
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda weight: mx.optimizer.create("adam").create_state(0, weight), "a tuple of 2; .*saved by another optimizer"),
     (lambda weight: [weight.copy()], "a list of 1; .*saved by another optimizer"),
@@ -1065,6 +1094,14 @@ def test_the_limits_of_the_largest_gamma_are_still_there():
     weights, gradients = shapes_and_gradients()
     assert_equal_bits(run(namsg_mx.NAMSB(gamma=1e308), weights, gradients),
                       run(namsg_mx.NAMSB(gamma=1e300), weights, gradients))
+
+
+def test_the_limits_of_a_large_gamma_are_finite_at_all_step_sizes():
+    """alpha / alpha_SGD times gamma would be infinite, and a step divided by that 0."""
+    for gamma in (1e100, 1e300):
+        optimizer, weight = namsg_mx.NAMSB(1.0, sgd_learning_rate=1e-9, gamma=gamma), array([0.0])
+        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
+        assert weight.asscalar() == pytest.approx(-1e-9 * (1 - 0.9 + 0.9 * 0.1), rel=1e-6)
 
 
 def test_bounds_may_be_in_arrays_of_one_element():

@@ -41,6 +41,13 @@ def test_epsilon_is_the_first_v_hat_and_nothing_else():
     assert x == pytest.approx(-(0.1 * 1e-9) / 1e-4, rel=1e-12)
 
 
+@pytest.mark.parametrize("x", [1, np.float32(1), np.ones(2, np.float32), np.ones(2, int)])
+def test_moments_begin_in_float64_whatever_the_weights_are(x):
+    state = reference.initial_moments(x, 0.1)
+    assert {(moment.dtype, moment.shape) for moment in state} == {(np.dtype(np.float64), np.shape(x))}
+    assert (state.v_hat == 0.1).all() and not state.m.any() and not state.v.any()
+
+
 def test_projection_clips_each_element_to_the_box():
     x, _ = reference.namsg(np.array([0.0, 0.0]), np.array([1.0, -1.0]), reference.initial_moments(np.zeros(2)),
                            10.0, BETA1, BETA2, ETA, bounds=(-0.25, 0.5))

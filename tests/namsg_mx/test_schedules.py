@@ -36,6 +36,12 @@ def test_values(schedule, values):
     assert pickle.loads(pickle.dumps(schedule)) == schedule
 
 
+def test_a_ramp_ends_at_its_end_to_the_bit():
+    """0.2 + (0.9 - 0.2) is below 0.9, and 1 + (1e-17 - 1) is 0."""
+    assert [ObservationDistance(7, 0.2, 0.9)(k) for k in (7, 8)] == [0.9, 0.9]
+    assert [WarmUp(1e-17, updates=5, start=1.0)(k) for k in (0, 5, 50)] == [1.0, 1e-17, 1e-17]
+
+
 class LikeMXNets:
     base_lr = 0.1
 

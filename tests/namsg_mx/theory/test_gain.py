@@ -139,8 +139,9 @@ def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     (lambda: eigenvalues(0.4, 0.9, [0, -0.5], 0, 0), "^eta=-0.5: must be"),
     (lambda: convergence_region([0.9, 0.9999], 10, 1000), "^noise: no first zero of Psi is found at"),
     (lambda: growth_rate(0.4, 0.9, 0, -1), "^noise=-1.0: must be"),
-    (lambda: growth_rate(0.4, 0.9, 0, 1, updates=0), "^updates=0: must be at least 1"),
-    (lambda: growth_rate(0.4, 0.9, 0, 1, chains=1), "^chains=1: must be at least 2")])
+    (lambda: growth_rate(0.4, 0.9, 0, 1, updates=0), "^updates=0: must be an integer, at least 1"),
+    (lambda: growth_rate(0.4, 0.9, 0, 1, updates=2.5), "^updates=2.5: must be an integer, at least 1"),
+    (lambda: growth_rate(0.4, 0.9, 0, 1, chains=1), "^chains=1: must be an integer, at least 2")])
 def test_arguments_out_of_range(build, message):
     with pytest.raises(ValueError, match=message):
         build()
