@@ -15,7 +15,7 @@
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
 
 PYTHONS ?= python3.8 python3.12
-# The first Python of a list that is below 3.N, and at least 3.8 or the version that is given.
+# $(call first_python,LIST,N,M): the first of LIST, then python3, from 3.M (without M, 3.8) to below 3.N.
 first_python = $(shell for p in $(1) python3; do \
 	$$p -c 'import sys; sys.exit(not (3, $(or $(3),8)) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
 UV_PYTHON = .venv-uv/python/bin/python3.11

@@ -44,7 +44,7 @@ setup(
     ],
     project_urls={"Paper": "https://arxiv.org/abs/1905.01422"},
     python_requires=">=3.8,<3.13",
-    # Said, so that an editable installation is a path, which editors and type checkers follow, and no import hook.
+    # So an editable installation is a path, which editors and type checkers follow, and no import hook.
     package_dir={"": "."},
     packages=["namsg_mx", "namsg_mx.kernels", "namsg_mx.optimizers", "namsg_mx.theory"],
     package_data={"namsg_mx": ["py.typed"], "namsg_mx.kernels": ["step.h", "cpu.cc", "cuda.cu"]},

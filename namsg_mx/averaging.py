@@ -27,14 +27,14 @@ class ParameterAverage:
 
         average = decay * average + (1 - decay) * parameter
 
-    It starts as the parameters when this object is made. They keep the weight decay**t after t updates: there is no
-    bias correction. Training never sees the average.
+    It starts as the parameters when this object is made. After t updates these first values still have the weight
+    decay**t: there is no bias correction. Training never sees the average.
 
     float32 loses changes of less than half a unit in the last place. So if the parameters rest, the
     average stops 6e-8 / (1 - decay) of their size short of them: 6e-5 with decay 0.999, 6e-4 with 0.9999.
 
-    BatchNorm's running mean and variance are averaged like the parameters. They are statistics of other networks than
-    the average, and far from its own if the weights move much in 1 / (1 - decay) updates: see `update_batch_norm`.
+    BatchNorm's running mean and variance are averaged like the parameters. The result is not the averaged network's own
+    statistics, and far from them if the weights move much in 1 / (1 - decay) updates: see `update_batch_norm`.
 
     Parameters
     ----------
@@ -243,7 +243,8 @@ def _replicas(params):
 
 
 def _at_least_single(array):
-    """In float16 the changes of the average would vanish. TypeError for bfloat16, which NumPy does not have."""
+    """The array, as float32 if it is float16, in which an average's small changes would vanish. TypeError for bfloat16.
+    """
     if np.dtype(array.dtype).kind == "V":
         raise TypeError("params: are in bfloat16, of which there is no average")
     return array.astype(np.float32) if array.dtype == np.float16 else array

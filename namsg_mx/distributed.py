@@ -18,8 +18,8 @@ REASON = (
     "Or take update_on_kvstore=False, which updates on the workers."
 )
 
-# An array that each server updates once, before any parameter: from 0, where the smallest step is seen, and from beside
-# it, which a sum of gradients forgets; by gradients of both signs, as bounds can stop one of them.
+# Each server updates this array once, before any parameter. At 0 the smallest step is seen. At 1e-3 it is seen whether
+# the value before was forgotten, as by a sum of gradients. The gradients have both signs, as bounds can stop one.
 PROBE, PROBE_GRADIENT = np.array([0, 1e-3, 0, 1e-3], np.float32), np.array([1, 1, -1, -1], np.float32)
 
 ONE_OPTIMIZER = (

@@ -45,7 +45,8 @@ enum { WEIGHT, GRAD, M, V, V_HAT, MASTER, ARRAYS };
 
 /* One parameter. `handles` are MXNet's, null for arrays that its method lacks. If the gradient has only some rows,
  * `rows` has their numbers in ascending order; else it is null, and all the elements are one row. `size` is the number
- * of elements that a step updates: the gradient's, or the whole weight's, whose other rows then have gradient 0. */
+ * of elements that a step updates: the gradient's in a lazy update; else the weight's, with gradient 0 in the rows that
+ * the gradient lacks. */
 struct namsg_parameter {
   void *handles[ARRAYS];
   const int64_t *rows;

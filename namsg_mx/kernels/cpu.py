@@ -16,7 +16,7 @@ from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays,
 from namsg_mx.kernels.memory import check_overlap, unknown_mxnet
 from namsg_mx.kernels.sparse import with_distinct_rows
 
-_PROCESS = os.getpid()   # if it is another one at the first update, that is a fork, without its parent's threads
+_PROCESS = os.getpid()   # a fork has another one, and none of its parent's threads
 # MXNet's functions that cpu.cc calls, by its names for them.
 FUNCTIONS = {
     "push": "MXEnginePushSyncND", "get_data": "MXNDArrayGetData", "get_storage": "MXNDArrayGetStorageType",

@@ -223,5 +223,5 @@ def split_state(optimizer, weight, grad, state):
     if not is_list_of_arrays(state) or len(state) <= len(optimizer.STATE) + 1:
         check_arrays(optimizer, weight, grad, state)
         adapt_precision(state, len(optimizer.STATE), weight)
-    *moments, master = state
+    *moments, master = state   # a longer list is a subclass's own
     return moments, master

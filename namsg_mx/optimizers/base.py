@@ -64,9 +64,10 @@ class Step(NamedTuple):
 class LastUpdate(NamedTuple):
     """What ran in the latest update; ``None`` if a method has no such thing.
 
-    ``kernel`` ran update ``k`` (the first is 0) with these `Settings`. If the weights have several dtypes, it is the
-    last one's. ``nonfinite`` counts the non-finite gradient elements of all updates so far, in one replica of the
-    parameters: after rescaling, infinite or NaN, or with an infinite square, if the update divides by v or v_hat.
+    ``kernel`` ran update ``k`` (the first is 0) with these `Settings`. If the weights have several dtypes, these are
+    the last one's. ``nonfinite`` counts, over all updates so far and in one replica of the parameters, the gradient
+    elements that are infinite or NaN after rescaling. Where the update divides by v or v_hat, those with an infinite
+    square count, too.
     """
 
     kernel: str
@@ -124,17 +125,20 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         either case.
     kernel : {'auto', 'cuda', 'cpu', 'ndarray'}
         The implementation of the step. 'auto': the fastest for the weights' device and dtype. Any other: that one, or
-        the first update raises RuntimeError with the reason. `last_update` tells which one ran.
+        the first update raises RuntimeError with the reason. `last_update` tells which one ran. Arrays that overlap
+        take 'ndarray' under 'auto', and so does the update that measures for `NAMSG.switch_to_sgd` in any case.
     lr_scheduler : mxnet.lr_scheduler.LRScheduler, optional
         MXNet's own, or any picklable callable with a ``base_lr``. As in MXNet, a number given as ``learning_rate``
-        overwrites the scheduler's ``base_lr``. Without one, the method's default replaces a ``base_lr`` of None or
-        0.01, MXNet's default; to use 0.01, give ``learning_rate=0.01``. MXNet's Adam replaces any by its default.
+        overwrites the scheduler's ``base_lr``. If no ``learning_rate`` is given, the method's default replaces a
+        ``base_lr`` of None or 0.01, MXNet's default; to use 0.01, give ``learning_rate=0.01``. MXNet's Adam replaces
+        any by its default.
         ``CosineScheduler``, ``PolyScheduler`` and warm-ups keep the ``base_lr`` that they were made with, with every
         optimizer: give it to them.
     rescale_grad, wd, clip_gradient, begin_num_update, multi_precision, ...
         As in `mxnet.optimizer.Optimizer`. The gradient is rescaled, then decayed, then clipped. As in MXNet, nothing is
-        clipped if ``clip_gradient`` is None, infinite, 0 or below. float16 weights need ``multi_precision=True``, as
-        epsilon vanishes in float16, unless their state was made in another precision.
+        clipped if ``clip_gradient`` is None, infinite, 0 or below. rescale_grad is finite, wd in [0, inf), and
+        begin_num_update an integer, at least 0. float16 weights need ``multi_precision=True``: epsilon vanishes in
+        float16. A state that was made in another precision is converted, and needs no flag.
 
     Raises
     ------
@@ -226,7 +230,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         """`create_state`; for a float16 weight in float32, with a float32 master copy of the weight as last array."""
         if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
-        # Not for a dense weight: `tostype` copies it by an operator, which newer GPUs do not run.
+        # `tostype` only where it is needed: a dense weight it copies by an operator, which newer GPUs do not run.
         master = in_precision(weight if weight.stype == "default" else weight.tostype("default"), np.float32)
         state = self.create_state(index, master)
         # A subclass's state of another kind: a pair, as MXNet has it.
@@ -235,8 +239,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     def update(self, index, weight, grad, state):
         """Make one update of one parameter, or of many: all four arguments are then lists of one length.
 
-        Weights and states change in place; gradients stay as they are. It does not wait for dense arrays.
-        An update that raises an error does not count.
+        Weights and states change in place; gradients stay as they are. This returns before the step is
+        made; only row_sparse arrays are waited for. An update that raises an error does not count.
 
         Parameters
         ----------

@@ -20,8 +20,8 @@ class NAMSB(NAMSG):
         root = clip(sqrt(v_hat), learning_rate / xi_u, learning_rate / xi_l)
         weight = project(weight - learning_rate * ((1 - mu) * m + mu * g) / root, bounds)
 
-    The last line is the authors' class; Algorithm A1 computes xi and prints no use of it. t is k + 1 of the schedules.
-    The limits apply to ``learning_rate / root``; ``lr_mult`` multiplies the step after that.
+    The last line is from the authors' class; Algorithm A1 computes xi and prints no use of it. t is the schedules'
+    k + 1. The limits apply to ``learning_rate / root``; ``lr_mult`` multiplies the step after that.
 
     Parameters
     ----------

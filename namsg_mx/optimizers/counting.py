@@ -9,9 +9,9 @@ from mxnet.optimizer import Optimizer
 class CountingOptimizer(Optimizer):
     """An optimizer whose ``num_update`` is that of the most-updated parameter.
 
-    Replicas of a parameter take turns: on each of their devices ``num_update`` is that of the most-updated parameter
-    there. All devices that share no parameter, as those of a kvstore, have one ``num_update``; if states were loaded,
-    each device has the saved counts and goes on from these by itself.
+    Where replicas of a parameter take turns, it is the current device's. Devices that share no parameter, as those of a
+    kvstore, have one ``num_update`` together. After states were loaded, each device starts from the saved counts, and
+    counts by itself.
     """
 
     _least_num_update = 0   # what a program has set num_update to

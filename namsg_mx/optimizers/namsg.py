@@ -84,7 +84,7 @@ class NAMSG(ElementwiseOptimizer):
 
     STATE = ("m", "v", "v_hat")
     DEFAULT_LEARNING_RATE = 0.002
-    _scale = None   # alpha_hat / alpha, once the sums are summed up
+    _scale = None   # alpha_hat / alpha of the switch, once it is computed
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.99, epsilon: float = 1e-8, eta: Optional[ScalarOrSchedule] = None,

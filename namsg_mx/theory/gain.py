@@ -80,8 +80,8 @@ def max_gain_expectation(tau: Numbers, beta: Numbers, eta: Numbers, noise: Numbe
     discriminant, and also a logarithmic singularity there if (1 + eta) tau = 1 + beta. The integral is split at this
     point, and the nodes on each side are dense near it; the error is below 1e-10.
 
-    By Section 3, the direction converges if Psi < 0. Without noise that is so. With noise Psi is neither an upper bound
-    of the growth rate of (11), as the paper has it, nor a lower one (`growth_rate`, docs/theory.md).
+    By Section 3, the direction converges if Psi < 0. Without noise this is exact. With noise Psi is neither an upper
+    bound of the growth rate of (11), as the paper has it, nor a lower one (`growth_rate`, docs/theory.md).
 
     Parameters
     ----------

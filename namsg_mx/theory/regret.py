@@ -77,7 +77,7 @@ class Terms(NamedTuple):
 
     @property
     def total(self) -> Numbers:
-        """The bound on the regret."""
+        """The sum of the three terms; of the terms of a bound, the bound on the regret."""
         return sum(self)
 
 
