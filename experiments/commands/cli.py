@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
                          help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), distance (α and η), or a "
                               "YAML file")
-    add_drawing(drawing, "for sensitivity: whose grid searches (default: all that select values)")
+    add_drawing(drawing, "for sensitivity: whose grid searches (default: the paper's that select values)")
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",

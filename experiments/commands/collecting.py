@@ -35,12 +35,13 @@ def recorded(experiment: Experiment, options: argparse.Namespace, is_grid: bool 
 
 
 def of_grids(options: argparse.Namespace) -> list[Grid]:
-    """The grid searches of --config, or all that select hyper-parameters."""
+    """The grid searches of --config, or the paper's that select hyper-parameters."""
     chosen = [config.load(path) for path in named_configs(options)]
     if not options.config:
-        chosen = [experiment for experiment in chosen if experiment.tuning and experiment.tuning.selects]
+        chosen = [experiment for experiment in chosen
+                  if experiment.name in paper.EXPERIMENTS and experiment.tuning and experiment.tuning.selects]
     if not chosen:
-        raise UsageError(f"{CONFIGS}: no experiment there has a grid search that selects values")
+        raise UsageError(f"{CONFIGS}: none of the paper's experiments there has a grid search that selects values")
     return results.collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,
                                  options.partial)
 

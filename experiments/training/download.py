@@ -53,8 +53,10 @@ def download(name: str, folder: Path) -> None:
     """Download the missing files of a data set ('mnist' or 'cifar10') into its folder.
 
     One process downloads while others wait. A file appears whole and checked, or not at all. UsageError names each
-    place that was tried with its answer, and what else can be done.
+    place that was tried with its answer, and what else can be done; also for a data set that is nowhere to be had.
     """
+    if name not in PLACES:
+        raise UsageError(f"{folder}: {name} cannot be downloaded; put its files there by hand")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder / ".lock")):

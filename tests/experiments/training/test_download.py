@@ -119,6 +119,11 @@ def test_the_error_names_all_places_and_what_can_be_done(tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_a_data_set_that_is_nowhere_to_be_had(tmp_path):
+    with pytest.raises(UsageError, match=f"^{tmp_path}: mine cannot be downloaded; put its files there by hand$"):
+        download.download("mine", tmp_path)
+
+
 def test_of_an_archive_what_is_put_there_by_hand_is_its_content(tmp_path, monkeypatch):
     places(monkeypatch, dead())
     with pytest.raises(UsageError, match="put the file there by hand, unpacked, name a mirror"):
