@@ -135,8 +135,9 @@ def _clip(values, low, high):
     digits, which it reads back as a neighbouring float64.
     """
     low, high = (make_array(np.full((1,) * values.ndim, limit), cpu(), values.dtype).as_in_context(values.context)
-                 for limit in (low, high))
-    return broadcast_maximum(low, broadcast_minimum(high, values))
+                 if np.isfinite(limit) else None for limit in (low, high))
+    values = values if high is None else broadcast_minimum(high, values)
+    return values if low is None else broadcast_maximum(low, values)
 
 
 def _total(ones):

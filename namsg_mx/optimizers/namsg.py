@@ -13,6 +13,10 @@ from namsg_mx.kernels import Coefficients
 from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_setting, value_at
 from namsg_mx.optimizers.base import ElementwiseOptimizer, Settings, Step
 
+# Below the root of any v_hat that began at epsilon. If a program sets its states to 0, as some do to begin anew, an
+# element without a gradient then stays, instead of becoming 0 / 0.
+LEAST_ROOT = 1e-19
+
 ON_SERVERS = ("the servers of a kvstore do not see all the parameters together; give the Trainer "
               "update_on_kvstore=False")
 
@@ -62,7 +66,8 @@ class NAMSG(ElementwiseOptimizer):
     RuntimeError
         In the update that switches to SGD, as `switch_to_sgd` says.
 
-    State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights).
+    State: m, v and v_hat, each in the weight's shape and dtype (float32 for float16 weights). A program may set them to
+    0 to begin anew.
 
     Example
     -------
@@ -183,7 +188,8 @@ class NAMSG(ElementwiseOptimizer):
         return eta, eta * (1 - beta1) if beta1 > 0 else 0.0
 
     def _divisor_limits(self, k, settings):
-        """The limits of sqrt(v_hat) in update k: none."""
+        """The limits of sqrt(v_hat) in update k."""
+        return LEAST_ROOT, math.inf
 
     def _sgd_learning_rate(self, k, alpha):
         """SGD's step size at update k, or None before the switch."""

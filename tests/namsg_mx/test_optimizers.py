@@ -963,6 +963,28 @@ def test_arrays_from_before_a_program_began_anew_are_let_go():
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("method", ["namsg", "amsgrad", "namsb", "amsbound"])
+def test_a_program_may_set_states_to_0_to_begin_anew(method, kernel):
+    """As it may with Adam's. Without a gradient the step would be 0 / 0."""
+    optimizer, weight = mx.optimizer.create(method, kernel=kernel), array([1.0, 1.0])
+    state = optimizer.create_state(0, weight)
+    for gradient in ([1.0, 1.0], [0.0, -2.0], [0.0, 1.0]):
+        if gradient == [0.0, -2.0]:
+            for values in state:
+                values[:] = 0
+            before = weight.asnumpy()
+        optimizer.update(0, weight, array(gradient), state)
+    after = weight.asnumpy()
+    assert after[0] == before[0] and np.isfinite(after[1]) and after[1] != before[1]
+    if method in ("namsg", "amsgrad"):
+        settings = (0.002, 0.9, 0.99, 0.9) if method == "namsg" else (0.001, 0.9, 0.999, 0.0)
+        x, moments = np.float64(before[1]), reference.Moments(*np.zeros((3, 1)))
+        for gradient in (-2.0, 1.0):
+            x, moments = reference.namsg(x, gradient, moments, *settings)
+        assert after[1] == pytest.approx(x.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_skipped_element_keeps_its_state_whatever_that_is(kernel):
     """v is above v_hat in no state of ours; a program can set one."""
     optimizer, weight = namsg_mx.NAMSG(nonfinite="skip", kernel=kernel), array([1.0, 1.0])
