@@ -212,7 +212,7 @@ def test_some_points_of_the_grid(searched, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    (("figure", "sensitivity"), "no experiment there has a grid search that selects values"),
+    (("figure", "sensitivity"), "none of the paper's experiments there has a grid search that selects values"),
     (("table", "A1"), "none of the paper's experiments is there")])
 def test_in_another_folder_there_may_be_no_grid_search(tmp_path, name, message):
     (tmp_path / "configs").mkdir()
