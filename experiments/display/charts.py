@@ -16,10 +16,11 @@ from experiments.analysis.measures import MEASURES
 from experiments.analysis.results import Results
 from experiments.analysis.selection import along_step_size
 from experiments.display.figures import BASE, PANELS, SETTLED, ratios_of, title_of_ratios
-from experiments.vocabulary.methods import DASHED_BETA2, LABELS, ON_ANY_GROUND, colours
+from experiments.vocabulary.methods import LABELS, ON_ANY_GROUND, colours, dashes
 
 # A curve is hidden at first if it strays from the median of all values this many times as far as the median curve.
 FAR = 4
+PLOTLYS = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}   # by matplotlib's names of dashes
 
 
 class Entry(NamedTuple):
@@ -103,13 +104,14 @@ def sensitivity(grid: pd.DataFrame, epochs: int) -> tuple[dict[str, Any], list[E
     figure.update_xaxes(type="log", tickvals=alphas, ticktext=[f"{alpha:g}" for alpha in alphas])
     entries, colour = [], colours(grid["method"].unique(), ON_ANY_GROUND)
     points = along_step_size(grid)
+    dash = dashes(points["beta2"])
     flattening = _flattening(dict(iter(points.groupby("method")["mean"])), "log")
     for method, of_method in points.groupby("method", sort=False):
         entries.append(Entry(method, LABELS[method], colour[method], method not in flattening))
         for beta2, line in of_method.sort_values("learning_rate").groupby("beta2", dropna=False):
             name = LABELS[method] + (f", β2 = {beta2:g}" if beta2 == beta2 else "")
             figure.add_scatter(x=line["learning_rate"], y=_rounded(line["mean"]), mode="lines+markers", name=name,
-                               line={"color": colour[method], "dash": "dash" if beta2 == DASHED_BETA2 else "solid"},
+                               line={"color": colour[method], "dash": PLOTLYS[dash.get(beta2, "-")]},
                                meta=method, visible=method not in flattening, hovertemplate="%{y:.4g}")
     _label_decades(figure, points["mean"])
     return figure.to_dict(), entries

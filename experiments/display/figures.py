@@ -26,12 +26,12 @@ from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.files import make_folder, write_atomically
 from experiments.vocabulary.methods import (
     BOUNDED_METHODS,
-    DASHED_BETA2,
     DASHES,
     FIVE,
     LABELS,
     STRATEGY_METHODS,
     colours,
+    dashes,
 )
 from experiments.vocabulary.paper import CIFAR, CNN, LOGISTIC
 
@@ -105,9 +105,11 @@ def draw_sensitivity(grids: Sequence[Grid], folder: Path) -> list[Path]:
         figure = Figure(figsize=(10, 3.8 * len(grids) + 0.8), layout="constrained")
         *parts, below = figure.subfigures(len(grids) + 1, 1, height_ratios=[3.8] * len(grids) + [0.8])
         colour = colours(method for grid in grids for method in grid.experiment.methods)
-        for part, grid in zip(parts, grids):
-            _draw_grid(part, grid, colour)
-        _draw_grid_legend(below, grids, colour)
+        lowest = [selection.along_step_size(selection.averages(grid)) for grid in grids]
+        dash = dashes(pd.concat(points["beta2"] for points in lowest))
+        for part, grid, points in zip(parts, grids, lowest):
+            _draw_grid(part, grid, points, colour, dash)
+        _draw_grid_legend(below, grids, lowest, colour, dash)
         return save(figure, "sensitivity", folder)
 
 
@@ -227,8 +229,9 @@ def _draw_legend(part: SubFigure, figure: Figure, all_results: Sequence[Results]
                 title=f"{n}lines: means; bands: one standard deviation, within the range of the runs", title_fontsize=8)
 
 
-def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
-    points = selection.along_step_size(selection.averages(grid))
+def _draw_grid(part: SubFigure, grid: Grid, points: pd.DataFrame, colour: Mapping[str, str],
+               dash: Mapping[float, str]) -> None:
+    """``points``: those of the grid that are drawn."""
     if points.empty:
         raise RecordError(f"{grid.experiment.name}: a run diverged at each step size of the grid, or it has none: "
                           "nothing can be drawn")
@@ -243,7 +246,7 @@ def _draw_grid(part: SubFigure, grid: Grid, colour: Mapping[str, str]) -> None:
             for beta2, of_beta2 in points[points["method"] == method].groupby("beta2", dropna=False):
                 line = of_beta2.sort_values("learning_rate")
                 axes.errorbar(line["learning_rate"], line["mean"], line["std"].fillna(0), marker=".", linewidth=1.3,
-                              color=colour[method], linestyle=_dash(beta2))
+                              color=colour[method], linestyle=dash.get(beta2, "-"))
             axes.plot(selected[method]["chosen"]["learning_rate"], selected[method]["train_loss"],
                       _mark(selected[method]), markersize=10, color=colour[method], fillstyle="none")
         steps = sorted(points[points["method"].isin(methods)]["learning_rate"].unique())
@@ -260,19 +263,14 @@ def title_of_grid(grid: Grid, points: pd.DataFrame, separator: str = ": ") -> st
             f"{grid.experiment.search.epochs} (n = {' to '.join(map(str, n))} a point)")
 
 
-def _dash(beta2: float) -> str:
-    return "--" if beta2 == DASHED_BETA2 else "-"
-
-
 def _mark(selected: dict) -> str:
     return "s" if "learning_rate" in selected["edges"] else "o"
 
 
-def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[str, str]) -> None:
+def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], drawn: Sequence[pd.DataFrame],
+                      colour: Mapping[str, str], dash: Mapping[float, str]) -> None:
     """Explain the colours, dashes, bars, rings and squares that are drawn."""
-    drawn = [selection.along_step_size(selection.averages(grid)) for grid in grids]
     methods = dict.fromkeys(method for points in drawn for method in points["method"].unique())
-    betas = {beta2 for points in drawn for beta2 in points["beta2"].dropna().unique()}
     marks = {_mark(selected) for grid in grids for method, selected in selection.select(grid).items()
              if method in methods}
     others = sorted({name for grid, points in zip(grids, drawn) for method in points["method"].unique()
@@ -280,8 +278,8 @@ def _draw_grid_legend(part: SubFigure, grids: Sequence[Grid], colour: Mapping[st
                      if name not in ("learning_rate", "beta2") and len(values) > 1})
     words = {"o": "lowest of a method", "s": "lowest, on the edge of the grid"}
     handles = [Line2D([], [], color=colour[method], label=LABELS[method]) for method in methods]
-    handles += [Line2D([], [], color="#666666", linestyle=_dash(beta2), label=f"β2 = {beta2:g}")
-                for beta2 in sorted(betas)]
+    handles += [Line2D([], [], color="#666666", linestyle=style, label=f"β2 = {beta2:g}")
+                for beta2, style in dash.items()]
     handles += [Line2D([], [], color="#666666", linestyle="", marker=mark, markersize=9, fillstyle="none",
                        label=words[mark]) for mark in sorted(marks)]
     part.legend(handles=handles, loc="center", ncols=5, fontsize=9, frameon=False,

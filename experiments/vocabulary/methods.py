@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from itertools import cycle
 from typing import Iterable, Mapping
 
 FIVE = ("sgd", "adam", "nadam", "amsgrad", "namsg")
@@ -36,11 +37,16 @@ COLOURS = {"sgd": "#000000", "sgd_mxnet": "#999999", "adam": "#E69F00", "nadam":
            "namsb1": "#D55E00", "namsb2": "#882255", "amsb1": "#009E73", "amsb2": "#0072B2"}
 DASHES = {"sgd_mxnet": "--", "nadam_mxnet": "--", "namsg1": "--", "swnts1": "--", "namsb2": "--", "amsb2": "--",
           "namsg_2019": ":", "namsg_decreasing_alpha": "-.", "namsg_theorem1": ":"}   # for print in grey
-DASHED_BETA2 = 0.999   # its lines are dashed where a line stands for a method and a beta2
 # For charts on a white or a black page.
 ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": "#C44E9B", "namsb2": "#C44E9B",
                  "swnts": "#3D8FD1", "amsb2": "#3D8FD1", "swnts1": "#3FA34D", "namsg_2019": "#A070D0",
                  "namsg_decreasing_alpha": "#C44E9B", "namsg_theorem1": "#3FA34D"}
+
+
+def dashes(betas: Iterable[float]) -> dict[float, str]:
+    """The dashes of each beta2, where a line stands for a method and a beta2; NaN, of a method without one, has none."""
+    values = sorted({beta2 for beta2 in betas if beta2 == beta2})
+    return dict(zip(values, cycle(("-", "--", ":", "-."))))
 
 
 def colours(methods: Iterable[str], known: Mapping[str, str] = COLOURS) -> dict[str, str]:

@@ -33,6 +33,14 @@ def test_sensitivity_has_the_means_of_points_where_no_run_diverged():
     assert (line["name"], [entry.label for entry in entries]) == ("ADAM, β2 = 0.99", ["ADAM"])
 
 
+def test_sensitivity_has_dashes_of_its_own_for_each_beta2():
+    grid = pd.DataFrame({"method": ["adam"] * 3 + ["sgd"], "learning_rate": 0.001, "beta2": [0.999, 0.9, 0.99, None],
+                         "mean": 0.4, "diverged": 0})
+    chart, _ = charts.sensitivity(grid, 6)
+    assert {line["name"]: line["line"]["dash"] for line in chart["data"]} == {
+        "ADAM, β2 = 0.9": "solid", "ADAM, β2 = 0.99": "dash", "ADAM, β2 = 0.999": "dot", "SGD": "solid"}
+
+
 def test_curves_that_flatten_all_others_are_off_at_first(tmp_path):
     """ADAM's losses are ten times those of the four others. Where it is NAMSG whose are, it stays."""
     text = write_config(tmp_path).read_text()
