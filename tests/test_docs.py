@@ -94,6 +94,12 @@ def places(document):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_each_item_of_a_numbered_list_begins_a_line():
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    assert any(re.findall(r"^10\. ", text, re.MULTILINE) for text in texts)
+    assert [found for text in texts for found in re.findall(r"[.:;)] (?:[2-9]|1\d)\.\s.*", text)] == []
+
+
 @pytest.fixture
 def commands(monkeypatch):
     """The options of each command in README and docs/, and in the command line's own help."""
