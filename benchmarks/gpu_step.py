@@ -52,7 +52,8 @@ class Kernel:
     """The kernel and its arrays as CuPy launches it: one parameter of this many elements."""
 
     def __init__(self, cupy, elements):
-        scalars = kernels.Scalars(1.0, None, 0.9, 0.99, 0.0, "v_hat", False, None, False)
+        scalars = kernels.Scalars(rescale_grad=1.0, clip_gradient=None, beta1=0.9, beta2=0.99, epsilon=0.0,
+                                  division="v_hat", decoupled_wd=False, bounds=None, skip_nonfinite=False)
         rows = fused.step_coefficients(kernels.Coefficients([1e-3], [0.0], 0.7, 0.3), decoupled_wd=False)
         places, self.blocks = cuda.place_table([elements])
         source = cuda.cuda_source(is_half=False, division="v_hat", skip=False, count=1)

@@ -18,6 +18,16 @@ def _keep(schedule, name, value):
     object.__setattr__(schedule, name, value)
 
 
+def _check_numbers(schedule, **intervals):
+    """Check these fields of a schedule, each by its `Interval`."""
+    for name, interval in intervals.items():
+        _keep(schedule, name, check_number(name, getattr(schedule, name), interval))
+
+
+def _check_updates(schedule):
+    _keep(schedule, "updates", check_count("updates", schedule.updates, at_least=1))
+
+
 def _ramp(start, end, k, updates):
     """Linear from ``start`` to ``end`` over the first ``updates`` updates, then ``end``, to the bit."""
     return end if k >= updates else start + (end - start) * (k / updates)
@@ -53,9 +63,8 @@ class ObservationDistance:
     end: float = 3.0
 
     def __post_init__(self):
-        _keep(self, "updates", check_count("updates", self.updates, at_least=1))
-        _keep(self, "start", check_number("start", self.start, NONNEGATIVE))
-        _keep(self, "end", check_number("end", self.end, NONNEGATIVE))
+        _check_updates(self)
+        _check_numbers(self, start=NONNEGATIVE, end=NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return _ramp(self.start, self.end, k, self.updates)
@@ -84,7 +93,7 @@ class InverseSquareRoot:
     initial: float
 
     def __post_init__(self):
-        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
+        _check_numbers(self, initial=NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.initial / math.sqrt(k + 1)
@@ -118,9 +127,7 @@ class ExponentialDecay:
     factor: float
 
     def __post_init__(self):
-        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
-        interval = Interval(0, 1, includes_low=False, includes_high=True)
-        _keep(self, "factor", check_number("factor", self.factor, interval))
+        _check_numbers(self, initial=NONNEGATIVE, factor=Interval(0, 1, includes_low=False, includes_high=True))
 
     def __call__(self, k: int) -> float:
         # Bounded below: at a beta1 of 0 eta would have no meaning.
@@ -150,7 +157,7 @@ class HarmonicDecay:
     initial: float
 
     def __post_init__(self):
-        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
+        _check_numbers(self, initial=NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         return self.initial / (k + 1)
@@ -189,13 +196,13 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self):
-        _keep(self, "initial", check_number("initial", self.initial, NONNEGATIVE))
+        _check_numbers(self, initial=NONNEGATIVE)
         if not isinstance(self.at, Iterable) or not getattr(self.at, "ndim", 1):   # an array of no dimension
             raise ValueError(f"at={self.at!r}: must be a sequence of update numbers")
         _keep(self, "at", tuple(check_count("at", boundary) for boundary in self.at))   # YAML has lists
         if list(self.at) != sorted(set(self.at)):
             raise ValueError(f"at={self.at!r}: must be increasing")
-        _keep(self, "factor", check_number("factor", self.factor, NONNEGATIVE))
+        _check_numbers(self, factor=NONNEGATIVE)
         try:
             self.factor ** len(self.at)
         except OverflowError:
@@ -238,13 +245,13 @@ class WarmUp:
     start: float = 0.0
 
     def __post_init__(self):
-        _keep(self, "updates", check_count("updates", self.updates, at_least=1))
+        _check_updates(self)
         if isinstance(self.target, type) or is_mxnet_scheduler(self.target):
             raise ValueError(f"target={self.target!r}: must be a number or a schedule of k, not a class, nor one of "
                              "MXNet's schedulers, which count updates from 1")
         if not callable(self.target):
-            _keep(self, "target", check_number("target", self.target, NONNEGATIVE))
-        _keep(self, "start", check_number("start", self.start, NONNEGATIVE))
+            _check_numbers(self, target=NONNEGATIVE)
+        _check_numbers(self, start=NONNEGATIVE)
 
     def __call__(self, k: int) -> float:
         target = self.target(k) if callable(self.target) else self.target

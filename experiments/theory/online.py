@@ -34,7 +34,7 @@ class Logistic(NamedTuple):
 
     def first(self, rounds: int) -> Logistic:
         """The problem that ends after that many rounds."""
-        return Logistic(*(values[:rounds] for values in self))
+        return self._make(values[:rounds] for values in self)
 
     def loss(self, x: np.ndarray, t: int) -> float:
         """f_t(x), with t from 0 as all indices here."""
@@ -74,7 +74,7 @@ class Quadratics(NamedTuple):
 
     def first(self, rounds: int) -> Quadratics:
         """The problem that ends after that many rounds."""
-        return Quadratics(*(values[:rounds] for values in self))
+        return self._make(values[:rounds] for values in self)
 
     def loss(self, x: np.ndarray, t: int) -> float:
         """f_t(x), with t from 0 as all indices here."""
@@ -231,23 +231,18 @@ def play_slopes(method: str, slopes: np.ndarray, alpha: float, every: int) -> np
     ValueError
         If alpha is out of range.
     """
-    if method == "adam":   # MXNet's Adam takes no schedule of the step size, and does not project
-        optimizer = mx.optimizer.create(method, **COUNTEREXAMPLE)
-    else:
-        optimizer = mx.optimizer.create(method, bounds=(-1, 1), learning_rate=InverseSquareRoot(alpha),
-                                        **COUNTEREXAMPLE)
+    optimizer, step_size = mx.optimizer.create(method, **COUNTEREXAMPLE), InverseSquareRoot(alpha)
     all_slopes = mx.nd.array(slopes)
     weight = mx.nd.zeros(slopes.shape[1])
     grad = mx.nd.zeros_like(weight)
     state = optimizer.create_state(0, weight)
     seen = []
     for t in range(len(slopes)):
-        if method == "adam":
-            optimizer.set_learning_rate(InverseSquareRoot(alpha)(t))
+        # As MXNet's Adam needs it, which takes no schedule of the step size, and does not project.
+        optimizer.set_learning_rate(step_size(t))
         all_slopes[t].copyto(grad)
         optimizer.update(0, weight, grad, state)
-        if method == "adam":
-            mx.nd.clip(weight, -1, 1, out=weight)
+        mx.nd.clip(weight, -1, 1, out=weight)
         if (t + 1) % every == 0:
             seen.append(weight.asnumpy())
     return np.array(seen)

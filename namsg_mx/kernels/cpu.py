@@ -135,8 +135,8 @@ class BoundSparse:
     def __init__(self, weights, grads, states, lazy_update):
         check_overlap([*weights, *(array for state in states for array in state)], grads)
         parameters = list(zip(weights, grads, states))
-        self.dense, self.sparse = ([i for i, grad in enumerate(grads) if (grad.stype == "default") is is_dense]
-                                   for is_dense in (True, False))
+        self.dense = [i for i, grad in enumerate(grads) if grad.stype == "default"]
+        self.sparse = [i for i, grad in enumerate(grads) if grad.stype != "default"]
         self.bound = BoundArrays(*zip(*(parameters[i] for i in self.dense))) if self.dense else None
         self.arrays = list(zip(*(parameters[i] for i in self.sparse)))
         self.lazy_update = lazy_update

@@ -6,7 +6,6 @@ import numpy as np
 
 from namsg_mx.kernels.projection import limits
 
-COEFFICIENTS = ("lr", "wd", "decay", "m_factor", "g_factor", "v_scale")   # namsg_coefficients of step.h
 DIVISIONS = {"none": 0, "v": 1, "v_hat": 2}
 MEMBERS = ("weight", "grad", "m", "v", "v_hat", "master")   # a parameter's arrays, in the order of cpu.cc and cuda.cu
 
@@ -30,10 +29,11 @@ def step_scalars(scalars, dtype):
 def step_coefficients(coefficients, decoupled_wd):
     """`Coefficients` as namsg_coefficients: a float32 array with a row for each parameter."""
     lr, wd, m_factor, g_factor, v_scale = coefficients
-    decays = (0, np.multiply(lr, wd)) if decoupled_wd else (wd, 0)
-    rows = np.empty((len(lr), len(COEFFICIENTS)), np.float32)
-    for column, values in enumerate((lr, *decays, m_factor, g_factor, v_scale)):
-        rows[:, column] = values
+    wd, decay = (0, np.multiply(lr, wd)) if decoupled_wd else (wd, 0)
+    columns = (lr, wd, decay, m_factor, g_factor, v_scale)   # in the order of step.h
+    rows = np.empty((len(lr), len(columns)), np.float32)
+    for i, column in enumerate(columns):
+        rows[:, i] = column
     return rows
 
 

@@ -4,7 +4,7 @@ from typing import Optional
 
 from mxnet.optimizer import register
 
-from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_absent
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_no_distance
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -53,7 +53,7 @@ class AMSGrad(NAMSG):
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.999, epsilon: float = 1e-8, **kwargs):
-        check_absent("AMSGrad", ("eta", "mu"), kwargs, instead="NAMSG")
+        check_no_distance("AMSGrad", kwargs, instead="NAMSG")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)
 
     def switch_to_sgd(self, at: int) -> None:

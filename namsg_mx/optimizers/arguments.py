@@ -56,9 +56,9 @@ def check_choice(name, value, choices):
     return value
 
 
-def check_absent(optimizer_name, names, given, instead):
-    """Take the arguments ``names`` out of the dict ``given``; ValueError if one of them has a value, not None."""
-    for name in names:
+def check_no_distance(optimizer_name, given, instead):
+    """Take eta and mu out of the dict ``given``; ValueError if one of them has a value, not None."""
+    for name in ("eta", "mu"):
         value = given.pop(name, None)
         if value is not None:
             raise ValueError(f"{name}={value!r}: {optimizer_name} has none; use {instead}")

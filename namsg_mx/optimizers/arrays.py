@@ -145,11 +145,14 @@ def _are_same(objects, others):
     return _are_identical(objects, others) or (len(objects) == len(others) and all(map(is_same_array, objects, others)))
 
 
-def check_lengths(optimizer, indices, weights, grads, states):
-    """ValueError unless these lists have one length."""
-    if not len(indices) == len(weights) == len(grads) == len(states):
+def as_lists(optimizer, index, weight, grad, state):
+    """The arguments of an update as lists, those of a single parameter, too. ValueError unless they have one length."""
+    if not isinstance(index, (list, tuple)):
+        return [index], [weight], [grad], [state]
+    if not len(index) == len(weight) == len(grad) == len(state):
         raise ValueError("{}: an update takes as many indices as weights, gradients and states, not {}, {}, {} and {}"
-                         .format(type(optimizer).__name__, *map(len, (indices, weights, grads, states))))
+                         .format(type(optimizer).__name__, *map(len, (index, weight, grad, state))))
+    return index, weight, grad, state
 
 
 def check_update(optimizer, weights, grads, states):

@@ -26,7 +26,7 @@ from namsg_mx.optimizers.arguments import (
     check_setting,
     value_at,
 )
-from namsg_mx.optimizers.arrays import Calls, check_lengths, filled, in_precision, is_list_of_arrays, split_state
+from namsg_mx.optimizers.arrays import Calls, as_lists, filled, in_precision, is_list_of_arrays, split_state
 from namsg_mx.optimizers.counting import CountingOptimizer
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
@@ -268,9 +268,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             its weight does not. If arrays overlap and the ``kernel`` asked for is 'cpu' (but one gradient,
             in one shape, may be several parameters'), or arrays of one parameter share memory and it is 'cuda'.
         """
-        if not isinstance(index, (list, tuple)):
-            index, weight, grad, state = [index], [weight], [grad], [state]
-        check_lengths(self, index, weight, grad, state)
+        index, weight, grad, state = as_lists(self, index, weight, grad, state)
         if not index:
             return   # MXNet's Updater takes empty lists, too
         # MXNet's operators check this, and the engine, which runs ours, does not.
@@ -320,9 +318,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         if getattr(self.update, "__func__", None) is ElementwiseOptimizer.update:
             self.update(index, weight, grad, state)
             return
-        if not isinstance(index, (list, tuple)):
-            index, weight, grad, state = [index], [weight], [grad], [state]
-        check_lengths(self, index, weight, grad, state)
+        index, weight, grad, state = as_lists(self, index, weight, grad, state)
         for i, its_weight, its_grad, its_state in zip(index, weight, grad, state):
             if its_weight.dtype != np.float16:
                 self.update(i, its_weight, its_grad, its_state)
@@ -363,10 +359,11 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         clip_gradient = check_clip(self.clip_gradient)
         clip_gradient = clip_gradient if clip_gradient and clip_gradient > 0 else None   # as in MXNet
         skips = check_choice("nonfinite", self.nonfinite, NONFINITE) == "skip"
-        return kernels.Scalars(check_number("rescale_grad", self.rescale_grad, FINITE), clip_gradient, beta1,
-                               check_number("beta2", beta2, DECAY_RATE), epsilon, division,
-                               check_flag("decoupled_wd", self.decoupled_wd), check_bounds(self.bounds), skips,
-                               divisor_limits)
+        return kernels.Scalars(
+            rescale_grad=check_number("rescale_grad", self.rescale_grad, FINITE), clip_gradient=clip_gradient,
+            beta1=beta1, beta2=check_number("beta2", beta2, DECAY_RATE), epsilon=epsilon, division=division,
+            decoupled_wd=check_flag("decoupled_wd", self.decoupled_wd), bounds=check_bounds(self.bounds),
+            skip_nonfinite=skips, divisor_limits=divisor_limits)
 
     @property
     def learning_rate(self) -> float:
@@ -394,9 +391,9 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _rates(self, indices):
         """Each array's step size and weight decay. A subclass may define MXNet's hooks for one array or for all."""
-        one, base = type(self), Optimizer
-        lrs = self._get_lrs(indices) if one._get_lr is base._get_lr else [self._get_lr(i) for i in indices]
-        wds = self._get_wds(indices) if one._get_wd is base._get_wd else [self._get_wd(i) for i in indices]
+        given = type(self)
+        lrs = self._get_lrs(indices) if given._get_lr is Optimizer._get_lr else [self._get_lr(i) for i in indices]
+        wds = self._get_wds(indices) if given._get_wd is Optimizer._get_wd else [self._get_wd(i) for i in indices]
         check_number("wd", self.wd, NONNEGATIVE)
         # Copied: a subclass may return the same list each time.
         return [float(lr) for lr in lrs], [float(wd) for wd in wds]

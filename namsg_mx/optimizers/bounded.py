@@ -5,7 +5,7 @@ from typing import Optional
 from mxnet.optimizer import register
 
 from namsg_mx.checks import NORMAL, POSITIVE, check_number
-from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_absent, check_setting, value_at
+from namsg_mx.optimizers.arguments import ScalarOrSchedule, check_no_distance, check_setting, value_at
 from namsg_mx.optimizers.namsg import NAMSG
 
 
@@ -109,5 +109,5 @@ class AMSBound(NAMSB):
 
     def __init__(self, learning_rate: Optional[ScalarOrSchedule] = None, beta1: ScalarOrSchedule = 0.9,
                  beta2: float = 0.99, epsilon: float = 1e-8, **kwargs):
-        check_absent("AMSBound", ("eta", "mu"), kwargs, instead="NAMSB")
+        check_no_distance("AMSBound", kwargs, instead="NAMSB")
         super().__init__(learning_rate, beta1, beta2, epsilon, eta=0.0, **kwargs)

@@ -58,15 +58,13 @@ class CountingOptimizer(Optimizer):
         self.num_update = self._counted = max(self._least_num_update, here)
 
     def _take_counts_along(self, device_id):
-        """Parameters have moved here from another device: count on from there. Whether there was such a device."""
+        """Parameters have moved here from another device: count on from there."""
         self._keep_num_update()
         here = self._index_update_count
         before = self._all_index_update_counts.get(device_id, here)
-        if before is here:
-            return False
-        here.update({i: max(count, here.get(i, 0)) for i, count in before.items()})
-        self._count_as_here()
-        return True
+        if before is not here:
+            here.update({i: max(count, here.get(i, 0)) for i, count in before.items()})
+            self._count_as_here()
 
     def _is_replica(self, index):
         """Whether another device has counted this update's gradient already: replicas see the same one."""

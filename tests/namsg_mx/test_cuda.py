@@ -495,7 +495,8 @@ def test_elements_beyond_32_bits():
     for each, value in zip(arrays, (1.0, 0.5, 0.25)):
         each[-5:] = value
     nonfinite = np.zeros(1, np.int64)
-    scalars = kernels.Scalars(1.0, None, 0.5, 0.0, 0.0, "none", False, None, False)
+    scalars = kernels.Scalars(rescale_grad=1.0, clip_gradient=None, beta1=0.5, beta2=0.0, epsilon=0.0, division="none",
+                              decoupled_wd=False, bounds=None, skip_nonfinite=False)
     numbers = cuda.number_table(fused.step_scalars(scalars, np.float32),
                                 fused.step_coefficients(kernels.Coefficients([0.1], [0.0], 0.5, 0.5), False))
     library = compile_for_cpu(cuda.cuda_source(False, "none", False, 1))
