@@ -193,7 +193,7 @@ def read_grid(experiment: Experiment, results: Path, methods: Sequence[str] | No
               seeds: Sequence[int] | None = None) -> tuple[Grid, list[tuple[Run, int]]]:
     """What is recorded of a grid search, and the runs that are missing or short, with the epochs that they have."""
     runs, short = [], []
-    chosen = experiment.grid(methods, seeds)
+    chosen = experiment.grid_runs(methods, seeds)
     for run in chosen:
         status, rows = RunRecord(results / run.folder).read(experiment.search.epochs)
         if status == "short":

@@ -95,8 +95,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
         return None
     try:
         points = {method: selected["chosen"] for method, selected in selection["methods"].items()}
-        is_ours = (experiment.tuning and experiment.tuning.selects
-                   and selection["sha256"] == _digest(experiment, selection["methods"]))
+        is_ours = experiment.selects and selection["sha256"] == _digest(experiment, selection["methods"])
     except (KeyError, TypeError, AttributeError):   # a damaged file
         is_ours = False
     if not is_ours:
@@ -107,7 +106,7 @@ def chosen(experiment: Experiment, results: Path) -> dict[str, dict[str, float]]
 
 def _digest(experiment: Experiment, methods: Mapping[str, Any]) -> str:
     """A digest of the grid search's runs, its epochs, and what was selected."""
-    runs = sorted(str(run.folder) for run in experiment.grid())
+    runs = sorted(str(run.folder) for run in experiment.grid_runs())
     content = json.dumps([runs, experiment.search.epochs, methods], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

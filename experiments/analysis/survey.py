@@ -62,7 +62,7 @@ def survey(experiment: Experiment, results: Path, methods: Sequence[str] | None 
 
 def _survey_grid(experiment: Experiment, results: Path) -> dict[str, Any]:
     epochs = experiment.search.epochs
-    statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run in experiment.grid()]
+    statuses = [_inspect(run, RunRecord(results / run.folder), epochs) for run in experiment.grid_runs()]
     count = Counter(s.state for s in statuses)
     return {"epochs": epochs, "runs": {state: count[state] for state in STATES},
             "failed": _failed(statuses), "seconds_left": _seconds_left(statuses, epochs)}

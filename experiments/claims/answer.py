@@ -6,10 +6,11 @@ from collections import Counter
 from typing import Iterable, NamedTuple, Sequence
 
 from experiments.analysis.measures import MEASURES
+from experiments.claims.claim import Judgement
 from experiments.claims.decisions import VERDICTS
 from experiments.claims.judging import Verdict
 from experiments.claims.parts import PARTS
-from experiments.claims.rules import Comparison, EpochsToLoss, Judgement, Level
+from experiments.claims.rules import Comparison, EpochsToLoss, Level
 from experiments.vocabulary.methods import FIVE, LABELS, STRATEGY_METHODS
 
 # What the paper says, and the names of the claims by which it is judged.
@@ -65,31 +66,31 @@ def in_short(verdict: Verdict) -> str:
 
     Where pairs are not of the same runs, each has its own means and n.
     """
-    judgement, criterion = verdict.judgement, verdict.claim.criterion
+    judgement, rule = verdict.judgement, verdict.claim.rule
     if not judgement.finding:
         return judgement.found
-    if not isinstance(criterion, (Comparison, EpochsToLoss, Level)):
-        return f"{criterion.quantity}: {judgement.finding}"
+    if not isinstance(rule, (Comparison, EpochsToLoss, Level)):
+        return f"{rule.quantity}: {judgement.finding}"
     rows = judgement.numbers[judgement.numbers["n"] > 0]
     if rows.empty:
         return judgement.finding   # which says how many runs diverged
-    if isinstance(criterion, Level):
-        return (f"{LABELS[criterion.method]} {rows['value'].iloc[0]:.4f}, against {criterion.level:.4f}; "
+    if isinstance(rule, Level):
+        return (f"{LABELS[rule.method]} {rows['value'].iloc[0]:.4f}, against {rule.level:.4f}; "
                 f"n = {rows['n'].iloc[0]}")
-    if isinstance(criterion, EpochsToLoss):
+    if isinstance(rule, EpochsToLoss):
         shares = [f"{100 * share:.0f} % of {other}'s" for share, other in zip(rows["share"], rows["against"])]
         if rows["n"].nunique() == 1:
             text = f"{', '.join(shares)}; n = {rows['n'].iloc[0]}"
         else:
             text = ", ".join(f"{share} (n = {n})" for share, n in zip(shares, rows["n"]))
-        return f"epochs that {LABELS[criterion.method]} needs: {text}"
+        return f"epochs that {LABELS[rule.method]} needs: {text}"
     ones, others = ([*zip(rows[label], rows[mean])] for label, mean in (("method", "value"), ("against", "other")))
     means = dict(ones + others)
     if rows["n"].nunique() == 1 and all(means[label] == mean for label, mean in ones + others):
         text = f"{_means(means.items())}; n = {rows['n'].iloc[0]}"
     else:
         text = "; ".join(f"{_means(pair)} (n = {n})" for *pair, n in zip(ones, others, rows["n"]))
-    return f"{MEASURES[criterion.measure].label} {text}"
+    return f"{MEASURES[rule.measure].label} {text}"
 
 
 def _means(means: Iterable[tuple[str, float]]) -> str:

@@ -84,6 +84,27 @@ def some_of(decisions: Iterable[Decision]) -> Decision:
     return Decision(NOT_RUN if NOT_RUN in found else TOO_FEW, 1.0, _made(decisions))
 
 
+def decide(found: Decision, *, pairs: int, runs: int, seeds: int, diverged: int, left_out: int = 0) -> Decision:
+    """The decision, given that runs may have diverged or be missing; ``found`` is the decision by the interval.
+
+    ``pairs``: how many the interval is of. ``seeds``: how many runs each method will have. ``runs`` and ``diverged``:
+    how many are complete, and how many diverged, of the method whose divergence fails the claim. ``left_out``: how many
+    of the other one diverged.
+    """
+    if diverged:
+        return Decision(FAILS, None)
+    if left_out and not pairs:
+        return Decision(TOO_FEW, 1.0)
+    if runs == seeds and pairs + left_out == seeds:
+        return found
+    return Decision(NOT_RUN if found.verdict == NOT_RUN else TOO_FEW, 1.0)
+
+
+def verdict_of(holds: bool) -> str:
+    """The verdict on what is computed or counted, so that no interval decides."""
+    return HOLDS if holds else FAILS
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values (Holm 1979), in the order given.
 

@@ -137,15 +137,20 @@ class Evidence:
 
 def _is_whole(rows: pd.DataFrame, file: CsvFile) -> bool:
     """Whether these are rows as `CsvFile` says, with finite numbers."""
-    if not ({*file.texts, *file.numbers} <= {*rows} and all(is_numeric_dtype(rows[n]) for n in file.numbers)
-            and np.isfinite(rows[[*file.numbers]]).all(axis=None)):
+    if not {*file.texts, *file.numbers} <= {*rows}:
+        return False
+    numbers = rows[[*file.numbers]]
+    if not all(map(is_numeric_dtype, numbers.dtypes)) or not np.isfinite(numbers).all(axis=None):
         return False
     parts = [part for _, part in rows.groupby(file.within)] if file.within else [rows]
-    return (all(len(part) == len(part[[*file.rows]].drop_duplicates()) == math.prod(part[[*file.rows]].nunique())
-                for part in parts if file.rows)
-            and all({*values} <= {*part[name]} for name, values in file.values.items()
-                    for part in ([rows] if name == file.within else parts))
-            and all((rows[name] > limit).all() for name, limit in file.above.items()))
+    for part in parts:
+        keys = part[[*file.rows]]
+        if file.rows and not len(part) == len(keys.drop_duplicates()) == math.prod(keys.nunique()):
+            return False   # a row is missing, or stands twice
+    for name, values in file.values.items():
+        if not all({*values} <= {*part[name]} for part in ([rows] if name == file.within else parts)):
+            return False
+    return all((rows[name] > limit).all() for name, limit in file.above.items())
 
 
 def _is_report(report: Mapping[str, Any], name: str) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from experiments.analysis.results import with_results
+from experiments.claims.claim import Claim, Judgement
 from experiments.claims.decisions import ERROR, NOT_RUN, TOO_FEW, holm
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import PARTS
-from experiments.claims.rules import Claim, Judgement
 
 
 class Verdict(NamedTuple):
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
 def judge(evidence: Evidence, claims: Sequence[Claim]) -> list[Verdict]:
     """The verdicts on these claims."""
-    return [Verdict(claim, claim.criterion.judge(evidence)) for claim in claims]
+    return [Verdict(claim, claim.rule.judge(evidence)) for claim in claims]
 
 
 def describe(verdict: Verdict) -> str:
@@ -30,7 +30,7 @@ def describe(verdict: Verdict) -> str:
     claim, judgement = verdict
     p = f" (one-sided p-value {judgement.p:.2g})" if is_decided(judgement) else ""
     return (f"{judgement.verdict.upper()}{p}  {PARTS[claim.part]}, {claim.where} ({claim.name}): {claim.sentence}\n"
-            f"  of: {claim.criterion.quantity}\n  holds if: {claim.criterion.rule}\n"
+            f"  of: {claim.rule.quantity}\n  holds if: {claim.rule.holds_if}\n"
             f"  found: {judgement.found}")
 
 
@@ -38,9 +38,9 @@ def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
     """A verdict on the records of a results folder, as a dict for JSON; numbers that are not finite become None."""
     claim, judgement = verdict
     return {"name": claim.name, "part": claim.part, "where": claim.where, "sentence": claim.sentence,
-            "quantity": claim.criterion.quantity, "rule": claim.criterion.rule, "verdict": judgement.verdict,
+            "quantity": claim.rule.quantity, "rule": claim.rule.holds_if, "verdict": judgement.verdict,
             "p": judgement.p, "finding": judgement.finding, "n": judgement.n,
-            "commands": [with_results(command, folder) for command in claim.criterion.commands],
+            "commands": [with_results(command, folder) for command in claim.rule.commands],
             "made": judgement.made,
             "numbers": [{name: None if isinstance(value, float) and not math.isfinite(value) else value
                          for name, value in row.items()} for row in judgement.numbers.to_dict("records")]}

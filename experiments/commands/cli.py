@@ -75,59 +75,16 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    def add_results(command):
-        command.add_argument("--results", type=_folder, default=str(RESULTS), metavar="DIR",
-                             help=f"where records are (default: {RESULTS})")
-
-    def add_tuned(command):
-        command.add_argument("--tuned", action="store_true",
-                             help="use the values that our grid search selected, not the configuration's")
-
-    def add_selection(command):
-        command.add_argument("--method", nargs="+", action="extend", metavar="M",
-                             help="only these methods of the configuration")
-        command.add_argument("--seeds", type=_seeds, action="extend", metavar="LIST",
-                             help="seeds, such as 3, 0-9 or 0,2,5-7 (default: the configuration's)")
-        add_results(command)
-
-    def add_drawing(command, config):
-        command.add_argument("--config", nargs="+", action="extend", metavar="CONFIG", help=config)
-        add_tuned(command)
-        add_selection(command)
-        command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
-        command.add_argument("--output", type=_folder, metavar="DIR",
-                             help="where to write (default: figures/ or tables/ in the results folder)")
-
-    def add_training(training):
-        training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
-        add_selection(training)
-        training.add_argument("--epochs", type=count, metavar="N",
-                              help="how far to go (default: as the configuration says)")
-        training.add_argument("--jobs", type=count, metavar="N",
-                              help="runs in parallel (default: cores / threads; on a GPU 1)")
-        training.add_argument("--data", type=_folder, metavar="DIR",
-                              help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
-                                   "files are downloaded)")
-        training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N",
-                              help="what to train on (default: cpu)")
-        training.add_argument("--threads", type=count, default=1, metavar="N",
-                              help="threads of each run, which change its numbers by roundings (default: 1)")
-        training.add_argument("--scheduler", type=_text, metavar="ADDR",
-                              help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
-                                   "--results and --data under the same paths")
-        training.add_argument("--tensorboard", type=_folder, metavar="DIR", help="also log each epoch for TensorBoard "
-                                   "(pip install '.[tensorboard]')")
-
     running = add("run", train.run, "train an experiment's runs, or the rest of them")
-    add_training(running)
-    add_tuned(running)
+    _add_training(running)
+    _add_tuned(running)
     running.add_argument("--kvstore", choices=("dist_sync", "dist_async"),
                          help="train each run on many processes, which a launcher starts (docs/scaling.md)")
     running.add_argument("--update-on-servers", action="store_true",
                          help="with --kvstore: the optimizer runs on the servers, and an interrupted run begins anew; "
                               "dist_async has no other way (default: on the workers)")
     searching = add("grid", train.grid, "search the grids of an experiment, or the rest of them, and select")
-    add_training(searching)
+    _add_training(searching)
     searching.add_argument("--at", nargs="+", action="extend", type=_coordinate, default=[], metavar="NAME=VALUE",
                            help="only these points (learning_rate=0.001), and no selection")
 
@@ -140,30 +97,78 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", show.show_status, "show what is done, running, failed or missing")
     status.add_argument("config", nargs="*", metavar="CONFIG", help="YAML files (default: all in configs/)")
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
-    add_tuned(status)
-    add_selection(status)
+    _add_tuned(status)
+    _add_selection(status)
 
     drawing = add("figure", show.figure, "draw a figure from records, as PNG and SVG")
     drawing.add_argument("figure", metavar="FIGURE|CONFIG",
                          help="1, 2, 3, A1, theory, sensitivity (to α, in the grid searches), distance (α and η), or a "
                               "YAML file")
-    add_drawing(drawing, "for sensitivity: whose grid searches (default: the paper's that select values)")
+    _add_drawing(drawing, "for sensitivity: whose grid searches (default: the paper's that select values)")
 
     tabulating = add("table", show.table, "write a table from records, as Markdown, CSV and LaTeX")
     tabulating.add_argument("table", metavar="TABLE|CONFIG",
                             help="A1, A2, A3, rounding (how much rounding alone changes), or a YAML file for an "
                                  "experiment's results and epochs to a train loss")
-    add_drawing(tabulating, "for A1: whose grid searches (default: the paper's); for rounding: whose runs (default: "
-                            "all in configs/)")
+    _add_drawing(tabulating, "for A1: whose grid searches (default: the paper's); for rounding: whose runs (default: "
+                             "all in configs/)")
 
     judging = add("claims", show.show_claims, "judge the paper's sentences by what is recorded")
     judging.add_argument("claim", nargs="*", metavar="CLAIM",
                          help="names of claims, as this command prints them (default: all, and their table)")
     judging.add_argument("--json", action="store_true", help="print JSON with all numbers, for programs")
-    add_results(judging)
+    _add_results(judging)
 
-    add_results(add("report", show.report, "write one HTML page of all results"))
+    _add_results(add("report", show.report, "write one HTML page of all results"))
     return parser
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--results", type=_folder, default=str(RESULTS), metavar="DIR",
+                         help=f"where records are (default: {RESULTS})")
+
+
+def _add_tuned(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--tuned", action="store_true",
+                         help="use the values that our grid search selected, not the configuration's")
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", nargs="+", action="extend", metavar="M",
+                         help="only these methods of the configuration")
+    command.add_argument("--seeds", type=_seeds, action="extend", metavar="LIST",
+                         help="seeds, such as 3, 0-9 or 0,2,5-7 (default: the configuration's)")
+    _add_results(command)
+
+
+def _add_drawing(command: argparse.ArgumentParser, config: str) -> None:
+    command.add_argument("--config", nargs="+", action="extend", metavar="CONFIG", help=config)
+    _add_tuned(command)
+    _add_selection(command)
+    command.add_argument("--partial", action="store_true", help="if runs are missing, show those that are there")
+    command.add_argument("--output", type=_folder, metavar="DIR",
+                         help="where to write (default: figures/ or tables/ in the results folder)")
+
+
+def _add_training(training: argparse.ArgumentParser) -> None:
+    training.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    _add_selection(training)
+    training.add_argument("--epochs", type=count, metavar="N",
+                          help="how far to go (default: as the configuration says)")
+    training.add_argument("--jobs", type=count, metavar="N",
+                          help="runs in parallel (default: cores / threads; on a GPU 1)")
+    training.add_argument("--data", type=_folder, metavar="DIR",
+                          help="folder of the data sets (default: NAMSG_DATA, else MXNet's own, to which missing "
+                               "files are downloaded)")
+    training.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu:N",
+                          help="what to train on (default: cpu)")
+    training.add_argument("--threads", type=count, default=1, metavar="N",
+                          help="threads of each run, which change its numbers by roundings (default: 1)")
+    training.add_argument("--scheduler", type=_text, metavar="ADDR",
+                          help="train on the Dask cluster of this scheduler (tcp://...), whose workers must see "
+                               "--results and --data under the same paths")
+    training.add_argument("--tensorboard", type=_folder, metavar="DIR", help="also log each epoch for TensorBoard "
+                               "(pip install '.[tensorboard]')")
 
 
 def _text(text: str) -> str:

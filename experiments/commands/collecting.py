@@ -38,8 +38,7 @@ def of_grids(options: argparse.Namespace) -> list[Grid]:
     """The grid searches of --config, or the paper's that select hyper-parameters."""
     chosen = [config.load(path) for path in named_configs(options)]
     if not options.config:
-        chosen = [experiment for experiment in chosen
-                  if experiment.name in paper.EXPERIMENTS and experiment.tuning and experiment.tuning.selects]
+        chosen = [experiment for experiment in chosen if experiment.name in paper.EXPERIMENTS and experiment.selects]
     if not chosen:
         raise UsageError(f"{CONFIGS}: none of the paper's experiments there has a grid search that selects values")
     return results.collect_grids(chosen, Path(options.results), lambda experiment: options.method, options.seeds,

@@ -17,7 +17,7 @@ def load_experiment(path: str | Path, options: argparse.Namespace) -> Experiment
     experiment = config.load(path)
     if not options.tuned:
         return experiment
-    if not experiment.tuning or not experiment.tuning.selects:
+    if not experiment.selects:
         raise UsageError(f"--tuned: {path} has no grid search that selects values")
     from experiments.analysis import results, selection
 

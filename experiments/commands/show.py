@@ -56,10 +56,8 @@ def figure(options: argparse.Namespace) -> int:
     if options.figure in COMPUTED:
         from experiments.theory.figures import draw_gain, draw_theory  # here, as it loads MXNet
 
-        draw = draw_gain if options.figure == "1" else draw_theory
-        print_paths(draw(folder))
-        return 0
-    if options.figure in figures.PAPER:
+        paths = (draw_gain if options.figure == "1" else draw_theory)(folder)
+    elif options.figure in figures.PAPER:
         from experiments.claims.evidence import Evidence
 
         evidence = Evidence(Path(options.results), CONFIGS)
@@ -70,7 +68,9 @@ def figure(options: argparse.Namespace) -> int:
             rows.append(figures.Row(shown, row.shows, verdicts))
         paths = figures.draw(rows, f"figure{options.figure}", folder)
     elif options.figure == "sensitivity":
-        paths = figures.draw_sensitivity(collecting.of_grids(options), folder)
+        from experiments.display import sensitivity
+
+        paths = sensitivity.draw(collecting.of_grids(options), folder)
     elif options.figure == "distance":
         from experiments.display import heat_map
 

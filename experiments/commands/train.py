@@ -11,7 +11,7 @@ from typing import Iterator, Sequence
 
 from experiments.commands.ending import exit_status, fail
 from experiments.commands.inputs import load_experiment, print_paths
-from experiments.running.attempt import Outcome
+from experiments.running.attempt import BUSY, FAILED, Outcome
 from experiments.running.pool import train_in_pool
 from experiments.running.progress import Progress
 from experiments.vocabulary import config
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 def grid(options: argparse.Namespace) -> int:
     """Train the runs that a grid search lacks, and write the hyper-parameters that it selects."""
     experiment = config.load(options.config)
-    runs = [run for run in experiment.grid(options.method, options.seeds)
+    runs = [run for run in experiment.grid_runs(options.method, options.seeds)
             if all(run.point.get(name) == value for name, value in options.at)]
     if not runs:
         at = " ".join(f"{name}={value}" for name, value in options.at)
@@ -46,9 +46,9 @@ def grid(options: argparse.Namespace) -> int:
 
     found = results.collect_grid(experiment, Path(options.results), options.method, options.seeds, partial=False)
     print(selection.describe(found))
-    if experiment.search.selects and options.method is None and options.seeds is None:
+    if experiment.selects and options.method is None and options.seeds is None:
         print_paths([selection.write(found, Path(options.results))])
-    elif experiment.search.selects:
+    elif experiment.selects:
         print("not written: --tuned takes what is selected among all methods by the configuration's seeds")
     return 0
 
@@ -94,22 +94,8 @@ def _run_options(options: argparse.Namespace, epochs: int, workers=None) -> RunO
 def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOptions, options: argparse.Namespace,
            workers=None) -> int:
     """Train the chosen runs that are not complete; returns the exit status. ``workers``: of a kvstore, if any."""
-    if options.scheduler and options.jobs:
-        raise UsageError("--jobs: not with --scheduler, where each worker makes one run at a time")
-    if not workers and "DMLC_ROLE" in os.environ:
-        raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many; run "
-                         "has that option, grid has none")
-    recorded, unusable = {}, []
-    for one in chosen:
-        record = RunRecord(run_options.results / one.folder)
-        try:
-            record.check(one.config_json(run_options))
-            if not record.is_complete(run_options.epochs):
-                recorded[one.folder] = len(record.epochs.rows())
-        except RecordError as error:   # of this run alone
-            unusable.append(Outcome(one, "failed", explain(error, record.folder)))
-            if isinstance(error, DamagedError):   # else the folder is another run's
-                record.fail(unusable[-1].reason)
+    _check_engine(options, workers)
+    recorded, unusable = _unfinished(chosen, run_options)
     todo = [one for one in chosen if one.folder in recorded]
     complete = len(chosen) - len(todo) - len(unusable)
     print(f"{experiment.title}: {len(chosen)} runs of {run_options.epochs} epochs, {complete} already complete")
@@ -126,11 +112,41 @@ def _train(experiment: Experiment, chosen: Sequence[Run], run_options: RunOption
         else:
             outcomes = train_in_pool(todo, run_options, options.jobs or _default_jobs(run_options), progress)
     print(f"records: {run_options.results / experiment.name}")
-    failed = sum(outcome.status == "failed" for outcome in (*unusable, *outcomes))
+    return _training_status(chosen, [*unusable, *outcomes], run_options)
+
+
+def _check_engine(options: argparse.Namespace, workers) -> None:
+    """UsageError for options that do not go together, or a process of a launcher without --kvstore."""
+    if options.scheduler and options.jobs:
+        raise UsageError("--jobs: not with --scheduler, where each worker makes one run at a time")
+    if not workers and "DMLC_ROLE" in os.environ:
+        raise UsageError("--kvstore is missing: a launcher (DMLC_ROLE) has started this as one process of many; run "
+                         "has that option, grid has none")
+
+
+def _unfinished(chosen: Sequence[Run], run_options: RunOptions) -> tuple[dict[Path, int], list[Outcome]]:
+    """By folder, the recorded epochs of the runs that are not complete; and those whose records cannot be used."""
+    recorded, unusable = {}, []
+    for one in chosen:
+        record = RunRecord(run_options.results / one.folder)
+        try:
+            record.check(one.config_json(run_options))
+            if not record.is_complete(run_options.epochs):
+                recorded[one.folder] = len(record.epochs.rows())
+        except RecordError as error:   # of this run alone
+            unusable.append(Outcome(one, FAILED, explain(error, record.folder)))
+            if isinstance(error, DamagedError):   # else the folder is another run's
+                record.fail(unusable[-1].reason)
+    return recorded, unusable
+
+
+def _training_status(chosen: Sequence[Run], outcomes: Sequence[Outcome], run_options: RunOptions) -> int:
+    """The exit status: 0; or 1, with a line on stderr, if runs failed or another process is making some."""
+    failed = sum(outcome.status == FAILED for outcome in outcomes)
     if failed:
         return fail(1, f"{failed} of {len(chosen)} runs failed")
     left = 0
-    for one in (outcome.run for outcome in outcomes if outcome.status == "busy"):
+    for one in (outcome.run for outcome in outcomes if outcome.status == BUSY):
         record = RunRecord(run_options.results / one.folder)
         record.check(one.config_json(run_options))   # the other process may have other options
         left += not record.is_complete(run_options.epochs)

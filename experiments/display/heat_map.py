@@ -12,14 +12,15 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.analysis import selection
 from experiments.analysis.results import Grid
-from experiments.display.figures import STYLE, save, title_of_grid
+from experiments.display.drawing import STYLE, save
+from experiments.display.sensitivity import title_of_grid
 from experiments.vocabulary.errors import RecordError
 
 RANGE = (0.001, 0.1)   # of the colours: losses within 0.1 % of the lowest share one, those above 10 % another
 
 
 def draw(grid: Grid, folder: Path) -> list[Path]:
-    """Draw mean train loss at the last epoch of a grid search over alpha and eta, and write it as `figures.save` does.
+    """Draw mean train loss at the last epoch of a grid search over alpha and eta, and write it as `drawing.save` does.
 
     A cell has the mean over seeds. Its colour says how far it lies above the lowest cell, which is bold. Cells
     where a run diverged say so. RecordError if a run diverged in every cell.

@@ -22,9 +22,9 @@ from plotly.offline import get_plotlyjs
 from experiments.analysis import results, selection
 from experiments.analysis.survey import STATES, counted, survey
 from experiments.claims import answer, judging
-from experiments.claims.evidence import Evidence
+from experiments.claims.claim import Claim, Judgement
+from experiments.claims.evidence import MEASURED, Evidence
 from experiments.claims.parts import BESIDE, GAIN, PARTS, REGRET
-from experiments.claims.rules import Claim, Judgement
 from experiments.claims.sentences import CLAIMS
 from experiments.display import charts, tables
 from experiments.display.figures import PAPER
@@ -37,6 +37,13 @@ from experiments.vocabulary.records import damaged_environment, read_environment
 
 OPENING = ("2", "3")   # the figures of the paper that the page opens with
 PAGE = Path(__file__).with_name("report_page")
+# The reports of ``benchmarks/`` by name: what each is of, and the command that makes it.
+BENCHMARKS = {
+    "optimizer_step": ("Trainer.step", "make benchmark"),
+    "update_patterns": ("Updates in other ways", "make benchmark"),
+    "training_step": ("Training step", "python -m benchmarks.training_step --torch .venv-torch/bin/python --data DIR"),
+    "gpu_step": ("One step on a GPU", "python -m benchmarks.gpu_step --torch PYTHON"),
+}
 # What the page tells of an environment.
 MACHINE = {"commit", "dirty", "versions", "system", "processor", "cores", "threads", "kernel"}
 
@@ -72,18 +79,24 @@ class Told(NamedTuple):
 
     claim: Claim
     judgement: Judgement
-    numbers: Block
+    numbers: Cells
     p: str
     holm: str
 
 
+class Cells(NamedTuple):
+    """The texts of a table's header and of its rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 class Block(NamedTuple):
-    """A table of the page: the texts of its cells, its command, and what is said of it."""
+    """A table of the page with its title, its command, and what is said of it."""
 
     title: str
     command: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    cells: Cells
     notes: Sequence[str] = ()
 
 
@@ -182,7 +195,7 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
 def _tables(evidence: Evidence) -> list[Block]:
     blocks = []
     complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
-                if grid.experiment.search.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid(FIVE))]
+                if grid.experiment.search.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid_runs(FIVE))]
     if complete:
         paths = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
         blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),
@@ -212,29 +225,26 @@ def _command(verb: str, found: results.Results) -> str:
 
 
 def _block(table: tables.Table, command: str) -> Block:
-    return Block(table.title, command, list(table.cells.columns), table.cells.to_numpy().tolist())
+    return Block(table.title, command, Cells(list(table.cells.columns), table.cells.to_numpy().tolist()))
 
 
 def _benchmarks(evidence: Evidence) -> list[Block]:
     """The reports of ``benchmarks/``: milliseconds per step, and our time as a share of it, each with quartiles."""
     blocks = []
-    for name, title, what, command in (
-            ("optimizer_step", "Trainer.step", "shapes", "make benchmark"),
-            ("update_patterns", "Updates in other ways", "pattern", "make benchmark"),
-            ("training_step", "Training step", "network",
-             "python -m benchmarks.training_step --torch .venv-torch/bin/python --data DIR"),
-            ("gpu_step", "One step on a GPU", "shapes", "python -m benchmarks.gpu_step --torch PYTHON")):
+    for name, (title, command) in BENCHMARKS.items():
         report = evidence.benchmark(name)
         if report is None:
             continue
+        what = next(iter(MEASURED[name]))
         quartiles = "{1:.3g} ({0:.3g} to {2:.3g})"
         rows = [[measured[what], f"{measured.get('threads', report.get('threads', ''))}", contender,
                  quartiles.format(*(1e3 * seconds for seconds in timed["seconds"])), quartiles.format(*timed["share"])]
                 for measured in report["measurements"] for contender, timed in measured["contenders"].items()]
         machine = report["machine"]
         blocks.append(Block(f"{title}: medians and quartiles of {report['rounds']} rounds; {machine['processor']}, "
-                            f"{machine['cores']} cores", command, [what, "threads", "contender", "ms", "ours / this"],
-                            rows, [benchmarks.describe(verdict) for verdict in report.get("verdicts", [])]))
+                            f"{machine['cores']} cores", command,
+                            Cells([what, "threads", "contender", "ms", "ours / this"], rows),
+                            [benchmarks.describe(verdict) for verdict in report.get("verdicts", [])]))
     return blocks
 
 
@@ -245,9 +255,9 @@ def _runs(surveys: Mapping[str, dict[str, Any]]) -> list[Block]:
         rows = {**{LABELS[method]: states for method, states in found["methods"].items()},
                 **({"grid search": found["grid"]["runs"]} if found["grid"] else {})}
         total = {state: sum(states[state] for states in rows.values()) for state in STATES}
+        texts = [[label, *(f"{states[state] or ''}" for state in STATES)] for label, states in rows.items()]
         blocks.append(Block(f"{name}: {counted(total)}", f"python -m experiments status configs/{name}.yaml",
-                            ["runs", *STATES], [[label, *(f"{states[state] or ''}" for state in STATES)]
-                                                for label, states in rows.items()]))
+                            Cells(["runs", *STATES], texts)))
     return blocks
 
 
@@ -269,11 +279,11 @@ def _machines(folder: Path) -> list[dict[str, Any]]:
     return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
 
 
-def _cells(numbers: pd.DataFrame) -> Block:
+def _cells(numbers: pd.DataFrame) -> Cells:
     """Numbers to four digits; empty where there is none, or an interval has no end."""
     def text(value):
         if isinstance(value, float):
             return f"{value:.4g}" if math.isfinite(value) else ""
         return "" if value is None else str(value)
-    return Block("", "", list(numbers.columns), [[text(value) for value in row] for row in
-                                                 numbers.astype(object).to_numpy().tolist()])
+    return Cells(list(numbers.columns), [[text(value) for value in row] for row in
+                                         numbers.astype(object).to_numpy().tolist()])

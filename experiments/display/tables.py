@@ -291,7 +291,7 @@ def table_a3(results: Results) -> Table:
         last = by_seed(epochs, "test_accuracy", (end - LAST_EPOCHS + 1, end))
         best = by_seed(epochs, "best_test_accuracy", (1, end))
         (paper_last, paper_last_std), (paper_best, paper_best_std) = paper.TABLE_A3.get(
-            paper.printed_name(method), ((float("nan"),) * 2,) * 2)
+            paper.printed_name(method), ((math.nan,) * 2,) * 2)
         rows.append({"method": method, "n": len(last), "seeds": len(results.seeds),
                      "diverged": results.count_runs(method)["diverged"],
                      "last_paper_mean": paper_last, "last_paper_std": paper_last_std,

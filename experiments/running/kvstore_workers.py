@@ -71,7 +71,7 @@ class KVStoreWorkers(Workers):
             message = self._try_run(run, options, functools.partial(progress.epoch, run))
             outcomes.append(conclude(run, options, *message))
             progress.ended(*outcomes[-1])
-            if outcomes[-1].status == "failed":
+            if outcomes[-1].status == FAILED:
                 break
         return outcomes
 

@@ -64,8 +64,9 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line, with how many runs have ended before it."""
         self._last_line = time.monotonic()
-        left = "" if not self._bar.disable or not self._made or not self._left else (
-            f"; {duration((self._last_line - self._start) / self._made * self._left)} left")
+        left = ""
+        if self._bar.disable and self._made and self._left:
+            left = f"; {duration((self._last_line - self._start) / self._made * self._left)} left"
         tqdm.write(f"[{self._ended}/{self._runs}] {text}{left}", file=sys.stdout)
         sys.stdout.flush()
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_GROWTH, THEORY_REGRET
 from experiments.claims.theory import BETA, BETA2
-from experiments.display.figures import STYLE, save
+from experiments.display.drawing import STYLE, save
 from experiments.theory.dynamics import measured_rate
 from experiments.theory.online import Logistic, Quadratics, counterexamples, play, play_slopes, settings
 from experiments.theory.progress import follow
@@ -94,20 +94,20 @@ def draw_theory(folder: Path) -> list[Path]:
         for panel, (tau, limits) in zip(panels[0, 1:], GROWTH_PANELS.items()):
             _draw_growth(panel, tau, limits, growth)
         for panel, problem in zip(panels[1], PROBLEMS):
-            _draw_regret(panel, problem, [row for row in regrets if row["problem"] == problem])
+            _draw_regret(panel, problem, regrets[regrets["problem"] == problem])
         _draw_coefficients(panels[1, 2])
         _draw_counterexamples(panels[1, 3], counterexamples_played)
         paths = save(figure, "theory", folder)
-    return [*paths, *(_write(rows, folder / table.name) for rows, table in (
+    return [*paths, *(_write(table, folder / file.name) for table, file in (
         (growth, THEORY_GROWTH), (regrets, THEORY_REGRET), (counterexamples_played, THEORY_COUNTEREXAMPLES)))]
 
 
-def _write(rows: list[dict], path: Path) -> Path:
-    write_atomically(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
+def _write(table: pd.DataFrame, path: Path) -> Path:
+    write_atomically(path, table.to_csv(index=False, float_format="%.6g").encode())
     return path
 
 
-def growth_table() -> list[dict]:
+def growth_table() -> pd.DataFrame:
     """Psi beside the simulated growth rate of (11), over Figure 1's ranges: a row per point.
 
     Columns: tau, beta, eta, noise; psi; growth and its standard_error; difference, which is growth less growth at
@@ -122,11 +122,11 @@ def growth_table() -> list[dict]:
                    "psi": max_gain_expectation(tau, BETA, eta, noise), "growth": growth.mean,
                    "standard_error": growth.standard_error, "difference": difference.mean,
                    "difference_error": difference.standard_error}
-        rows += [dict(zip(columns, row)) for row in zip(*(column.ravel() for column in columns.values()))]
-    return rows
+        rows.append(pd.DataFrame({name: column.ravel() for name, column in columns.items()}))
+    return pd.concat(rows, ignore_index=True)
 
 
-def regret_table() -> list[dict]:
+def regret_table() -> pd.DataFrame:
     """The regret of AMSGRAD and NAMSG beside their bounds: a row per problem, method and number of rounds T.
 
     Columns: problem, method, T; regret and bound; each term of the bound and the quantity that it bounds
@@ -148,7 +148,7 @@ def regret_table() -> list[dict]:
                              "bound": terms.total,
                              **{f"{kind}_{i}": value for kind, values in (("term", terms), ("quantity", quantities))
                                 for i, value in enumerate(values, start=1)}})
-    return rows
+    return pd.DataFrame(rows)
 
 
 def _problems() -> list[tuple[str, Logistic | Quadratics, float, float, float]]:
@@ -157,16 +157,17 @@ def _problems() -> list[tuple[str, Logistic | Quadratics, float, float, float]]:
     return [*drawn, ("one step from corner to corner", Quadratics.far_away(), 1.0, 2.0, 0.1)]
 
 
-def counterexample_table() -> list[dict]:
+def counterexample_table() -> pd.DataFrame:
     """Reddi et al.'s counterexamples: a row per method and round t.
 
     Columns: method, t; deterministic, x in the deterministic problem; stochastic, mean x over the stochastic draws.
     """
     slopes = counterexamples(3 * ROUNDS)
     every = 50
-    return [{"method": method, "t": every * (i + 1), "deterministic": x[0], "stochastic": x[1:].mean()}
+    rows = [{"method": method, "t": every * (i + 1), "deterministic": x[0], "stochastic": x[1:].mean()}
             for method in follow(METHODS, "counterexamples")
             for i, x in enumerate(play_slopes(method, slopes, alpha=0.5, every=every))]
+    return pd.DataFrame(rows)
 
 
 def _draw_rates(panel) -> None:
@@ -184,14 +185,14 @@ def _draw_rates(panel) -> None:
     panel.legend(fontsize=8.5, ncols=2, loc="upper left")
 
 
-def _draw_growth(panel, tau: float, limits: tuple[float, float], growth: list[dict]) -> None:
+def _draw_growth(panel, tau: float, limits: tuple[float, float], growth: pd.DataFrame) -> None:
     smooth = np.geomspace(NOISE[0], NOISE[-1], 200)
     for eta, colour in DISTANCES.items():
-        rows = [row for row in growth if (row["tau"], row["eta"]) == (tau, eta)]
+        rows = growth[(growth["tau"] == tau) & (growth["eta"] == eta)]
         panel.plot(smooth, max_gain_expectation(tau, BETA, eta, smooth), color=colour, linewidth=WIDTHS[eta],
                    label=f"Ψ, η = {eta:g}")
-        panel.errorbar(NOISE, [row["growth"] for row in rows], [2 * row["standard_error"] for row in rows], fmt="o",
-                       color=colour, markersize=4, fillstyle="none")
+        panel.errorbar(NOISE, rows["growth"], 2 * rows["standard_error"], fmt="o", color=colour, markersize=4,
+                       fillstyle="none")
     panel.plot([], [], "o", color="#666666", markersize=4, fillstyle="none", label="growth of (11), simulated")
     panel.axhline(0, color="#888888", linewidth=0.8)
     low, high = limits
@@ -200,11 +201,11 @@ def _draw_growth(panel, tau: float, limits: tuple[float, float], growth: list[di
     panel.legend(fontsize=8.5, loc="upper left", ncols=2, framealpha=1)
 
 
-def _draw_regret(panel, problem: str, regrets: list[dict]) -> None:
+def _draw_regret(panel, problem: str, regrets: pd.DataFrame) -> None:
     for method in ("amsgrad", "namsg"):
-        rows = [row for row in regrets if row["method"] == method]
+        rows = regrets[regrets["method"] == method]
         for column, style, label in (("regret", "-", "regret"), ("bound", "--", "bound")):
-            panel.plot([row["T"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
+            panel.plot(rows["T"], rows[column], style, color=METHOD_COLOURS[method],
                        label=f"{METHODS[method]}, {label}")
     panel.set(title=f"Regret: {problem}", xlabel="rounds T", xscale="log", yscale="log")
     panel.legend(fontsize=8.5)
@@ -220,11 +221,11 @@ def _draw_coefficients(panel) -> None:
     panel.legend(fontsize=8.5)
 
 
-def _draw_counterexamples(panel, played: list[dict]) -> None:
+def _draw_counterexamples(panel, played: pd.DataFrame) -> None:
     for method, label in METHODS.items():
-        rows = [row for row in played if row["method"] == method]
+        rows = played[played["method"] == method]
         for column, style in (("deterministic", "-"), ("stochastic", "--")):
-            panel.plot([row["t"] for row in rows], [row[column] for row in rows], style, color=METHOD_COLOURS[method],
+            panel.plot(rows["t"], rows[column], style, color=METHOD_COLOURS[method],
                        label=label if style == "-" else None)
     panel.plot([], [], "--", color="#666666", label="stochastic, mean")
     panel.set(title="Reddi et al.: x, best at −1", xlabel="rounds t")

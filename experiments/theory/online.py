@@ -34,7 +34,7 @@ class Logistic(NamedTuple):
 
     def first(self, rounds: int) -> Logistic:
         """The problem that ends after that many rounds."""
-        return self._make(values[:rounds] for values in self)
+        return Logistic(*(values[:rounds] for values in self))
 
     def loss(self, x: np.ndarray, t: int) -> float:
         """f_t(x), with t from 0 as all indices here."""
@@ -74,7 +74,7 @@ class Quadratics(NamedTuple):
 
     def first(self, rounds: int) -> Quadratics:
         """The problem that ends after that many rounds."""
-        return self._make(values[:rounds] for values in self)
+        return Quadratics(*(values[:rounds] for values in self))
 
     def loss(self, x: np.ndarray, t: int) -> float:
         """f_t(x), with t from 0 as all indices here."""

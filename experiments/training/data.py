@@ -121,13 +121,13 @@ def _read(folder: Path, file: Mapping[str, str]) -> bytes:
     """The content of the official file, unpacked. UsageError if the file is missing or damaged."""
     name = _find(folder, file)
     command = shlex.join(["python", "-m", "experiments", "data", "--data", str(folder.parent)])
-    try:
-        content = (folder / name).read_bytes() if name else b""
-    except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}") from error
     if name is None:
         raise UsageError(f"{folder / next(iter(file))}: not found; put the official file there, or download it by "
                          f"{command}")
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
     found = hashlib.sha1(content).hexdigest()
     if found != file[name]:
         raise UsageError(f"{folder / name}: damaged (its SHA-1 is {found}, not {file[name]}); replace it by the "

@@ -62,7 +62,7 @@ def train(run: Run, options: RunOptions, report: Callable[[Mapping[str, Any]], N
                 if isinstance(error, OSError) or is_of_memory(error):   # a full disk, say: the checkpoint is whole
                     raise
                 # From MXNet, pickle, ...: a member is not what was written.
-                raise own.damaged_checkpoint(error) from error
+                raise own.checkpoint.damaged(error) from error
         for epoch in range(last + 1, options.epochs + 1):
             row, seconds = training.epoch(epoch)
             if epoch == last + 1:

@@ -190,6 +190,11 @@ class Experiment:
             raise UsageError(f"{self.name}: has no block 'tuning', and so no grid search")
         return self.tuning
 
+    @property
+    def selects(self) -> bool:
+        """Whether a grid search selects hyper-parameters; False without one."""
+        return self.tuning is not None and self.tuning.selects
+
     def select(self, names: Iterable[str] | None = None) -> list[Method]:
         """The named methods, or the default ones, in the configuration's order. UsageError for an unknown name."""
         names = dict.fromkeys(names or ())
@@ -209,14 +214,15 @@ class Experiment:
 
         UsageError for an unknown method, or for a seed that is kept for tuning.
         """
-        chosen, seeds = self.select(methods), self.seeds if seeds is None else list(dict.fromkeys(seeds))
-        tuned = self.tuning and self.tuning.selects and sorted(set(seeds) & set(self.tuning.seeds))
+        chosen = self.select(methods)
+        seeds = self.seeds if seeds is None else list(dict.fromkeys(seeds))
+        tuned = self.selects and sorted(set(seeds) & set(self.search.seeds))
         if tuned:
             raise UsageError(f"seed {tuned[0]}: {self.name} keeps seeds {seed_range(self.search.seeds)} for tuning")
         return [self._run(method, seed, method.parameters, method.source)
                 for seed, method in itertools.product(seeds, chosen)]
 
-    def grid(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
+    def grid_runs(self, methods: Iterable[str] | None = None, seeds: Iterable[int] | None = None) -> list[Run]:
         """The runs of the grid search, seed by seed: every point of every method's grid.
 
         A default method without a grid is left out. UsageError without a grid search, for a named method that is
@@ -235,7 +241,7 @@ class Experiment:
 
     def _source(self, method: Method, point: Mapping[str, float]) -> str:
         """The source of a grid search's run; a reported run may be one of them where the two share seeds."""
-        is_reported = not self.search.selects and method.at(point) == method.parameters
+        is_reported = not self.selects and method.at(point) == method.parameters
         return method.source if is_reported else "grid search"
 
     def _run(self, method: Method, seed: int, parameters: Mapping[str, Any], source: str,

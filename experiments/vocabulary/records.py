@@ -26,17 +26,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import io
-import json
-import zipfile
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
 from filelock import FileLock, Timeout
 
+from experiments.vocabulary.checkpoint import POSITION, Checkpoint
+from experiments.vocabulary.digests import CONFIG, EPOCHS, digest, has_digests, is_number_of_epochs
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS, SECONDS_COLUMNS, EpochTable
-from experiments.vocabulary.errors import DamagedError, RecordError, UsageError, one_line
+from experiments.vocabulary.errors import DamagedError, RecordError, UsageError
 from experiments.vocabulary.files import (
     UNFINISHED,
     damaged,
@@ -44,12 +42,10 @@ from experiments.vocabulary.files import (
     read_json,
     reading,
     remove,
-    write_atomically,
     write_json,
 )
 
 DISTRIBUTED = {"kvstore", "workers", "updates_on"}   # keys of config.json's 'distributed', for runs on a kvstore
-POSITION = "position.json"   # the checkpoint's member with the run's id, the epoch and the digests
 
 
 class Busy(Exception):
@@ -61,11 +57,11 @@ class RunRecord:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self.epochs = EpochTable(self.folder / "epochs.csv", EPOCH_COLUMNS)
+        self.epochs = EpochTable(self.folder / EPOCHS, EPOCH_COLUMNS)
         self.seconds = EpochTable(self.folder / "seconds.csv", SECONDS_COLUMNS)
-        self._config = self.folder / "config.json"
+        self.checkpoint = Checkpoint(self.folder / "checkpoint.zip", self.folder.name)
+        self._config = self.folder / CONFIG
         self._environment = self.folder / "environment.json"
-        self._checkpoint = self.folder / "checkpoint.zip"
         self._done = self.folder / "done.json"
         self._failed = self.folder / "failed.json"
         self._lock = self.folder / "run.lock"
@@ -80,8 +76,8 @@ class RunRecord:
         """
         done = read_json(self._done, ("epochs", "status"))
         if done is not None:
-            if not (_is_count(done["epochs"]) and done["status"] in ("done", "diverged") and
-                    self._has_digests(done, {"epochs", "status"})):
+            if not (is_number_of_epochs(done["epochs"]) and done["status"] in ("done", "diverged") and
+                    has_digests(done, {"epochs", "status"})):
                 raise damaged(self._done)
             self._check_files(f"{done['epochs']} were complete", done["epochs"], done.get("sha256"))
             if self.epochs.count() > done["epochs"]:
@@ -100,13 +96,13 @@ class RunRecord:
         """
         done = self.completion()
         if done and done["epochs"] >= epochs:
-            return "done", self.epochs.rows()[:epochs]
+            return "done", self.epochs.rows(epochs)
         if done and done["status"] == "diverged":
-            return "diverged", self.epochs.rows()[:done["epochs"]]
-        members = self._read_members(POSITION)
-        if members is None:
-            return "short", self.epochs.rows()[:epochs]
-        last, digests = self._position(members[POSITION])
+            return "diverged", self.epochs.rows(done["epochs"])
+        position = self.checkpoint.position()
+        if position is None:
+            return "short", self.epochs.rows()[:epochs]   # all are checked: without done.json, nothing else has
+        last, digests = position
         self._check_files(f"the checkpoint has {last}", last, digests)
         return "short", self.epochs.rows(min(last, epochs))
 
@@ -117,9 +113,9 @@ class RunRecord:
         """
         read_environments(self._environment)
         done = self.completion()
-        members = self._read_members(POSITION)
-        if members is not None:
-            self._check_position(self._position(members[POSITION])[0], done)
+        position = self.checkpoint.position()
+        if position is not None:
+            self._check_position(position[0], done)
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None if it did not."""
@@ -180,7 +176,7 @@ class RunRecord:
     def _read_config(self) -> dict[str, Any] | None:
         """The content of config.json; None if no epoch is recorded, as it then fixes no number."""
         with reading(self.folder):
-            if not (self._checkpoint.exists() or self._done.exists() or self.epochs.count()):
+            if not (self.checkpoint.path.exists() or self._done.exists() or self.epochs.count()):
                 return None
         config = read_json(self._config, ("settings", "seed", "threads", "device"))
         if config and "distributed" in config and not (
@@ -212,14 +208,7 @@ class RunRecord:
         if not self._config.exists():
             raise self._without_config()
         files = {self._config: self._config.read_bytes(), self.epochs.path: self.epochs.content(epochs)}
-        return {path.name: _digest(content) for path, content in files.items()}
-
-    def _has_digests(self, content: Mapping[str, Any], others: set[str]) -> bool:
-        """Whether ``content`` has the keys ``others`` and digests, or only these keys, as older records have."""
-        if content.keys() == others:
-            return True
-        return content.keys() == {*others, "sha256"} and isinstance(content["sha256"], dict) and (
-            {self._config.name, self.epochs.path.name} <= content["sha256"].keys())
+        return {path.name: digest(content) for path, content in files.items()}
 
     # Writing
 
@@ -249,7 +238,7 @@ class RunRecord:
                               "train it anew in another --results")
         epoch, members = self._read_checkpoint() if goes_on else (0, {})
         if epoch == 0:
-            remove(self._checkpoint)   # it promises rows
+            remove(self.checkpoint.path)   # it promises rows
             write_json(self._config, config)   # an attempt before this one may have left another commit's
         for unfinished in self.folder.glob(f"*{UNFINISHED}"):   # by a kill
             remove(unfinished)
@@ -273,7 +262,7 @@ class RunRecord:
         self.epochs.append(row)
         self.seconds.append(seconds)
         self._made = row["epoch"], self._digests(row["epoch"])
-        self._write_checkpoint(row["epoch"], state)
+        self.checkpoint.write(*self._made, state)
 
     def finish(self, epochs: int, status: str) -> None:
         """Write done.json with the status 'done' or 'diverged'. RecordError as from `add_epoch`."""
@@ -287,10 +276,6 @@ class RunRecord:
             make_folder(self.folder)
             write_json(self._failed, {"reason": reason})
 
-    def damaged_checkpoint(self, error: Exception) -> DamagedError:
-        """The error to raise for a checkpoint that cannot be restored, with its cause."""
-        return DamagedError(f"{self._checkpoint}: damaged ({one_line(error)})")
-
     def _check_made(self) -> None:
         epochs, digests = self._made
         self._check_files(f"this process had made {epochs}", epochs, digests)
@@ -298,61 +283,29 @@ class RunRecord:
             raise RecordError(f"{self.epochs.path}: another process has written to it; give the command again once "
                               "none works on the run")
 
-    def _write_checkpoint(self, epoch: int, state: Mapping[str, bytes]) -> None:
-        digests = {**self._made[1], **{name: _digest(data) for name, data in state.items()}}
-        position = json.dumps({"run": self.folder.name, "epoch": epoch, "sha256": digests}).encode()
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:   # stored, as weights hardly compress
-            for name, data in {POSITION: position, **state}.items():
-                archive.writestr(name, data)
-        write_atomically(self._checkpoint, content.getvalue())
-
     def _read_checkpoint(self) -> tuple[int, dict[str, bytes]]:
-        members = self._read_members()
+        members = self.checkpoint.members()
         if members is None:
             recorded = len(self.epochs.rows())
             # One row without a checkpoint is what a kill in the first epoch leaves.
             if recorded > 1 or self.completion():
-                raise RecordError(f"{self._checkpoint}: missing (git does not keep checkpoints), so the run cannot go "
-                                  f"on after its {recorded} epochs; to make it anew, delete {self.folder}, or take "
+                raise RecordError(f"{self.checkpoint.path}: missing (git does not keep checkpoints), so the run cannot "
+                                  f"go on after its {recorded} epochs; to make it anew, delete {self.folder}, or take "
                                   "another --results")
             return 0, {}
-        epoch, digests = self._position(members.pop(POSITION, b""))
+        epoch, digests = self.checkpoint.parse(members.pop(POSITION, b""))
         self._check_position(epoch, self.completion())
         self._check_files(f"the checkpoint has {epoch}", epoch, digests)
-        if digests and {**self._digests(epoch), **{name: _digest(data) for name, data in members.items()}} != digests:
-            raise self.damaged_checkpoint(ValueError("its members are not what was written"))
+        if digests and {**self._digests(epoch), **{name: digest(data) for name, data in members.items()}} != digests:
+            raise self.checkpoint.damaged(ValueError("its members are not what was written"))
         return epoch, members
 
     def _check_position(self, epoch: int, done: Mapping[str, Any] | None) -> None:
         if done and epoch < done["epochs"]:
-            raise DamagedError(f"{self._checkpoint}: is of epoch {epoch}, but {done['epochs']} are complete")
+            raise DamagedError(f"{self.checkpoint.path}: is of epoch {epoch}, but {done['epochs']} are complete")
         timed = len(self.seconds.rows())
         if timed < epoch:
             raise DamagedError(f"{self.seconds.path}: has {timed} epochs, but the checkpoint has {epoch}")
-
-    def _read_members(self, *names: str) -> dict[str, bytes] | None:
-        """These members of the checkpoint, or all members; None without a checkpoint."""
-        try:
-            with reading(self._checkpoint), open(self._checkpoint, "rb") as file:
-                try:
-                    with zipfile.ZipFile(file) as archive:
-                        return {name: archive.read(name) for name in names or archive.namelist()}
-                except Exception as error:   # zipfile lets through zlib.error, struct.error, ...
-                    raise self.damaged_checkpoint(error) from error
-        except FileNotFoundError:
-            return None
-
-    def _position(self, content: bytes) -> tuple[int, dict[str, str] | None]:
-        """A checkpoint's epoch and digests, from its `POSITION`; RecordError if it is damaged or of another run."""
-        with contextlib.suppress(ValueError, RecursionError):
-            position = json.loads(content)
-            if isinstance(position, dict) and _is_count(position.get("epoch")) and position["epoch"] and (
-                    position.keys() == {"epoch"} or self._has_digests(position, {"run", "epoch"})):
-                if position.get("run", self.folder.name) != self.folder.name:
-                    raise DamagedError(f"{self._checkpoint}: is of another run, {position['run']}")
-                return position["epoch"], position.get("sha256")
-        raise self.damaged_checkpoint(ValueError(f"{POSITION} is not what was written"))
 
 
 def _describe(distributed: Mapping[str, Any] | None) -> str:
@@ -361,21 +314,13 @@ def _describe(distributed: Mapping[str, Any] | None) -> str:
     return "--kvstore {kvstore}, {workers} workers and updates on the {updates_on}".format(**distributed)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def read_environments(path: Path) -> list[dict[str, Any]]:
     """The environments of an environment.json, oldest first; none without the file. RecordError if it is damaged."""
     try:
         content = read_json(path, None) if path.exists() else []
     except DamagedError as error:
         raise damaged_environment(path) from error
-    if not isinstance(content, list) or not all(isinstance(one, dict) and _is_count(one.get("first_epoch"))
+    if not isinstance(content, list) or not all(isinstance(one, dict) and is_number_of_epochs(one.get("first_epoch"))
                                                 for one in content):
         raise damaged_environment(path)
     return content

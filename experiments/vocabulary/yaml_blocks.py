@@ -137,7 +137,7 @@ class ConfigBlock:
     def number(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> float:
         return self._float(key, self.value(key), interval)
 
-    def numbers(self, key: str, interval: tuple[float, float] = NONNEGATIVE) -> list[float]:
+    def numbers(self, key: str, interval: tuple[float, float]) -> list[float]:
         return self._different(key, [self._float(key, value, interval) for value in self._list(key)])
 
     def seed(self, key: str) -> int:

@@ -101,7 +101,7 @@ def test_runs_with_one_seed_begin_with_the_same_network_and_images(experiment, t
     monkeypatch.setattr(config.Run, "config_json", made_with)
     for run in experiment.runs():
         record(tmp_path, run, [0.5] * 3, 3)
-    for run in experiment.grid():
+    for run in experiment.grid_runs():
         record(tmp_path, run, [0.5] * 3, 3)
     for read in (results.read, results.read_grid):
         if named is None:
@@ -130,7 +130,7 @@ def test_what_was_changed_is_named_and_not_what_it_differs_from(experiment, tmp_
     monkeypatch.setattr(config.Run, "config_json", lambda run, options: {
         **plain(run, options), "choices": {"initial_weights": "a"}})
     for runs, read in ((experiment.runs(seeds=[0]), lambda: results.read(experiment, tmp_path, seeds=[0])),
-                       (experiment.grid(), lambda: results.read_grid(experiment, tmp_path))):
+                       (experiment.grid_runs(), lambda: results.read_grid(experiment, tmp_path))):
         for run in runs:
             record(tmp_path, run, [0.5] * 3, 3, distributed=distributed)
         path = tmp_path / runs[-1].folder / "config.json"
@@ -209,7 +209,7 @@ def test_the_command_that_makes_what_is_missing_does_so(tmp_path, monkeypatch, c
     if "--tuned" in command:
         experiment = experiment.tuned({name: method.points()[0] for name, method in experiment.methods.items()})
     collect, runs = {"run": (results.collect, experiment.runs),
-                     "grid": (results.collect_grid, experiment.grid)}[command.split()[0]]
+                     "grid": (results.collect_grid, experiment.grid_runs)}[command.split()[0]]
     with pytest.raises(RecordError) as error:
         collect(experiment, Path(folder), arguments.get("methods"), arguments.get("seeds"), True)
     printed = str(error.value).partition("make them by ")[2]
@@ -244,7 +244,7 @@ def test_a_method_whose_values_come_from_a_search_is_a_method_of_the_configurati
     (0, True, "4 runs .* with 0 of 2 epochs"), (0, False, "4 runs .* with 0 of 2 epochs")])
 def test_points_of_a_grid_that_are_missing_are_refused_or_with_partial_left_out(experiment, tmp_path, made, partial,
                                                                                 refused):
-    points = experiment.grid()
+    points = experiment.grid_runs()
     assert len(points) == 4
     for run in points[:made]:
         record(tmp_path, run, [0.9, 0.5], 2)
@@ -261,7 +261,7 @@ def test_points_of_a_grid_that_are_missing_are_refused_or_with_partial_left_out(
 
 def test_of_several_grid_searches_those_that_are_begun_are_shown(tmp_path):
     one, other = (config.load(write_config(tmp_path, name=name)) for name in ("one", "other"))
-    record(tmp_path, other.grid()[0], [0.9, 0.5], 2)
+    record(tmp_path, other.grid_runs()[0], [0.9, 0.5], 2)
     grid, = results.collect_grids([one, other], tmp_path, lambda _: None, None, True)
     assert grid.experiment.name == "other"
     with pytest.raises(RecordError, match="one: 4 runs"):
@@ -276,7 +276,7 @@ def test_methods_stand_in_the_configurations_order(experiment, tmp_path):
     assert found.methods == list(found.epochs["method"].unique()) == ["adam", "namsg"]
     seeds = [100, 101]
     for method, seed in (("namsg", 100), ("adam", 101)):
-        for run in experiment.grid([method], [seed]):
+        for run in experiment.grid_runs([method], [seed]):
             record(tmp_path, run, [0.5] * 2, 2)
     grid = results.read_grid(experiment, tmp_path, None, seeds)[0]
     assert grid.runs["method"].tolist() == ["adam", "adam", "namsg", "namsg"]
@@ -299,7 +299,7 @@ def test_a_method_without_a_grid_has_none_to_read(tmp_path):
 
 
 def test_a_diverged_point_has_an_infinite_loss(experiment, tmp_path):
-    record(tmp_path, experiment.grid()[0], [0.5], 2, "diverged")
+    record(tmp_path, experiment.grid_runs()[0], [0.5], 2, "diverged")
     row, = results.read_grid(experiment, tmp_path)[0].runs.to_dict("records")
     assert (row["status"], row["train_loss"], row["learning_rate"]) == ("diverged", float("inf"), 0.001)
 
@@ -321,7 +321,7 @@ def test_a_method_with_a_grid_is_shown_once_its_grid_is_recorded(tmp_path):
     text = f"{head}{source}    by_default: false\n{grid}".replace("{epochs: 2,", "{epochs: 3,")
     experiment = config.load(write_config(tmp_path, text))
     assert results.recorded_methods(experiment, tmp_path, None, False, is_grid=True) == ["adam"]
-    for run in experiment.grid(["namsg"]):
+    for run in experiment.grid_runs(["namsg"]):
         record(tmp_path, run, [0.9, 0.8, 0.5], 3)
     assert results.recorded_methods(experiment, tmp_path, None, False, is_grid=True) == ["adam", "namsg"]
     grid, _ = results.read_grid(experiment, tmp_path, ["namsg"])

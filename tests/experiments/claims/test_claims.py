@@ -14,18 +14,12 @@ from experiments.analysis.intervals import interval
 from experiments.analysis.results import Grid
 from experiments.analysis.rounding import MadeTwice
 from experiments.claims import answer, judging, sentences
+from experiments.claims.claim import Judgement
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
 from experiments.claims.evidence import THEORY_REGRET, Evidence
+from experiments.claims.grid_rules import BestOfGrid, GridCells, PublishedCells
 from experiments.claims.parts import PARTS
-from experiments.claims.rules import (
-    BestOfGrid,
-    Comparison,
-    EpochsToLoss,
-    GridCells,
-    Judgement,
-    Level,
-    PublishedCells,
-)
+from experiments.claims.rules import Comparison, EpochsToLoss, Level
 from experiments.commands import cli, train
 from experiments.display import tables
 from experiments.vocabulary import config
@@ -96,20 +90,20 @@ def test_where_nothing_is_decided_the_finding_says_what_rounding_moves():
 
 def test_a_rule_says_in_words_what_it_judges():
     all_run = "decided when all the configuration's seeds are run, or no run to come can change it"
-    assert compared("within", 0.1).rule == (
+    assert compared("within", 0.1).holds_if == (
         "each 95 % t interval of the mean lies between -9.1% and +10.0%, and no run of NAMSG or ADAM diverged; "
         f"{all_run}")
-    assert compared().rule == (
+    assert compared().holds_if == (
         "each 95 % t interval of the mean lies below 0, and no run of NAMSG diverged; runs of ADAM that diverged are "
         f"left out; {all_run}")
-    assert compared("above").rule == (
+    assert compared("above").holds_if == (
         "each 95 % t interval of the mean lies above 0, and no run of ADAM diverged; runs of NAMSG that diverged are "
         f"left out; {all_run}")
-    assert "no run of NAMSG diverged" in compared("above", measure="test_accuracy").rule
-    assert "no run of ADAM diverged" in compared("below", measure="test_accuracy").rule
-    assert "lies between -0.1 and +0.1," in compared("within", 0.1, "test_accuracy").rule
-    assert "lies above +0.1," in compared("above", 0.1, "test_accuracy").rule
-    assert "lies below 0," in compared().rule and "lies below -5.0%," in compared(limit=-0.05).rule
+    assert "no run of NAMSG diverged" in compared("above", measure="test_accuracy").holds_if
+    assert "no run of ADAM diverged" in compared("below", measure="test_accuracy").holds_if
+    assert "lies between -0.1 and +0.1," in compared("within", 0.1, "test_accuracy").holds_if
+    assert "lies above +0.1," in compared("above", 0.1, "test_accuracy").holds_if
+    assert "lies below 0," in compared().holds_if and "lies below -5.0%," in compared(limit=-0.05).holds_if
     assert compared().quantity == ("train loss of NAMSG, epoch 2, compared with ADAM; paired by seed, geometric mean "
                                    "of the ratio, less 1")
     tuned = Comparison(LOGISTIC, ("namsg", "sgd"), ("adam",), "test_accuracy", (1, 2), tuned=True)
@@ -117,20 +111,20 @@ def test_a_rule_says_in_words_what_it_judges():
                               "difference, values of our grid search")
     level = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), "above", 0.9)
     assert level.quantity == "best test accuracy of NAMSG, epochs 1 to 3, less 0.9"
-    assert level.rule == ("the 95 % t interval of the mean lies above 0, and no run of NAMSG diverged; "
+    assert level.holds_if == ("the 95 % t interval of the mean lies above 0, and no run of NAMSG diverged; "
                           f"{all_run}")
-    assert Level(LOGISTIC, "namsg", "test_loss", (1, 3), "above", 0.9).rule == (
+    assert Level(LOGISTIC, "namsg", "test_loss", (1, 3), "above", 0.9).holds_if == (
         f"the 95 % t interval of the mean lies above 0; runs of NAMSG that diverged are left out; {all_run}")
     level = Level(LOGISTIC, "namsg", "test_accuracy", (1, 3), "within", 1, 0.003)
-    assert "lies between -0.003 and 0.003," in level.rule
-    assert EpochsToLoss(LOGISTIC, "namsg", ("sgd", "adam"), 2, 0.8).rule.startswith(
+    assert "lies between -0.003 and 0.003," in level.holds_if
+    assert EpochsToLoss(LOGISTIC, "namsg", ("sgd", "adam"), 2, 0.8).holds_if.startswith(
         "each 95 % t interval of the mean lies below 0.8, and no run of NAMSG diverged; runs of SGD and ADAM that "
         f"diverged are left out; {all_run}")
     assert GridCells("namsg", "adam", 6).quantity.startswith("cells of Table A2 (α × β2) in which NAMSG's mean")
-    assert GridCells("namsg", "adam", 6).rule.startswith("at least 6 of the 10 cells, ")
+    assert GridCells("namsg", "adam", 6).holds_if.startswith("at least 6 of the 10 cells, ")
     assert PublishedCells("namsg", 0.05).quantity.startswith("NAMSG's mean running train loss at the 30th epoch over")
-    assert "lies between -4.8% and +5.0%" in PublishedCells("namsg", 0.05).rule
-    assert BestOfGrid(LOGISTIC, ("adam",), 0.02).rule.startswith(
+    assert "lies between -4.8% and +5.0%" in PublishedCells("namsg", 0.05).holds_if
+    assert BestOfGrid(LOGISTIC, ("adam",), 0.02).holds_if.startswith(
         "the 95 % t interval of the mean over the seeds 102 to 109, which are not the search's, lies below +2%")
 
 
@@ -259,7 +253,7 @@ def test_what_the_curves_do_holds_in_part_where_some_methods_do_and_others_do_no
         rule = Comparison(LOGISTIC, ("sgd", "namsg"), None, "train_loss", (2, 2), "above", against_epochs=(1, 1))
         found = rule.judge(evidence)
         assert (found.verdict, found.p < 0.025) == (verdict, verdict != TOO_FEW)
-        assert "in part" in rule.rule and "in part" not in compared().rule
+        assert "in part" in rule.holds_if and "in part" not in compared().holds_if
 
 
 @pytest.mark.parametrize("tuned", [False, True])
@@ -351,7 +345,7 @@ def test_what_a_run_that_diverged_decides_is_no_verdict_by_an_interval(rule):
     assert not judging.is_decided(by_divergence)
     assert judging.by_holm([by_divergence, by_interval]) == ["", HOLDS]
     assert judging.together([by_divergence, by_interval]).startswith("1 verdicts are by intervals. 0 comparisons ")
-    claim = sentences.CLAIMS[0]._replace(criterion=rule)
+    claim = sentences.CLAIMS[0]._replace(rule=rule)
     told = judging.Verdict(claim, by_divergence)
     assert judging.as_json(told, Path("results"))["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
     assert tables.claims([told]).cells[["verdict", "p", "by Holm"]].values.tolist() == [[FAILS, "", ""]]
@@ -418,7 +412,7 @@ SHORT = [   # in short, of a rule on seeds 0 and 1 of SGD, 0 of ADAM and both of
 def test_in_short_a_mean_is_of_the_runs_that_n_counts(rule, text):
     made = {"sgd": [[1, 0.6], [1, 0.8]], "adam": [[1, 0.5]], "namsg": [[0.9, 0.2], [0.9, 0.4]]}
     evidence = MadeUp([row for method, losses in made.items() for row in runs(method, losses)])
-    told = judging.Verdict(sentences.CLAIMS[0]._replace(criterion=rule), rule.judge(evidence))
+    told = judging.Verdict(sentences.CLAIMS[0]._replace(rule=rule), rule.judge(evidence))
     assert answer.in_short(told) == text
 
 
@@ -525,7 +519,7 @@ def test_a_point_of_the_grid_is_judged_by_what_is_recorded(tmp_path):
     """All points with the search's seeds, and two of them with the others."""
     experiment, rival = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml"), (0.001, 0.9, 0.99)
     losses = {PAPERS_ADAM: 0.5, rival: 0.55}
-    for run in experiment.grid(["adam"], [*SEARCH, 102, 103]):
+    for run in experiment.grid_runs(["adam"], [*SEARCH, 102, 103]):
         loss = losses.get(tuple(run.point[name] for name in POINT), 0.7)
         if run.seed in SEARCH or loss < 0.7:
             record(tmp_path, run, [loss + run.seed % 2 / 1000] * 10, 10)
@@ -625,7 +619,7 @@ def test_on_cifar10_all_holds_where_the_records_are_as_the_paper_says():
     evidence = MadeUp(curves, grid)
     on_cifar = [claim for claim in sentences.CLAIMS if claim.name.startswith(("cifar10", "tableA"))]
     assert len(on_cifar) > 40
-    assert {claim.name: claim.criterion.judge(evidence).verdict for claim in on_cifar} == \
+    assert {claim.name: claim.rule.judge(evidence).verdict for claim in on_cifar} == \
         {claim.name: HOLDS for claim in on_cifar}
 
 
@@ -680,7 +674,7 @@ def judged(name, points):
     evidence = MadeUp()
     evidence.table = lambda table: growth(*points)
     claim, = (claim for claim in sentences.CLAIMS if claim.name == name)
-    return claim.criterion.judge(evidence)
+    return claim.rule.judge(evidence)
 
 
 def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
@@ -689,12 +683,12 @@ def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
     evidence = MadeUp()
     table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table(THEORY_REGRET)
     evidence.table = lambda _: table
-    assert claim.criterion.judge(evidence).verdict == HOLDS
+    assert claim.rule.judge(evidence).verdict == HOLDS
     for i in (1, 2, 3):
         evidence.table = lambda _, column=f"term_{i}": table.assign(**{column: table[column] / 5})
-        assert claim.criterion.judge(evidence).verdict == FAILS
+        assert claim.rule.judge(evidence).verdict == FAILS
     evidence.table = lambda _: table.assign(regret=table["regret"] * 20)
-    assert claim.criterion.judge(evidence).verdict == FAILS
+    assert claim.rule.judge(evidence).verdict == FAILS
 
 
 FILES = {"figures/theory_growth.csv": [c.name for c in sentences.CLAIMS if c.part == "gain"],
@@ -793,23 +787,23 @@ def test_every_claim_says_what_it_needs_to():
     assert len({claim.name for claim in sentences.CLAIMS}) == len(sentences.CLAIMS)
     for claim in sentences.CLAIMS:
         assert claim.part in PARTS
-        assert claim.where and claim.sentence and claim.criterion.quantity and claim.criterion.rule
+        assert claim.where and claim.sentence and claim.rule.quantity and claim.rule.holds_if
 
 
 def test_claims_name_epochs_that_their_experiments_have():
-    for criterion in (claim.criterion for claim in sentences.CLAIMS):
-        if isinstance(criterion, (Comparison, EpochsToLoss, Level)):
-            epochs = config.load(CHECKOUT / "configs" / f"{criterion.experiment}.yaml").epochs
-            stretches = [(1, criterion.epoch)] if isinstance(criterion, EpochsToLoss) else [
-                criterion.epochs, getattr(criterion, "against_epochs", None) or (1, 1)]
+    for rule in (claim.rule for claim in sentences.CLAIMS):
+        if isinstance(rule, (Comparison, EpochsToLoss, Level)):
+            epochs = config.load(CHECKOUT / "configs" / f"{rule.experiment}.yaml").epochs
+            stretches = [(1, rule.epoch)] if isinstance(rule, EpochsToLoss) else [
+                rule.epochs, getattr(rule, "against_epochs", None) or (1, 1)]
             assert all(1 <= first <= last <= epochs for first, last in stretches)
 
 
 @pytest.mark.parametrize("claim", sentences.CLAIMS, ids=lambda claim: claim.name)
 def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
-    needed, made = methods_of(claim.criterion), set()
-    for command in claim.criterion.commands:
+    needed, made = methods_of(claim.rule), set()
+    for command in claim.rule.commands:
         words = command.split()
         if words[:3] == ["python", "-m", "experiments.theory.original_form"]:
             continue
@@ -820,20 +814,20 @@ def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
         if options.command in (train.run, train.grid):
             made |= {method.name for method in config.load(options.config).select(options.method)}
     assert needed <= made
-    if isinstance(claim.criterion, BestOfGrid):   # each method more is days of training
+    if isinstance(claim.rule, BestOfGrid):   # each method more is days of training
         assert needed == made
 
 
-def methods_of(criterion):
-    if isinstance(criterion, Comparison):
-        return {*criterion.methods, *(criterion.others or ())}
-    if isinstance(criterion, EpochsToLoss):
-        return {criterion.method, *criterion.others}
-    if isinstance(criterion, GridCells):
-        return {criterion.method, criterion.other}
-    if isinstance(criterion, (Level, PublishedCells)):
-        return {criterion.method}
-    return set(getattr(criterion, "methods", ()))
+def methods_of(rule):
+    if isinstance(rule, Comparison):
+        return {*rule.methods, *(rule.others or ())}
+    if isinstance(rule, EpochsToLoss):
+        return {rule.method, *rule.others}
+    if isinstance(rule, GridCells):
+        return {rule.method, rule.other}
+    if isinstance(rule, (Level, PublishedCells)):
+        return {rule.method}
+    return set(getattr(rule, "methods", ()))
 
 
 def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_keep(tmp_path):

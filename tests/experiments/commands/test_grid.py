@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,12 +13,13 @@ from tiny_experiment import CONFIG, experiments, write_config, write_selection
 from experiments.analysis import selection
 from experiments.analysis.results import Grid, read_grid
 from experiments.commands import cli
-from experiments.display import figures, tables
+from experiments.display import sensitivity, tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.files import write_json
 from experiments.vocabulary.methods import HYPERPARAMETERS
 
+CHECKOUT = Path(__file__).parents[3]
 # ADAM's grid has three step sizes, NAMSG's one.
 GRID = CONFIG.replace("seeds: 100-100", "seeds: 100-101").replace("[0.001, 0.005]", "[0.001, 0.005, 0.02]", 1).replace(
     "[0.001, 0.005]", "[0.005]")
@@ -34,7 +36,7 @@ def searched(tmp_path_factory):
 
 def test_every_point_with_every_tuning_seed_and_no_other(searched):
     path, results, output = searched
-    runs = config.load(path).grid()
+    runs = config.load(path).grid_runs()
     assert len(runs) == (3 + 1) * 2
     assert {run.seed for run in runs} == {100, 101}
     assert {str(run.folder) for run in runs} == \
@@ -47,7 +49,7 @@ def test_every_point_with_every_tuning_seed_and_no_other(searched):
 
 def test_a_point_has_all_its_digits_as_at_takes_them(tmp_path):
     path = write_config(tmp_path, GRID.replace("[0.001, 0.005, 0.02]", "[0.00031622776601683794, 0.000316228]"))
-    names = [run.name for run in config.load(path).grid(["adam"], [100])]
+    names = [run.name for run in config.load(path).grid_runs(["adam"], [100])]
     assert names == ["adam learning_rate=0.00031622776601683794 beta1=0.9 beta2=0.99 seed 100",
                      "adam learning_rate=0.000316228 beta1=0.9 beta2=0.99 seed 100"]
 
@@ -59,7 +61,7 @@ def test_the_selection_has_the_lowest_mean_train_loss(searched):
     experiment = config.load(path)
     for method, selected in written["methods"].items():
         means = {}
-        for run in experiment.grid([method]):
+        for run in experiment.grid_runs([method]):
             rows = (results / run.folder / "epochs.csv").read_text().splitlines()
             loss = float(rows[2].split(",")[rows[0].split(",").index("train_loss")])
             means.setdefault(run.point["learning_rate"], []).append(loss / 2)
@@ -193,7 +195,7 @@ def test_nothing_is_selected_where_every_point_diverged(tmp_path):
     adam = read_grid(config.load(path), results)[0].only(["adam"])
     assert selection.select(adam) == {}
     with pytest.raises(RecordError, match="a run diverged at each step size of the grid, or it has none"):
-        figures.draw_sensitivity([adam], tmp_path)
+        sensitivity.draw([adam], tmp_path)
 
 
 def test_some_points_of_the_grid(searched, tmp_path):
@@ -217,7 +219,7 @@ def test_some_points_of_the_grid(searched, tmp_path):
 def test_in_another_folder_there_may_be_no_grid_search(tmp_path, name, message):
     (tmp_path / "configs").mkdir()
     write_config(tmp_path / "configs", CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}\n", ""))
-    refused = experiments(*name, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    refused = experiments(*name, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"experiments: configs: {message}\n"
 
@@ -233,7 +235,7 @@ def test_status_counts_the_grid_search(searched, tmp_path):
 def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
     path, results, _ = searched
     shutil.copytree(results, tmp_path / "results")
-    run = config.load(path).grid()[0]
+    run = config.load(path).grid_runs()[0]
     (tmp_path / "results" / run.folder / "done.json").write_text("{")
     status = experiments("status", path, "--results", tmp_path / "results").stdout
     assert f"failed: {run.folder}: " in status
@@ -258,7 +260,7 @@ def test_what_is_missing_is_refused(searched, tmp_path):
 
 def test_reported_seeds_are_not_tuned_with(searched):
     with pytest.raises(UsageError, match="seed 1: tiny keeps seeds 0-1 for reported runs"):
-        config.load(searched[0]).grid(seeds=[1])
+        config.load(searched[0]).grid_runs(seeds=[1])
 
 
 def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
@@ -290,7 +292,7 @@ def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
     """One seed of the best point, whose other seed is there."""
     experiment, results = config.load(searched[0]), shutil.copytree(searched[1], tmp_path / "results")
     best = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]["chosen"]
-    run = next(run for run in experiment.grid(["adam"]) if run.point == best)
+    run = next(run for run in experiment.grid_runs(["adam"]) if run.point == best)
     write_json(results / run.folder / "done.json", {"status": "diverged", "epochs": 1})
     selected = selection.select(read_grid(experiment, results, ["adam"])[0])["adam"]
     assert selected["chosen"] != best and selected["diverged"] == 1
@@ -324,10 +326,10 @@ def test_table_a1_by_hand(tmp_path):
 
 def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, *_: drawn.append(figure) or [])
+    monkeypatch.setattr(sensitivity, "save", lambda figure, *_: drawn.append(figure) or [])
     path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
     grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
-    figures.draw_sensitivity([grid], tmp_path)
+    sensitivity.draw([grid], tmp_path)
     axes, = drawn[0].axes
     line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
     assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
@@ -343,7 +345,7 @@ def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):
     """Whichever command begins it."""
     shared = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-0, selects: false}")
     experiment = config.load(write_config(tmp_path, shared))
-    sources = {run.id: run.source for run in experiment.grid(["adam"])}
+    sources = {run.id: run.source for run in experiment.grid_runs(["adam"])}
     reported, = experiment.runs(["adam"], [0])
     assert sorted(sources.values()) == ["a test", "grid search"]
     assert sources[reported.id] == reported.source == "a test"

@@ -4,11 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from tiny_experiment import record, small_disk, write_config
+from tiny_experiment import record, write_config
 
 from experiments.analysis.results import collect, read_grid
 from experiments.claims import judging
@@ -29,10 +26,10 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
     grid = {(run.method, run.point["learning_rate"], run.point["beta2"], run.seed): run
-            for run in experiment.grid(["namsg", "adam"])}
+            for run in experiment.grid_runs(["namsg", "adam"])}
     for (method, seed), loss in {("namsg", 0): 0.3, ("namsg", 1): 0.2, ("adam", 0): 0.4}.items():
         record(folder, grid[method, 0.001, 0.99, seed], [loss] * 30, 30)
-    of_sgd = next(run for run in experiment.grid(["sgd"]) if run.point["learning_rate"] == 0.1)
+    of_sgd = next(run for run in experiment.grid_runs(["sgd"]) if run.point["learning_rate"] == 0.1)
     record(folder, of_sgd, [0.5] * 30, 30)
     made = {run.folder for run in grid.values()}
     mnist = [config.load(CHECKOUT / "configs" / f"mnist_{name}.yaml") for name in ("logistic", "cnn")]
@@ -88,8 +85,8 @@ def test_figures_of_the_paper_have_its_rows_methods_and_numbers(monkeypatch, res
 
 def test_figures_of_records_load_no_mxnet():
     """It takes longer to import than they to draw. Tables do not, either."""
-    script = ("import sys, experiments.display.figures, experiments.display.heat_map, experiments.display.tables; "
-              "sys.exit('mxnet' in sys.modules)")
+    script = ("import sys, experiments.display.figures, experiments.display.heat_map, experiments.display.sensitivity, "
+              "experiments.display.tables; sys.exit('mxnet' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, check=False).returncode == 0
 
 
@@ -191,7 +188,7 @@ def test_table_a2_has_the_papers_numbers_beside_ours(monkeypatch, results):
 def test_table_a2_has_its_columns_in_the_configurations_order(tmp_path):
     """Also where the first cell lacks NADAM."""
     experiment = config.load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
-    for run in experiment.grid(["adam", "nadam", "namsg"], [0]):
+    for run in experiment.grid_runs(["adam", "nadam", "namsg"], [0]):
         if run.point["beta2"] == 0.99 and run.point["learning_rate"] in (0.0005, 0.001) and (
                 run.method != "nadam" or run.point["learning_rate"] == 0.001):
             record(tmp_path, run, [0.5], 30, "diverged")
@@ -201,21 +198,9 @@ def test_table_a2_has_its_columns_in_the_configurations_order(tmp_path):
     assert made.cells["NADAM, ours"].tolist() == ["", "diverged"]
 
 
-def test_a_grid_of_step_sizes_alone(monkeypatch, results, drawn, capsys):
-    config = str(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
-    assert make(monkeypatch, results, "figure", "sensitivity", "--method", "sgd", "--config", config) == 0
-    assert [axes.get_title() for axes in drawn[0].axes] == ["SGD"]
+def test_table_a2_has_no_method_without_beta2(monkeypatch, results, capsys):
     assert make(monkeypatch, results, "table", "A2", "--method", "sgd") == 2
     assert capsys.readouterr().err == "experiments: Table A2 has no SGD\n"
-
-
-def test_a_search_of_which_nothing_is_recorded_is_left_out(monkeypatch, results, capsys):
-    assert make(monkeypatch, results, "figure", "sensitivity") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("experiments: mnist_cnn: ")   # the first of those that select
-    assert "--partial" not in error
-    configs = [str(CHECKOUT / "configs" / f"{name}.yaml") for name in ("mnist_cnn", "cifar10_resnet20")]
-    assert make(monkeypatch, results, "figure", "sensitivity", "--config", *configs) == 0
 
 
 def losses_of(folder, losses):
@@ -271,31 +256,3 @@ def test_where_all_runs_diverged_nothing_can_be_drawn(tmp_path):
     with pytest.raises(RecordError, match="tiny: all runs diverged: nothing can be drawn"):
         figures.draw([losses_of(tmp_path, {"adam": [], "namsg": [0.4]})], "figure", tmp_path)
     assert not list(tmp_path.glob("figure*"))
-
-
-def test_a_last_bit_of_the_layout_changes_no_byte(tmp_path, monkeypatch):
-    """The layout's solver does not always give the same one."""
-    row = losses_of(tmp_path, {"adam": [0.6, 0.5, 0.4], "namsg": [0.4, 0.3, 0.2]})
-    before = [path.read_bytes() for path in figures.draw([row], "before", tmp_path)]
-    lay_out = ConstrainedLayoutEngine.execute
-
-    def nudge(engine, figure):
-        lay_out(engine, figure)
-        for part in figure.subfigs:
-            part.bbox_relative.set_points(np.nextafter(part.bbox_relative.get_points(), 1))
-        for axes in figure.axes:
-            axes._set_position(np.nextafter(axes.get_position().bounds, 1))
-
-    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", nudge)
-    assert [path.read_bytes() for path in figures.draw([row], "after", tmp_path)] == before
-
-
-def test_a_figure_is_replaced_whole_or_left(tmp_path):
-    with small_disk(tmp_path / "disk", "64k") as disk:
-        before = {path: path.read_bytes() for path in figures.save(Figure(figsize=(1, 1)), "name", disk)}
-        large = Figure(figsize=(8, 6))
-        large.figimage(np.random.RandomState(0).rand(600, 800))
-        with pytest.raises(OSError, match="No space left on device") as raised:
-            figures.save(large, "name", disk)
-        assert raised.value.filename == str(disk / "name.png")
-        assert {path: path.read_bytes() for path in disk.iterdir()} == before

@@ -23,7 +23,7 @@ def test_cells_are_means_where_they_belong_and_the_lowest_is_bold(tmp_path, monk
     monkeypatch.setattr(heat_map, "save", lambda figure, *_: drawn.append(figure) or [])
     monkeypatch.chdir(CHECKOUT)
     lowest, diverged = (0.002, 5.0), (0.02, 0.0)
-    for run in experiment.grid():
+    for run in experiment.grid_runs():
         at = run.point["learning_rate"], run.point["eta"]
         loss = 0.3 if at == lowest else 0.4 + at[1] / 100 + at[0]
         is_bad = at == diverged and run.seed == 1
@@ -51,7 +51,7 @@ def test_cells_are_means_where_they_belong_and_the_lowest_is_bold(tmp_path, monk
 
 def test_a_search_that_is_not_complete_is_drawn_as_partial_alone(tmp_path, monkeypatch, experiment, capsys):
     monkeypatch.chdir(CHECKOUT)
-    run = experiment.grid()[0]
+    run = experiment.grid_runs()[0]
     record(tmp_path, run, [0.5] * 20, 20)
     assert cli.main(["figure", "distance", "--results", str(tmp_path)]) == 1
     assert "mnist_logistic_distance: " in capsys.readouterr().err
@@ -59,11 +59,21 @@ def test_a_search_that_is_not_complete_is_drawn_as_partial_alone(tmp_path, monke
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"distance.png", "distance.svg"}
 
 
+def test_where_a_run_diverged_at_each_point_nothing_is_drawn(tmp_path, monkeypatch, experiment, capsys):
+    monkeypatch.chdir(CHECKOUT)
+    for run in experiment.grid_runs():
+        record(tmp_path, run, [], 20, "diverged")
+    assert cli.main(["figure", "distance", "--results", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "mnist_logistic_distance: a run diverged at each point of the grid" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("distance.*"))
+
+
 def test_a_cell_that_is_not_run_is_empty(tmp_path, monkeypatch, experiment):
     drawn = []
     monkeypatch.setattr(heat_map, "save", lambda figure, *_: drawn.append(figure) or [])
     monkeypatch.chdir(CHECKOUT)
-    for run in experiment.grid():
+    for run in experiment.grid_runs():
         if run.seed == 0 and (run.point["learning_rate"], run.point["eta"]) in ((0.001, 0.0), (0.002, 0.5)):
             record(tmp_path, run, [0.3] * 20, 20)
     assert cli.main(["figure", "distance", "--results", str(tmp_path), "--partial"]) == 0

@@ -41,7 +41,7 @@ def page(tmp_path_factory):
         level = {"namsg": 0.23, "sgd": 0.25}.get(run.method, 0.24) + run.seed / 1000
         epochs = 12 if (run.method, run.seed) == ("sgd", 2) else 20
         record(results, run, [level + 1 / epoch for epoch in range(1, epochs + 1)], 20)
-    for run in experiment.grid(["adam"]):
+    for run in experiment.grid_runs(["adam"]):
         record(results, run, [1 + run.point["learning_rate"]] * 10, 10)
     (results / "figures").mkdir()
     for picture in ("figure1", "distance"):

@@ -48,7 +48,7 @@ def test_table_a1_knows_a_grids_other_hyper_parameters(tmp_path, etas):
     experiment = config.load(write_config(tmp_path, text))
     runs = [{"method": run.method, **run.point, "seed": run.seed, "status": "done",
              "train_loss": 0.7 if run.method == "adam" else {0.0: 0.5, 0.9: 0.4, 3.0: 0.3}[run.point["eta"]]}
-            for run in experiment.grid()]
+            for run in experiment.grid_runs()]
     names = [*HYPERPARAMETERS, "eta"]
     frame = pd.DataFrame(runs, columns=["method", *names, "seed", "status", "train_loss"])
     adam, namsg = tables.table_a1([Grid(experiment, [100], names, frame)]).cells.to_dict("records")
@@ -228,7 +228,7 @@ def test_table_a1_has_no_values_of_ours_where_the_grid_search_selects_none(tmp_p
     text = CONFIG.replace("tuning: {epochs: 2, seeds: 100-100}", "tuning: {epochs: 2, seeds: 0-1, selects: false}")
     experiment = config.load(write_config(tmp_path, text))
     runs = pd.DataFrame([(run.method, *run.point.values(), run.seed, "done", run.point["learning_rate"])
-                         for run in experiment.grid()],
+                         for run in experiment.grid_runs()],
                         columns=["method", *HYPERPARAMETERS, "seed", "status", "train_loss"])
     for row in tables.table_a1([Grid(experiment, [0, 1], [*HYPERPARAMETERS], runs)]).cells.to_dict("records"):
         assert (row["ours (α, β1, β2)"], row["train loss at ours"], row["on the grid's edge"]) == ("", "", "")

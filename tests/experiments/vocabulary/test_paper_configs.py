@@ -147,7 +147,7 @@ def with_grid(tmp_path, values):
 
 
 def test_integers_stay_integers_in_a_grid(tmp_path):
-    runs = config.load(with_grid(tmp_path, "[2, 30]")).grid(["swnts"], [0])
+    runs = config.load(with_grid(tmp_path, "[2, 30]")).grid_runs(["swnts"], [0])
     points = [run.settings["parameters"]["switch_to_sgd"] for run in runs]
     assert points == [2, 30] and all(type(point) is int for point in points)
 
