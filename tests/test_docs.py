@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import os
 import re
 import shlex
@@ -12,10 +13,12 @@ from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
 
 import kubernetes_validate
+import mxnet as mx
 import pytest
 import yaml
 
 from experiments.commands import cli, train
+from experiments.training import models
 from experiments.vocabulary import config
 from experiments.vocabulary.folders import RESULTS
 from experiments.vocabulary.records import RunRecord
@@ -38,10 +41,13 @@ def run(command, **options):
 
 
 def test_the_guides_snippets_run():
-    """In a process of their own, one after the other, as a reader's would."""
+    """In a process of their own, one after the other, as a reader's would: and namsg_mx warns of nothing."""
     snippets = blocks("guide.md", "python")
     assert len(snippets) >= 8
-    run([sys.executable, "-W", "error::UserWarning:namsg_mx", "-c", "\n".join(snippets)])
+    # Not by -W, which takes a module's whole name. Without a C++ compiler here there is a warning.
+    filters = ("import warnings; warnings.filterwarnings('error', module='namsg_mx'); "
+               "warnings.filterwarnings('default', '.*has no library')")
+    run([sys.executable, "-c", "\n".join([filters, *snippets])])
 
 
 @pytest.mark.slow
@@ -77,6 +83,35 @@ def test_what_a_run_costs_is_the_benchmarks():
     run, status, *others = (one["seconds"] for one in report["reading"])
     assert {f"{run:.0f}", f"{status:.0f}"} == {"2"}
     assert f"`report` {min(others):.0f} to {max(others):.0f} s (measured)" in page
+
+
+def test_what_a_kvstore_costs_is_as_its_formulas_say():
+    """The bytes of the benchmark's million weights; the networks' weights, and the time of a link that sends them."""
+    page = (DOCS / "scaling.md").read_text(encoding="utf-8").partition("## What it costs\n")[2]
+    measured = re.findall(r"^\| (\d) \| (\d) \| (none|2bit) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    deviations = []
+    assert len(measured) == 7
+    for workers, _, compression, bytes_sent, model in measured:
+        assert model == f"{int(workers) * {'none': 8, '2bit': 1 / 4 + 4}[compression]:.3f}"
+        deviations.append(abs(float(bytes_sent) / float(model) - 1))
+    assert f"to within {math.ceil(1000 * max(deviations)) / 10} %" in page
+
+    links = re.findall(r"^\| (\D[^|]+) \| ([\d,.]+)( million)? \| (.* m?s) \|$", page, re.MULTILINE)
+    networks = {"logistic regression": "logistic_regression", "CNN, with its spare channels": "mnist_cnn",
+                "ResNet-20": "cifar_resnet20_v1"}
+    assert [name for name, *_ in links] == [*networks, "ResNet-50"]
+    for name, number, million, cells in links:
+        weights = float(number.replace(",", "")) * (1e6 if million else 1)
+        if name in networks:
+            parameters = models.build({"name": networks[name]}, 0, mx.cpu()).collect_params().values()
+            assert weights == sum(p.data().size for p in parameters if p.grad_req != "null")
+        assert cells.count(" | ") == 2
+        for cell, (workers_a_server, bits_a_second) in zip(cells.split(" | "), ((1, 1e9), (1, 1e10), (4, 1e9))):
+            number, unit = cell.split()
+            seconds = max(4 * weights, 4 * weights * workers_a_server) * 8 / bits_a_second
+            # To as many digits as the cell has: 820 has two.
+            digits = len(number.partition(".")[2]) - (len(number) - len(number.rstrip("0"))) * ("." not in number)
+            assert float(number) == round(seconds * {"ms": 1000, "s": 1}[unit], digits)
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(CHECKOUT)))

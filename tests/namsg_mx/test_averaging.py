@@ -468,6 +468,25 @@ def test_a_saved_average_is_restored_in_the_present_precision(tmp_path):
         assert parameter.data().asnumpy().tolist() == [1.0, 1.0]
 
 
+def test_after_a_cast_the_average_is_saved_and_loaded_in_the_new_precision(tmp_path):
+    """Without an update in between: it would take the new precision, too."""
+    params = [gluon.Parameter("p", shape=(1,)) for _ in range(2)]
+    for parameter in params:
+        parameter.initialize("ones")
+    saved, loaded = (ParameterAverage([parameter], decay=0.9) for parameter in params)
+    for parameter in params:
+        parameter.cast("float64")
+    params[0].set_data(mx.nd.array([1 / 3], dtype="float64"))
+    saved.save(tmp_path / "cast")
+    assert [values.dtype for values in mx.nd.load(str(tmp_path / "cast"))] == [np.float64]
+    saved.update()
+    saved.save(tmp_path / "updated")
+    loaded.load(tmp_path / "updated")
+    found, = in_place(loaded, params[1:])
+    assert_equal_bits([found], in_place(saved, params[:1]))
+    assert found != found.astype(np.float32)   # it has float64's digits
+
+
 def test_an_update_waits_for_statistics_that_a_backward_pass_is_still_to_write():
     """MXNet's engine, with static_shape=True, does not."""
     running, backward = deep_net()

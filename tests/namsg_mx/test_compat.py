@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,21 @@ def test_mxnet_is_imported_on_this_numpy():
     result = python("import namsg_mx, mxnet as mx; print(mx.nd.ones(2)[0].asscalar())")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "1.0"
+
+
+def test_numpy_has_its_bool_back():
+    """As a plain attribute: by the deprecated one of NumPy 1.20 to 1.23 each use in MXNet would warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vars(np)["bool"] is np.bool is bool
+
+
+def test_mxnet_is_imported_on_a_numpy_without_bool():
+    """Which an older NumPy becomes here."""
+    result = python("import numpy; [names.pop('bool', None) for names in (vars(numpy), vars(numpy).get("
+                    "'__deprecated_attrs__', {}))]; assert not hasattr(numpy, 'bool'); import namsg_mx, mxnet; "
+                    "assert numpy.bool is bool")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.skipif(not OLD_NUMPY, reason="this NumPy has no numpy.bool to leave alone")

@@ -8,6 +8,9 @@ import textwrap
 import pytest
 from loopback import run_cluster
 
+# Where servers and workers wait for each other, they do so without end. By a signal, so that the test kills them all.
+pytestmark = pytest.mark.timeout(1800, method="signal")
+
 # An optimizer that works on a worker and, on a server, fails where it is told to.
 FAILING = """
     import os
@@ -241,33 +244,37 @@ SEVERAL = textwrap.dedent("""
     import mxnet as mx
     from mxnet import autograd, gluon
     from namsg_mx.distributed import DistributedTrainer
-    def model(start, **options):
-        p = gluon.Parameter('w', shape=(3,))
+    def model(start, stype='default', **options):
+        p = gluon.Parameter('w', shape=(3, 1), stype=stype, grad_stype=stype)
         p.initialize(mx.init.Constant(start))
-        return p, DistributedTrainer([p], 'namsg', dict(options, learning_rate=0.01), kvstore={kvstore},
-                                     update_on_kvstore={on_servers})
-    def step(p, trainer):
-        with autograd.record():
-            loss = p.data().sum()
-        loss.backward()
+        options.update(learning_rate=0.01, rescale_grad=1 / {workers})
+        data = p.data if stype == 'default' else lambda: p.row_sparse_data(mx.nd.arange(3))
+        return p, data, DistributedTrainer([p], 'namsg', options, kvstore={kvstore}, update_on_kvstore={on_servers})
+    def step(p, data, trainer):
         try:
-            trainer.step({workers})
-            print(p.data().asnumpy().tolist(), flush=True)
+            with autograd.record():
+                loss = mx.nd.Embedding(mx.nd.arange(3), data(), 3, 1, sparse_grad=data().stype == 'row_sparse').sum()
+            loss.backward()
+            trainer.step(1)
+            print(data().asnumpy().tolist(), flush=True)
         except RuntimeError as error:
             print(error, flush=True)
-    first, second = model(1.0), model(5.0, beta1=0.5)
+    first, second = model(1.0), model(5.0, {stype!r}, beta1=0.5)
     second[0].lr_mult = 2.0
     for each in {order}:
         step(*each)
 """)
 
 
-def steps_of_several(on_servers, order):
-    """What two workers print, which is one thing, and what a process alone prints that does the same."""
+def steps_of_several(on_servers, order, stype="default"):
+    """What two workers print, which is one thing, and what a process alone prints that does the same.
+
+    ``stype`` is the second parameter's on the workers.
+    """
     outputs, statuses = run_cluster(SEVERAL.format(kvstore="'dist_sync'", on_servers=on_servers, order=order,
-                                                   workers=2))
+                                                   workers=2, stype=stype))
     assert statuses == [0, 0], outputs
-    alone = SEVERAL.format(kvstore=None, on_servers=None, order=order, workers=1)
+    alone = SEVERAL.format(kvstore=None, on_servers=None, order=order, workers=1, stype="default")
     expected = subprocess.run([sys.executable, "-c", alone], check=True, text=True, stdout=subprocess.PIPE).stdout
     assert outputs[0][0] == outputs[1][0]
     return outputs[0][0].splitlines(), expected.splitlines()
@@ -281,8 +288,9 @@ def test_several_take_turns_where_workers_update():
 
 
 @pytest.mark.slow
-def test_several_one_after_the_other_where_servers_update():
+@pytest.mark.parametrize("stype", ["default", "row_sparse"])
+def test_several_one_after_the_other_where_servers_update(stype):
     """The optimizer belongs to the servers: theirs is the latest, and it is said to the Trainer of the one before."""
-    found, expected = steps_of_several(True, "[first, first, second, second, first]")
+    found, expected = steps_of_several(True, "[first, first, second, second, first]", stype)
     assert found[:4] == expected[:4]
     assert found[4].startswith("the servers of the kvstore hold one optimizer at a time")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import mxnet as mx
@@ -65,6 +66,57 @@ def test_saved_states_go_on_in_a_fresh_trainer_to_the_bit(method, tmp_path):
     resumed = gluon.Trainer(second.collect_params(), method)   # all settings come with the states
     resumed.load_states(str(tmp_path / "states"))
     assert_equal_bits(train(second, resumed, data[11:]), expected)
+
+
+def one_parameter(dtype="float32"):
+    parameter = gluon.Parameter("w", shape=(2,), dtype=dtype)
+    parameter.initialize("one")
+    return parameter
+
+
+def step(trainer):
+    """One with a gradient of 1 on each context of each parameter that has one."""
+    trained = [parameter for parameter in trainer._params if parameter.grad_req != "null"]
+    with autograd.record():
+        losses = [data.sum() for parameter in trained for data in parameter.list_data()]
+    autograd.backward(losses)
+    trainer.step(1)
+
+
+def test_states_of_adams_trainer_end_in_an_assertion_error_without_a_word(tmp_path):
+    """As the guide has it: the file brings Adam along, and its states are none of this Trainer's."""
+    path, trainer = str(tmp_path / "states"), gluon.Trainer([one_parameter()], "adam")
+    step(trainer)
+    trainer.save_states(path)
+    trainer = gluon.Trainer([one_parameter()], "namsg")
+    trainer.load_states(path)
+    with pytest.raises(AssertionError) as raised:
+        step(trainer)
+    assert str(raised.value) == ""
+
+
+def test_states_with_one_array_more_are_taken_for_those_of_another_precision():
+    """The guide's warning of states without their optimizer, as `Module` saves them."""
+    saved, loaded = (mx.optimizer.get_updater(mx.optimizer.create(method)) for method in ("namsg", "dozatnadam"))
+    weight, gradient = mx.nd.ones(2), mx.nd.ones(2)
+    saved(0, gradient, weight)
+    loaded.set_states(saved.get_states())
+    assert len(loaded.states[0]) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded(0, gradient, weight)
+    assert len(loaded.states[0]) == 2
+
+
+@pytest.mark.parametrize(("method", "expected"), [("namsg", 0.2358), ("adam", 0.6)])
+def test_parameters_that_are_loaded_after_the_first_step_are_undone_by_the_master_weights(method, expected):
+    """As the guide has it for float16: 1 less two steps, wherever the program has put the weight in between."""
+    parameter = one_parameter("float16")
+    trainer = gluon.Trainer([parameter], method, {"multi_precision": True, "learning_rate": 0.2})
+    step(trainer)
+    parameter.set_data(mx.nd.full(2, 9, dtype="float16"))
+    step(trainer)
+    np.testing.assert_allclose(parameter.data().asnumpy(), expected, rtol=2e-3)
 
 
 # The weights when states/<method>.states was saved, after three updates by commit 46f1757, and after two more by it.
@@ -416,6 +468,18 @@ def test_a_base_lr_that_nobody_chose_gives_way_to_the_default(method):
     assert rates_of(method, 1, {"lr_scheduler": factor_scheduler(base_lr=0.4)}) == [0.4]
 
 
+@pytest.mark.parametrize(("make", "expected"), [
+    (lambda: mx.lr_scheduler.PolyScheduler(10, base_lr=0.5, pwr=1), [0.45, 0.4, 0.35]),
+    (lambda: mx.lr_scheduler.CosineScheduler(4, base_lr=0.5), [0.25 + 0.125 * 2**0.5, 0.25, 0.25 - 0.125 * 2**0.5]),
+    (lambda: mx.lr_scheduler.FactorScheduler(9, base_lr=0.5, warmup_steps=4), [0.125, 0.25, 0.375]),
+], ids=["PolyScheduler", "CosineScheduler", "warm-up"])
+@pytest.mark.parametrize("method", [*METHODS, "adam"])
+def test_some_schedulers_keep_the_base_lr_that_they_were_made_with(method, make, expected):
+    """A number as ``learning_rate`` reaches neither them nor a warm-up, as the guide has it."""
+    for options in ({"learning_rate": 0.03}, {}):
+        assert rates_of(method, 3, dict(options, lr_scheduler=make())) == pytest.approx(expected)
+
+
 def test_gradients_accumulate_with_grad_req_add():
     """Two half batches added up are one whole batch."""
     def one_step(halves):
@@ -462,7 +526,7 @@ def test_numpy_arrays_and_set_np():
 
 
 def test_module_fit():
-    """The symbolic API: parameters by name, decay on weights only, and the optimizer's settings from a tuple."""
+    """The symbolic API, and the optimizer's settings from a tuple."""
     random = np.random.RandomState(0)
     x = random.standard_normal((256, 10)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.float32)
@@ -473,6 +537,18 @@ def test_module_fit():
     iterator = mx.io.NDArrayIter(x, y, batch_size=32)
     module.fit(iterator, num_epoch=15, optimizer="namsg", optimizer_params=(("learning_rate", 0.05), ("wd", 1e-4)))
     assert module.score(iterator, "acc")[0][1] > 0.97
+
+
+@pytest.mark.parametrize("decoupled_wd", [False, True])
+def test_module_decays_weights_only(decoupled_wd):
+    """It knows them by their names. Without gradients nothing else moves them."""
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, name="fc")
+    module = mx.mod.Module(mx.sym.SoftmaxOutput(net, grad_scale=0, name="softmax"))
+    module.fit(mx.io.NDArrayIter(np.ones((8, 3)), np.zeros(8), batch_size=4), num_epoch=1, optimizer="namsg",
+               optimizer_params={"wd": 0.1, "decoupled_wd": decoupled_wd},
+               arg_params={"fc_weight": mx.nd.ones((2, 3)), "fc_bias": mx.nd.ones(2)})
+    (_, bias), (_, weight) = sorted(module.get_params()[0].items())
+    assert (bias.asnumpy() == 1).all() and (weight.asnumpy() < 1).all()
 
 
 @pytest.mark.parametrize("contexts", [1, 2])
@@ -635,6 +711,60 @@ def test_a_parameter_that_begins_late_on_another_device_of_a_kvstore(devices):
             update(key, mx.nd.ones(1, ctx=weight.context), weight)
             assert optimizer.last_update().k == k
     assert optimizer.__getstate__()["num_update"] == 8
+
+
+@pytest.mark.parametrize(("update_on_kvstore", "moved"), [(True, 0.2), (False, 0.02)])
+@pytest.mark.parametrize("method", ["averagedsgd", "sgd"])
+def test_a_parameter_that_begins_late_and_is_the_first_stays_behind_on_a_kvstore(method, update_on_kvstore, moved):
+    """The guide's pitfall, which MXNet's sgd has, too: the step size falls to a tenth at k = 3."""
+    late, other = (gluon.Parameter(name, shape=(1,)) for name in ("late", "other"))
+    for parameter in (late, other):
+        parameter.initialize("one", ctx=[mx.cpu(0), mx.cpu(1)])
+    late.grad_req = "null"
+    options = {"learning_rate": StepDecay(0.1, at=(3,)), "beta1": 0.0}
+    if method == "sgd":   # MXNet's schedulers count from 1, and this one decays after 3
+        options = {"lr_scheduler": mx.lr_scheduler.MultiFactorScheduler([3], factor=0.1, base_lr=0.1)}
+    trainer = gluon.Trainer([late, other], method, options, update_on_kvstore=update_on_kvstore)
+    for k in range(4):
+        if k == 2:
+            late.grad_req = "write"
+        before = [parameter.data().asscalar() for parameter in (late, other)]
+        step(trainer)
+    moves = np.subtract(before, [parameter.data().asscalar() for parameter in (late, other)])
+    np.testing.assert_allclose(moves, [moved, 0.02], rtol=1e-5)
+
+
+def test_an_error_inside_an_update_on_several_contexts_is_printed_and_training_goes_on():
+    """The guide's pitfall: it is raised in a callback of the kvstore."""
+    script = """
+        import namsg_mx
+        import mxnet as mx
+        from mxnet import autograd, gluon
+
+        class Stumbling:
+            calls = 0
+
+            def __call__(self, k):
+                Stumbling.calls += k == 1
+                if Stumbling.calls == 1:
+                    raise OSError('no schedule')
+                return 0.1
+
+        parameter = gluon.Parameter('w', shape=(1,))
+        parameter.initialize('one', ctx=[mx.cpu(0), mx.cpu(1)])
+        trainer = gluon.Trainer([parameter], 'averagedsgd', {'learning_rate': Stumbling(), 'beta1': 0.0},
+                                update_on_kvstore=True)
+        for _ in range(3):
+            with autograd.record():
+                losses = [data.sum() for data in parameter.list_data()]
+            autograd.backward(losses)
+            trainer.step(1)
+            print(round(float(parameter.data().asscalar()), 3))
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert result.stdout.split() == ["0.8", "0.8", "0.6"]
+    assert "OSError: no schedule" in result.stderr
 
 
 def test_layers_on_several_devices():

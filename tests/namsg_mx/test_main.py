@@ -13,8 +13,10 @@ from namsg_mx import kernels
 
 
 def diagnosis(**environment):
+    """The lines; a variable that is None is not set."""
+    environment = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
     result = subprocess.run([sys.executable, "-m", "namsg_mx"], check=True, text=True, stdout=subprocess.PIPE,
-                            env=dict(os.environ, **environment))
+                            env=environment)
     return result.stdout.splitlines()
 
 
@@ -27,6 +29,11 @@ def test_each_kernel_has_a_line():
     assert told["kernel 'ndarray'"] == "ready"
     is_built = any(Path(kernels.__file__).with_name(f"_cpu{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
     assert (told["kernel 'cpu'"] == "ready") == is_built
+
+
+def test_threads_that_nobody_chose_are_mxnets():
+    assert diagnosis(OMP_NUM_THREADS=None)[1] == (
+        f"threads: MXNet takes half of the {len(os.sched_getaffinity(0))} processors, as OMP_NUM_THREADS is not set")
 
 
 @pytest.mark.skipif(mx.context.num_gpus() > 0, reason="there is a GPU here")

@@ -455,6 +455,38 @@ def test_an_update_whose_schedule_raises_does_not_count(setting):
     assert (optimizer.num_update, optimizer.last_update().k) == (2, 1)
 
 
+def test_an_update_that_fails_on_its_second_device_is_none():
+    """What ran last is the update before, though the first device has made its part."""
+    class Stumbles(namsg_mx.NAMSG):
+        def _get_lrs(self, indices):
+            if indices == [1] and self.num_update == 2:
+                raise OSError("no rates")
+            return super()._get_lrs(indices)
+
+    optimizer, weights = Stumbles(), [mx.nd.ones(2, mx.cpu(device)) for device in range(2)]
+    gradients, states = [weight.copy() for weight in weights], [optimizer.create_state(0, weight) for weight in weights]
+    optimizer.update([0, 1], weights, gradients, states)
+    before, made = optimizer.last_update(), weights[0].asnumpy()
+    with pytest.raises(OSError, match="no rates"):
+        optimizer.update([0, 1], weights, gradients, states)
+    assert (weights[0].asnumpy() < made).all()
+    assert optimizer.last_update() == before and before.k == 0
+
+
+def test_a_replica_does_not_count_what_failed_on_another_device():
+    optimizer = namsg_mx.NAMSG()
+    updaters = [mx.optimizer.get_updater(optimizer) for _ in range(2)]
+    weights, gradients = ([mx.nd.ones(2, mx.cpu(device)) for device in range(2)] for _ in range(2))
+    for _ in range(2):
+        updaters[0](0, gradients[0], weights[0])
+    with pytest.raises(ValueError, match="must have one shape"):
+        updaters[0](0, mx.nd.ones(3), weights[0])
+    for k in range(2):
+        updaters[1](0, gradients[1], weights[1])
+        assert optimizer.last_update().k == k
+    assert_equal_bits(*([weight.asnumpy()] for weight in weights))
+
+
 @pytest.mark.parametrize(("method", "arguments", "message"), [
     ("namsg", {"lr": 0.1}, "NAMSG has no argument 'lr'; here that is learning_rate"),
     ("namsg", {"betas": (0.9, 0.99)}, "NAMSG has no argument 'betas'; here that is beta1 and beta2"),
@@ -1050,6 +1082,20 @@ def test_what_is_no_array_is_refused_while_a_graph_is_recorded_too():
     optimizer = namsg_mx.NAMSG()
     with mx.autograd.record(), pytest.raises(TypeError, match="the weight must be an NDArray, not of type ndarray"):
         optimizer.update(0, np.ones(3, np.float32), array(np.ones(3)), [array(np.zeros(3))] * 3)
+
+
+def test_arrays_of_two_devices_are_refused():
+    """Of a CPU and a GPU, where one says that it is there."""
+    class Elsewhere(mx.nd.NDArray):
+        __slots__ = ()
+        context = property(lambda self: mx.gpu(0))
+
+    for which in range(3):
+        weight, grad = array([1.0]), array([1.0])
+        state = namsg_mx.NAMSG().create_state(0, weight)
+        (weight, grad, state[1])[which].__class__ = Elsewhere
+        with pytest.raises(ValueError, match=r"weight, gradient and state must be on one device, not .*gpu\(0\)"):
+            namsg_mx.NAMSG(kernel="ndarray").update(0, weight, grad, state)
 
 
 def test_shapes_that_differ_are_refused_and_never_broadcast():

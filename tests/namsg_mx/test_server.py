@@ -11,6 +11,9 @@ from loopback import run_cluster
 
 import namsg_mx
 
+# Where servers and workers wait for each other, they do so without end. By a signal, so that the test kills them all.
+pytestmark = pytest.mark.timeout(1800, method="signal")
+
 SCRIPT = textwrap.dedent("""
     {imports}
     from mxnet import autograd, gluon

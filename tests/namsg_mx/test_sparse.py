@@ -87,6 +87,21 @@ def test_lazy_updates_touch_the_gradients_rows_alone(method, dtype):
         assert np.array_equal(value[others], initial[others])
 
 
+@CPU_KERNEL
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_weight_takes_dense_and_row_sparse_gradients_in_turn(lazy):
+    """Of one shape, so that the second is not taken in the place of the first."""
+    ones, row = array(np.ones((4, 3))), mx.nd.sparse.row_sparse_array((array(np.full((1, 3), 5)), [2]), shape=(4, 3))
+    results = []
+    for kernel in ("cpu", "ndarray"):
+        optimizer, weight = namsg_mx.NAMSG(kernel=kernel, lazy_update=lazy), array(np.ones((4, 3)))
+        state = optimizer.create_state(0, weight)
+        for gradient in (ones, row, -ones, row):
+            optimizer.update(0, weight, gradient, state)
+        results.append([each.asnumpy() for each in (weight, *state)])
+    assert_equal_bits(*results)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
@@ -261,6 +276,7 @@ def test_gluons_row_sparse_parameters_train(lazy, kvstore, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800, method="signal")   # so that a test whose servers wait without end kills them
 def test_servers_update_row_sparse_weights():
     """Each server of two has a part of the rows."""
     script = textwrap.dedent("""

@@ -119,15 +119,47 @@ def test_saved_and_loaded_around_the_switch_goes_on_to_the_bit(at):
 
 def test_skipped_nonfinite_gradients_have_no_part_in_the_step_size():
     runs = []
-    for bad in (np.nan, np.inf):
+    for bad in ([np.nan], [np.inf], []):   # the last has no such element
         namsg = NAMSG(switch_to_sgd=2, nonfinite="skip", clip_gradient=1.0)
-        weight = array([1.0, 2.0])
+        weight = array([1.0, 2.0][:1 + len(bad)])
         state = namsg.create_state(0, weight)
-        for g in ([1.0, 1.0], [0.5, bad], [0.5, 0.5]):
-            namsg.update(0, weight, array(g), state)
+        for g in ([1.0, 1.0], [0.5, *bad], [0.5, 0.5]):
+            namsg.update(0, weight, array(g[:weight.size]), state)
         runs.append(namsg.last_update().sgd_learning_rate)
-    assert np.isfinite(runs[0])
-    assert runs[0] == runs[1]
+    assert runs[0] == runs[1] == runs[2] > 0
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_parameters_without_a_step_in_the_update_before_have_no_part_in_the_step_size(lazy):
+    """One that the update leaves out, and by lazy updates one whose row_sparse gradient has no rows."""
+    namsg = NAMSG(switch_to_sgd=2, lazy_update=lazy)
+    weights = [array([[1.0], [2.0]]), array([1.0, -1.0]), array([3.0])]
+    states = [namsg.create_state(i, weight) for i, weight in enumerate(weights)]
+    sparse, dense = np.array([[[0.0], [7.0]], [[0.0], [0.0]]]), np.array([[1.0, -3.0], [0.5, 2.0]])
+    for k in range(2):
+        gradients = [array(sparse[k]).tostype("row_sparse"), array(dense[k]), array([8.0])]
+        some = slice(3 - k)   # not the last one in update 1
+        namsg.update([0, 1, 2][some], weights[some], gradients[some], states[some])
+    m_hats, v_hats = [], []
+    for gradients in [dense] if lazy else [dense, sparse]:
+        moments, mu = reference.initial_moments(gradients[0]), reference.observation_factor(0.9, 0.9)
+        for g in gradients:
+            _, moments = reference.namsg(0.0, g, moments, 0.002, 0.9, 0.99, 0.9)
+        m_hats.append((1 - mu) * moments.m + mu * gradients[1])
+        v_hats.append(moments.v_hat)
+    expected = reference.switched_step_size(m_hats, v_hats, 0.002)
+    assert namsg.settings(2).sgd_learning_rate == pytest.approx(expected, rel=1e-5)
+
+
+def test_settings_after_the_switch_are_told_once_it_is_made():
+    namsg, weight = NAMSG(switch_to_sgd=2), array([1.0])
+    state = namsg.create_state(0, weight)
+    for _ in range(2):
+        assert namsg.settings(1).sgd_learning_rate is None
+        with pytest.raises(RuntimeError, match="switch_to_sgd=2: SGD's step size comes from update 1, .*did not make"):
+            namsg.settings(7)
+        namsg.update(0, weight, array([1.0]), state)
+    assert namsg.settings(7).sgd_learning_rate > 0
 
 
 def test_a_weight_that_is_nan_is_told_at_the_switch_and_spreads_to_no_other():

@@ -176,8 +176,9 @@ def test_parameters_that_have_names_for_indices():
     optimizer = mx.optimizer.create("namsg", wd=0.1, param_idx2name={"a": "a_weight", "b": "b_bias"})
     updater = mx.optimizer.get_updater(optimizer)
     weights = [mx.nd.ones(2), mx.nd.ones(2)]
-    updater(["a", "b"], [mx.nd.ones(2), mx.nd.array([np.nan, 1])], weights)
+    updater(["a", "b"], [mx.nd.zeros(2), mx.nd.array([np.nan, 0])], weights)
     assert optimizer.last_update().nonfinite == 1
+    assert (weights[0].asnumpy() < 1).all() and weights[1].asnumpy()[1] == 1   # as decay is for weights only
 
 
 @pytest.mark.parametrize("is_subclass", [False, True])
