@@ -53,10 +53,10 @@ def write_config(folder, text=CONFIG, name="tiny"):
     return path
 
 
-def record(results, run, losses, epochs, status="done", distributed=None, learning_rates=None):
+def record(results, run, losses, epochs, status="done", distributed=None, learning_rates=None, seconds=2.0):
     """The records of a run with these train losses, as training leaves it: complete after so many epochs.
 
-    ``learning_rates`` are the epochs' step sizes; None: the same in all.
+    ``learning_rates`` are the epochs' step sizes; None: the same in all. ``seconds``: what each epoch took.
     """
     learning_rates = learning_rates or [0.5] * len(losses)
     folder = RunRecord(results / run.folder)
@@ -68,7 +68,7 @@ def record(results, run, losses, epochs, status="done", distributed=None, learni
         for epoch, (loss, learning_rate) in enumerate(zip(losses, learning_rates), start=1):
             row = {**dict.fromkeys(EPOCH_COLUMNS, 0.5), "epoch": epoch, "updates": 235 * epoch, "train_loss": loss,
                    "test_loss": 1.5, "learning_rate": learning_rate}
-            folder.add_epoch(row, {"epoch": epoch, "training": 1.0, "evaluation": 1.0}, {})
+            folder.add_epoch(row, {"epoch": epoch, "training": seconds / 2, "evaluation": seconds / 2}, {})
         if len(losses) == epochs or status == "diverged":
             folder.finish(len(losses), status)
 

@@ -12,6 +12,8 @@ import subprocess
 import termios
 from pathlib import Path
 
+import mxnet as mx
+import numpy as np
 import pytest
 from tiny_experiment import CONFIG, command, experiments, numbers, write_config
 
@@ -19,6 +21,8 @@ from experiments.claims import sentences
 from experiments.commands import cli, train
 from experiments.vocabulary import config, methods
 from experiments.vocabulary.config import RunOptions
+from experiments.vocabulary.records import RunRecord
+from namsg_mx import kernels
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -93,7 +97,8 @@ def test_a_runs_folder_holds_what_design_says(made):
     assert json.loads((beside / "config.json").read_text())["choices"]["initial_weights"] == choices["initial_weights"]
     environment, = json.loads((folder / "environment.json").read_text())
     assert environment["first_epoch"] == 1
-    assert environment["kernel"] in ("cpu", "ndarray")
+    assert environment["kernel"] == kernels.choose("auto", mx.cpu(), np.float32)
+    assert json.loads((beside / "environment.json").read_text())[0]["kernel"] == "mxnet"
     assert environment["versions"]["mxnet"] == "1.9.1"
     done = json.loads((folder / "done.json").read_text())
     assert done == {"epochs": 3, "status": "done", "sha256": done["sha256"]}
@@ -138,16 +143,41 @@ def test_a_table_and_a_figure_of_chosen_runs_can_be_written_elsewhere(made, tmp_
     assert sorted(results.rglob("*")) == before
 
 
+def logged(folder):
+    """The values of a log by name and step, as TensorBoard shows them: an attempt hides those from its step on."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    found = {}
+    for path in sorted(folder.glob("events*")):
+        content = path.read_bytes()
+        while content:
+            length, = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12:12 + length])   # between two checksums of 4 bytes
+            content = content[16 + length:]
+            if event.session_log.status == SessionLog.START:
+                found = {(name, step): values for (name, step), values in found.items() if step < event.step}
+            for value in event.summary.value:
+                found.setdefault((value.tag, event.step), []).append(value.simple_value)
+    return found
+
+
 @pytest.mark.slow
 def test_tensorboard_gets_a_copy_of_each_epoch(tmp_path):
+    """Each value once, in float32: also of a run that has gone on, and of one that was made anew."""
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed (extra 'tensorboard')")
-    path = write_config(tmp_path)
-    arguments = ("run", path, "--results", tmp_path / "results", "--method", "namsg", "--seeds", "0", "--tensorboard",
-                 tmp_path / "log")
-    result = experiments(*arguments)
-    assert result.returncode == 0, result.stderr
-    log, = (tmp_path / "log").glob("tiny/namsg/*seed0/events*")
-    assert log.read_bytes().count(b"train_loss_full") == 3   # once an epoch
+    path, results = write_config(tmp_path), tmp_path / "results"
+    run, = config.load(path).runs(["namsg"], [0])
+    for epochs in (2, 3, 1):
+        if epochs == 1:
+            shutil.rmtree(results)
+        result = experiments("run", path, "--results", results, "--method", "namsg", "--seeds", "0", "--epochs", epochs,
+                             "--tensorboard", tmp_path / "log")
+        assert result.returncode == 0, result.stderr
+        rows = RunRecord(results / run.folder).epochs.rows()
+        assert len(rows) == epochs
+        assert logged(tmp_path / "log" / run.folder) == {
+            (name, row["epoch"]): [np.float32(value)] for row in rows for name, value in row.items()
+            if name != "epoch" and value is not None}
 
 
 def test_figure_and_table(made):

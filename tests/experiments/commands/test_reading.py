@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from tiny_experiment import CONFIG, experiments, make_older, record, write_config
 
+from experiments.analysis.survey import survey
 from experiments.claims.evidence import CsvFile, Evidence
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
@@ -61,6 +62,17 @@ def test_status_tells_how_long_a_complete_run_took(tmp_path):
     assert status["seconds_left"] == 2.0 * (1 + 2 + 3)   # of the runs that are unfinished, failed and missing
     adam, namsg = experiments("status", path, "--results", tmp_path / "results").stdout.splitlines()[2:4]
     assert (adam.split()[-2:], namsg.split()[-2:]) == (["6", "s"], ["1", "-"])   # one run of namsg is missing
+
+
+def test_the_time_left_is_by_each_methods_mean_epoch(tmp_path):
+    """Of a method without any epoch, by the mean of all epochs: here of 1, 1, 1 and 10 s."""
+    other = CONFIG.partition("methods:\n")[2].partition("  namsg:")[0].replace("  adam:", "  other:")
+    experiment = config.load(write_config(tmp_path, CONFIG + other))
+    record(tmp_path, experiment.runs(["adam"])[0], [0.5] * 3, 3, seconds=1.0)
+    record(tmp_path, experiment.runs(["namsg"])[0], [0.5], 3, seconds=10.0)
+    assert survey(experiment, tmp_path)["seconds_left"] == 3 * 1.0 + (2 + 3) * 10.0 + (3 + 3) * 3.25
+    assert survey(experiment, tmp_path, ["adam"])["seconds_left"] == 3 * 1.0
+    assert survey(experiment, tmp_path, ["other"])["seconds_left"] is None
 
 
 @pytest.mark.parametrize("content", [None, "epoch,training,evaluation\n1,1.0,1.0\n", "garbage"])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 
 IMAGE = "namsg-mx"   # `make test-container` builds it
 MANIFEST = Path(__file__).parents[3] / "docs" / "kubernetes.yaml"
-NETWORK, ADDRESS = "namsg-test", "10.89.77.{}"
+SESSION = uuid.uuid4()   # others may test here, too
+NETWORK, ADDRESS = f"namsg-test-{SESSION.hex}", f"10.89.{128 + SESSION.int % 128}.{{}}"
 ENGINE = next(filter(shutil.which, ("podman", "docker")), None)
 pytestmark = pytest.mark.slow
 
@@ -46,7 +48,7 @@ class Pods:
 
     def __init__(self, shared):
         _, job = yaml.safe_load_all(MANIFEST.read_text())
-        self.count = job["spec"]["completions"]
+        self.names = [f"namsg-test-{SESSION.hex}-{index}" for index in range(job["spec"]["completions"])]
         pod = job["spec"]["template"]["spec"]
         self.container, = pod["containers"]
         self.shared = shared
@@ -56,33 +58,30 @@ class Pods:
 
     def start(self):
         mount, = self.container["volumeMounts"]
-        for index in range(self.count):
+        for index, name in enumerate(self.names):
             address = ADDRESS.format(10 + index)
             variables = {each["name"]: each.get("value", address) for each in self.container["env"]}
             variables["JOB_COMPLETION_INDEX"] = index
-            call("run", "--detach", "--name", f"namsg-{index}", "--network", NETWORK, "--ip", address,
+            call("run", "--detach", "--name", name, "--network", NETWORK, "--ip", address,
                  "--add-host", f"{variables['DMLC_PS_ROOT_URI']}:{ADDRESS.format(10)}",
                  "--volume", f"{self.shared}:{mount['mountPath']}", "--entrypoint", "",
-                 *(word for name, value in variables.items() for word in ("--env", f"{name}={value}")),
+                 *(word for variable in variables.items() for word in ("--env", "{}={}".format(*variable))),
                  self.container["image"], *self.container["command"], self.script)
 
     def wait(self):
         """Each pod's exit status and what it said."""
-        names = [f"namsg-{index}" for index in range(self.count)]
         return [(int(call("wait", name)), subprocess.run([ENGINE, "logs", name], text=True, stdout=subprocess.PIPE,
                                                          stderr=subprocess.STDOUT, check=True).stdout)
-                for name in names]
+                for name in self.names]
 
     def remove(self):
-        for index in range(self.count):
-            subprocess.run([ENGINE, "rm", "--force", f"namsg-{index}"], capture_output=True, check=False)
+        for name in self.names:
+            subprocess.run([ENGINE, "rm", "--force", name], capture_output=True, check=False)
 
 
 @pytest.fixture
 def pods(tmp_path):
     pods = Pods(tmp_path)
-    pods.remove()
-    subprocess.run([ENGINE, "network", "rm", NETWORK], capture_output=True, check=False)
     call("network", "create", "--subnet", ADDRESS.format("0/24"), NETWORK)
     yield pods
     pods.remove()
@@ -92,8 +91,8 @@ def pods(tmp_path):
 def test_the_manifests_pods_train_together_and_go_on_after_one_was_killed(pods, tmp_path):
     pods.start()
     while not list(tmp_path.rglob("checkpoint.zip")):   # after the first epoch
-        assert call("inspect", "--format", "{{.State.Running}}", "namsg-6").strip() == "true", pods.wait()
-    call("kill", f"namsg-{pods.count - 1}")
+        assert call("inspect", "--format", "{{.State.Running}}", pods.names[-1]).strip() == "true", pods.wait()
+    call("kill", pods.names[-1])
     ended = pods.wait()
     assert all(status != 0 for status, _ in ended), ended   # as with backoffLimit: 0, all of the job
     epochs, = tmp_path.rglob("epochs.csv")

@@ -20,6 +20,7 @@ from experiments.vocabulary.errors import UsageError
 from experiments.vocabulary.records import RunRecord
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra 'cluster')")
+CHECKOUT = Path(__file__).parents[3]
 EPOCHS = 30   # long enough that a worker is still in the middle of its run when it is killed
 LONG = CONFIG.replace("train: 300", "train: 3000").replace("seeds: 0-1", "seeds: 0-2").replace(
     "epochs: 3", f"epochs: {EPOCHS}")
@@ -44,7 +45,7 @@ def scheduler(tmp_path):
 
 def start_worker(client, name, path=None):
     """A worker that imports from ``path``, the checkout by default."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path or os.getcwd())
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path or str(CHECKOUT))
     return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--name",
                              name, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=path)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -25,8 +26,9 @@ from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.records import RunRecord
 
+CHECKOUT = Path(__file__).parents[3]
 ONE_RUN = CONFIG.replace("seeds: 0-1", "seeds: 0-0")
-SILENT_SECONDS = 3
+SILENT_SECONDS = 10   # also while they start, on a busy machine
 
 
 def run_arguments(path, results, *more):
@@ -62,7 +64,7 @@ def test_two_workers_started_by_the_launcher_follow_the_trajectory_of_one_proces
     result = subprocess.run([sys.executable, "-m", "experiments.launch", "-n", "2", "-s", "2", "--launcher", "local",
                              sys.executable, *map(str, run_arguments(path, tmp_path))], text=True, check=False,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=dict(os.environ, PYTHONPATH=os.getcwd()))
+                            env=dict(os.environ, PYTHONPATH=str(CHECKOUT)))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(": done") == 2   # worker 0 alone speaks
     assert_same_trajectory(tmp_path, expected)
@@ -221,7 +223,7 @@ def test_a_process_that_is_slow_to_start_ps_lite_is_not_asked_for_heartbeats_bef
               "with kvstore_process.join('dist_sync', False, 1): print('served')")
     result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, text=True,
                             env={**os.environ, **VARIABLES, "DMLC_PS_ROOT_PORT": str(free_port()),
-                                 "PYTHONPATH": os.getcwd()})
+                                 "PYTHONPATH": str(CHECKOUT)})
     assert (result.returncode, result.stdout) == (0, "served\n")
 
 
@@ -232,7 +234,7 @@ def test_a_server_ends_with_its_first_error(call):
               "kvstore = SimpleNamespace(handle=None, _set_updater=lambda update: update(0, 1, 1))\n"
               f"Server(kvstore, None).{call}\nprint('goes on')")
     result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+                            text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1].startswith("experiments: a server fails: ")
 
@@ -243,7 +245,7 @@ def test_a_process_that_never_comes_ends_the_others():
               "with kvstore_process.join('dist_sync', False, 1): print('served')")
     result = subprocess.run([sys.executable, "-c", script], check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, env={**os.environ, **VARIABLES, "DMLC_ROLE": "server",
-                                            "DMLC_PS_ROOT_PORT": str(free_port()), "PYTHONPATH": os.getcwd()})
+                                            "DMLC_PS_ROOT_PORT": str(free_port()), "PYTHONPATH": str(CHECKOUT)})
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == "experiments: a process is missing after 1 s"
 

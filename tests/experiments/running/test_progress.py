@@ -50,6 +50,16 @@ def test_what_a_cluster_tells_late_takes_no_time_off(capsys):
     assert last == "[2/2] b seed 0: done"
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [(-1, ["[0/1] a seed 0: epoch 2 of 3", "[0/1] a seed 0: epoch 3 of 3"]),
+                                                (1e9, [])], ids=["long ago", "just now"])
+def test_where_the_last_line_is_long_ago_an_epoch_is_told(capsys, monkeypatch, seconds, lines):
+    monkeypatch.setattr("experiments.running.progress.SECONDS_BETWEEN_LINES", seconds)
+    with Progress({"a": 1}, 3) as progress:
+        for epoch in (2, 3):
+            progress.epoch(A, epoch)
+    assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == lines
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (6000, "1.7 h")])
 def test_durations(seconds, text):
     assert duration(seconds) == text

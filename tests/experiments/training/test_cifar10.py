@@ -1,4 +1,4 @@
-"""Real CIFAR-10: as its files say, less the per-pixel mean; files that are missing or damaged."""
+"""Real CIFAR-10: as its files say, less the per-pixel mean. Files that are missing or damaged: test_data.py."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tiny_experiment import REAL_DATA
 
-from experiments.training import data, download
-from experiments.vocabulary.errors import UsageError
+from experiments.training import data
 
 
 def records(name):
@@ -35,23 +34,3 @@ def test_real_cifar10():
         np.testing.assert_allclose(found, (expected - mean) / 255, atol=2e-7)   # float32's rounding below 1
     assert np.abs(train.images.mean(axis=0, dtype=np.float64)).max() < 1e-6
     assert abs(test.images.mean(dtype=np.float64)) > 1e-3   # the mean is that of the training images
-
-
-@REAL_DATA
-@pytest.mark.parametrize("name", ["data_batch_5.bin", "test_batch.bin"])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name):
-    folder = tmp_path / "cifar10"
-    folder.mkdir()
-    for other in download.CIFAR10:
-        (folder / other).symlink_to(Path(os.environ["NAMSG_DATA"], "cifar10", other).resolve())
-    (folder / name).unlink()
-    content = bytearray(Path(os.environ["NAMSG_DATA"], "cifar10", name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content)
-    with pytest.raises(UsageError, match=f"{name}: damaged .*; replace it by the official file"):
-        data.load({"name": "cifar10"}, str(tmp_path))
-
-
-def test_a_missing_file_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(UsageError, match=r"cifar10.data_batch_1.bin: not found; put the official file there, or"):
-        data.load({"name": "cifar10"}, str(tmp_path))

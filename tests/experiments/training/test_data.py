@@ -4,7 +4,11 @@ import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer v
 
 import gzip
 import hashlib
+import http.server
 import os
+import tarfile
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 from mxnet.gluon.data import vision
 from tiny_experiment import REAL_DATA
 
+from experiments.commands import cli
 from experiments.training import data, download, rendered_digits
 from experiments.vocabulary.errors import UsageError
 
@@ -193,6 +198,51 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.gz: Is a directory"):
         data.load({"name": "mnist"}, str(tmp_path))
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A server of both tiny data sets, which are taken for the official ones. Nobody else is asked."""
+    folder = tmp_path / "mirror"
+    for name in data.FILES:
+        files = tiny_files(name)
+        sums = {file: hashlib.sha1(content).hexdigest() for file, content in files.items()}
+        monkeypatch.setitem(data.FILES, name, [{file: sums[file]} for file in files])
+        monkeypatch.setattr(download, name.upper(), sums)
+        put(files, folder / name)
+    with tarfile.open(folder / "cifar10" / download.CIFAR10_ARCHIVE, "w:gz") as archive:
+        for file in download.CIFAR10:
+            archive.add(folder / "cifar10" / file, f"{download.CIFAR10_FOLDER}/{file}")
+    monkeypatch.setattr(download, "PLACES", dict.fromkeys(data.FILES, ()))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(download.MIRROR, f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+
+
+def test_the_command_downloads_what_is_missing_and_checks_all(tmp_path, mirror, capsys):
+    folder = tmp_path / "my data"
+    told = (f"{folder / 'mnist'}: 2 training and 1 test images, the official ones\n"
+            f"{folder / 'cifar10'}: 5 training and 1 test images, the official ones\n")
+    assert cli.main(["data", "--data", str(folder)]) == 0
+    assert capsys.readouterr().out == told
+    for name in data.FILES:
+        assert tiny_files(name) == {path.name: path.read_bytes() for path in (folder / name).iterdir()
+                                    if path.name != ".lock"}
+    mirror.shutdown()
+    mirror.server_close()   # from now on nobody answers
+    assert cli.main(["data", "--data", str(folder)]) == 0
+    assert tuple(capsys.readouterr()) == (told, "")
+    (folder / "cifar10" / "test_batch.bin").write_bytes(b"half")
+    assert cli.main(["data", "--data", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder / 'cifar10' / 'test_batch.bin'}: damaged" in error and error.count("\n") == 1
 
 
 def test_rendered_digits_are_images_of_all_digits():

@@ -29,6 +29,7 @@ class MirrorServer(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = Counter()
+        self.then_seconds = {}   # `download.SECONDS` for those that are asked after this place
         self.ends = threading.Event()   # the wait of those that stall
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -39,6 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         place, _, name = self.path.lstrip("/").partition("/")
         name = name.rpartition("/")[2]
         self.server.asked[place, name] += 1
+        if place in self.server.then_seconds:
+            download.SECONDS = self.server.then_seconds[place]
         if place == "missing":
             self.send_error(404)
             return
@@ -101,7 +104,8 @@ def is_complete(folder):
 @pytest.mark.parametrize("first", ["dead", "missing", "wrong", "truncated", "stalled"])
 def test_the_next_place_is_asked_where_one_fails(tmp_path, monkeypatch, server, name, first):
     if first == "stalled":
-        monkeypatch.setattr(download, "SECONDS", 5)   # which the good place has, too
+        monkeypatch.setattr(download, "SECONDS", 3)
+        server.then_seconds = {"stalled": 3600, "good": 3}   # a busy machine makes the good place slow, too
     places(monkeypatch, dead() if first == "dead" else f"{server.url}/{first}", f"{server.url}/good")
     download.download(name, tmp_path / name)
     assert is_complete(tmp_path / name)

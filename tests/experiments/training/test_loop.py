@@ -300,6 +300,17 @@ def test_the_order_derives_from_seed_and_epoch():
     assert list(epoch_order(3, 2, 8)) == [0, 7, 3, 5, 6, 4, 1, 2]   # which recorded runs have
 
 
+@pytest.mark.parametrize("draw", [lambda: mx.nd.random.uniform(shape=3).asnumpy(), lambda: np.random.rand(3)],
+                         ids=["MXNet", "NumPy"])
+def test_what_a_network_draws_derives_from_the_seed_and_the_epoch(draw):
+    """As a network with Dropout does, from the global generators."""
+    drawn = []
+    for seed, epoch in ((0, 1), (0, 2), (1, 1), (0, 1)):
+        epoch_order(seed, epoch, 50)
+        drawn.append(tuple(draw()))
+    assert drawn[0] == drawn[3] and len(set(drawn)) == 3
+
+
 def test_a_mean_is_added_in_float64():
     assert Workers().mean(np.array([1e8, 1, 1, 1], np.float32)) == 25_000_000.75
 
@@ -314,7 +325,7 @@ def test_initial_weights_derive_from_the_seed():
 
 @REAL_DATA
 def test_ten_updates_on_real_mnist_are_those_of_numpy(tmp_path):
-    experiment = config.load("configs/mnist_logistic.yaml")
+    experiment = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml")
     run = experiment.runs(["namsg"], [0])[0]
     data_set = data.load(run.settings["data"], None)
     first = data.DataSet(data.Part(data_set.train.images[:2560], data_set.train.labels[:2560]),
