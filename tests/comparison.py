@@ -1,13 +1,44 @@
-"""Steps an optimizer beside the float64 reference, under the contract of the element step."""
+"""Optimizers with settings of their own, stepped by themselves and beside the float64 reference."""
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from namsg_mx import kernels, reference
+from namsg_mx import ExponentialDecay, InverseSquareRoot, ObservationDistance, StepDecay, kernels, reference
 
 METHODS = ("namsg", "amsgrad", "namsb", "amsbound", "averagedsgd", "dozatnadam")
+# Every hyper-parameter away from its default at once; the clip acts on some gradients, the box on some weights.
+EVERYTHING = {"rescale_grad": 0.25, "wd": 0.03, "clip_gradient": 1.5, "bounds": (-1.2, 0.9)}
 ULPS = 32   # of the largest term added on the way to a value: signed sums cancel
+
+
+def create(method, **options):
+    """The optimizer and, for each k, the step size and the reference's hyper-parameters at that update."""
+    settings = {"learning_rate": InverseSquareRoot(0.02)}
+    if method == "namsg":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6,
+                        eta=ObservationDistance(7, 0.5, 2.0))
+    elif method == "amsgrad":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6)
+    elif method in ("namsb", "amsbound"):
+        settings.update(beta1=ExponentialDecay(0.85, 0.99), beta2=0.97, epsilon=1e-6, gamma=0.2,
+                        sgd_learning_rate=StepDecay(0.5, at=(6,)))
+        if method == "namsb":
+            settings["eta"] = ObservationDistance(7, 0.5, 2.0)
+    elif method == "averagedsgd":
+        settings.update(beta1=ExponentialDecay(0.85, 0.99))
+    elif method == "dozatnadam":
+        settings.update(beta1=0.85, beta2=0.97, epsilon=1e-4, schedule_decay=0.1)
+    else:
+        raise ValueError(f"there are no settings for {method}")
+    optimizer = mx.optimizer.create(method, **settings, **options)
+
+    def at(k):
+        hyper = {name: value(k) if callable(value) else value for name, value in settings.items()}
+        hyper.update({name: value for name, value in options.items() if name != "nonfinite"})
+        return hyper.pop("learning_rate"), hyper
+
+    return optimizer, at
 
 
 def reference_step(method, x, grad, state, t, lr, hyper):
@@ -101,6 +132,27 @@ def weights_and_gradients(sizes, steps, seed=0):
     return weights, list(zip(*(signed_gradients(n, steps, seed=seed + n) for n in sizes)))
 
 
+def run(optimizer, weights, gradients, together=True):
+    """Weights and states after a step with each of ``gradients`` (lists of arrays), all at once or one by one."""
+    weights = [array(w) for w in weights]
+    states = [optimizer.create_state(i, w) for i, w in enumerate(weights)]
+    for grads in gradients:
+        grads = [array(g) for g in grads]
+        if together:
+            optimizer.update(list(range(len(weights))), weights, grads, states)
+        else:
+            for i, arrays in enumerate(zip(weights, grads, states)):
+                optimizer.update(i, *arrays)
+    return [a.asnumpy() for w, s in zip(weights, states) for a in [w, *s]]
+
+
+def shapes_and_gradients(steps=10):
+    shapes = [(3,), (4, 5), (1,), (2, 3, 3)]
+    random = np.random.RandomState(3)
+    weights = [random.standard_normal(s).astype(np.float32) for s in shapes]
+    return weights, list(zip(*[signed_gradients(s, steps, seed=i) for i, s in enumerate(shapes)]))
+
+
 def assert_equal_bits(a, b):
     """Lists of arrays, or of numbers: dtypes, shapes, and all bits but those of NaN, which is equal to NaN."""
     assert len(a) == len(b)
@@ -118,3 +170,4 @@ def array(values, dtype=np.float32):
 
 CPU_KERNEL = pytest.mark.skipif(bool(kernels.cpu.unsupported(mx.cpu(), np.float32)),
                                 reason=f"the CPU kernel {kernels.cpu.unsupported(mx.cpu(), np.float32)}")
+KERNELS = [pytest.param("cpu", marks=CPU_KERNEL), "ndarray"]

@@ -1,6 +1,7 @@
 """SWNTS: the switch from NAMSG to SGD, against the reference, however the parameters arrive."""
 
 import contextlib
+import copy
 
 import mxnet as mx
 import numpy as np
@@ -284,3 +285,19 @@ def test_a_switch_without_a_step_before_it_raises(num_update, gradient):
     with pytest.raises(RuntimeError, match="switch_to_sgd=6: .*did not make, or which changed no weight"):
         for _ in range(7):
             namsg.update(0, weight, array([gradient]), state)
+
+
+def test_copies_that_switch_measure_for_themselves():
+    def updated(optimizer, gradient, count):
+        weight = mx.nd.ones(2)
+        state = optimizer.create_state(0, weight)
+        for _ in range(count):
+            optimizer.update(0, weight, mx.nd.array(gradient), state)
+            yield
+        yield optimizer.last_update().sgd_learning_rate
+
+    alone = [list(updated(mx.optimizer.create("namsg", switch_to_sgd=2), gradient, 4))[-1]
+             for gradient in ([1, 2], [1, 500])]
+    one = mx.optimizer.create("namsg", switch_to_sgd=2)
+    in_turn = list(zip(updated(one, [1, 2], 4), updated(copy.copy(one), [1, 500], 4)))
+    assert list(in_turn[-1]) == alone and alone[0] != alone[1]
