@@ -14,7 +14,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from benchmarks.turns import Worker, machine, summary, take_turns, torch_version, write_report
+from benchmarks.turns import Worker, machine, save, summary, take_turns, torch_version, write_report
 
 NETWORKS = ("ResNet-20", "CNN")
 OURS = "ours, namsg"
@@ -79,14 +79,16 @@ def main():
     parser.add_argument("--epochs", type=int, default=3, help="real epochs to measure with --data")
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
+    path = options.results / "training_step.json"
     report = {"machine": machine(), "torch": torch_version(options.torch), "rounds": options.rounds,
               "threads": options.threads, "measurements": []}
     for network in options.networks:
         seconds = measure(network, options.threads, options.rounds, options.torch)
         report["measurements"].append({"network": network, "contenders": summary(seconds, OURS)})
+        save(report, path)
     if options.data:
         report["epochs"] = measure_epochs(options.data, options.threads, options.epochs)
-    write_report(report, markdown(report), options.results / "training_step.json")
+    write_report(report, markdown(report), path)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,14 @@ import sys
 from pathlib import Path
 
 from benchmarks.optimizer_step import OURS, shapes_of
-from benchmarks.turns import Worker, machine, summary, take_turns, write_report
+from benchmarks.pattern_worker import PATTERNS
+from benchmarks.turns import Worker, machine, save, summary, take_turns, write_report
 
-PATTERNS = ("new gradients, one array a call", "two contexts", "two contexts, update on the kvstore",
-            "row_sparse gradient, standard", "row_sparse gradient, lazy", "dense gradient of an embedding",
-            "dense gradient of an embedding, m denormal")
 SECONDS_PER_TURN = 0.1
 
 
-def measure_all(options):
-    """The report: each pattern on each number of threads."""
+def measure_all(options, path):
+    """The report: each pattern on each number of threads. It is written after each measurement."""
     shapes = shapes_of("ResNet-20")
     report = {"machine": machine(), "rounds": options.rounds, "measurements": []}
     for pattern in options.patterns:
@@ -33,6 +31,7 @@ def measure_all(options):
             seconds = take_turns([worker], options.rounds, SECONDS_PER_TURN)
             report["measurements"].append({"pattern": pattern, "threads": threads,
                                            "contenders": summary(seconds, OURS)})
+            save(report, path)
             print(f"{pattern}, {threads} threads: done", file=sys.stderr)
     return report
 
@@ -54,11 +53,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=PATTERNS)
+    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=[*PATTERNS])
     parser.add_argument("--results", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    report = measure_all(options)
-    write_report(report, markdown(report), options.results / "update_patterns.json")
+    path = options.results / "update_patterns.json"
+    report = measure_all(options, path)
+    write_report(report, markdown(report), path)
 
 
 if __name__ == "__main__":
