@@ -9,7 +9,8 @@ prepare_for_mxnet()
 
 # A kvstore server unpickles optimizers while MXNet, and so this package, is still being imported. So the modules below
 # import submodules, or names from them, and never a name that `mxnet/__init__.py` or this file defines.
-from namsg_mx.averaging import ParameterAverage, update_batch_norm  # noqa: E402
+from namsg_mx.averaging import ParameterAverage  # noqa: E402
+from namsg_mx.batch_norm import update_batch_norm  # noqa: E402
 from namsg_mx.optimizers import NAMSB, NAMSG, AMSBound, AMSGrad, AveragedSGD, DozatNadam  # noqa: E402
 from namsg_mx.schedules import (  # noqa: E402
     ExponentialDecay,

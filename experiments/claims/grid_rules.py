@@ -71,7 +71,7 @@ class GridCells:
         finding = (f"lower in {sum(row['lower'] for row in rows)} of the {len(rows)} cells run here, {len(decided)} of "
                    f"them with {len(seeds)} seeds; in {published} of {len(printed)} of the paper's table")
         if verdict == TOO_FEW:
-            finding += _what_rounding_moves_of_cells(evidence)
+            finding += _what_rounding_moves_in_a_cell(evidence)
         return Judgement(verdict, finding, min((row["n"] for row in rows), default=0), pd.DataFrame(rows))
 
 
@@ -122,7 +122,7 @@ class PublishedCells:
                      f"with {len(seeds)} seeds" + (f", {diverged} where a run diverged" if diverged else "")
                    ) if rows else ""
         if verdict == TOO_FEW:
-            finding += _what_rounding_moves_of_cells(evidence)
+            finding += _what_rounding_moves_in_a_cell(evidence)
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p, made)
 
 
@@ -209,7 +209,7 @@ def _at(losses: pd.Series, point: tuple) -> pd.Series:
     return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
 
 
-def _what_rounding_moves_of_cells(evidence: Evidence) -> str:
+def _what_rounding_moves_in_a_cell(evidence: Evidence) -> str:
     """How much rounding alone moves a cell of Table A2."""
     last = evidence.experiment(paper.CIFAR).search.epochs
     return what_rounding_moves(evidence.made_twice(paper.CIFAR), "train_loss", (last, last))
