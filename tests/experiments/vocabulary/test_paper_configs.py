@@ -1,4 +1,4 @@
-"""The committed configurations beside the paper: Table A1, the protocol, the strategies."""
+"""The committed configurations beside the paper: Table A1, the protocol, the strategies; their runs' ids."""
 
 from pathlib import Path
 from unittest.mock import ANY
@@ -137,29 +137,6 @@ def test_integers_stay_integers():
     assert type(parameters["switch_to_sgd"]) is type(parameters["learning_rate"]["at"]) is int
 
 
-def with_grid(tmp_path, values):
-    """ResNet-20's configuration, whose SWNTS has a grid of updates at which it switches."""
-    text = (CONFIGS / "cifar10_resnet20.yaml").read_text()
-    path = tmp_path / "grid.yaml"
-    block = "switch_to_sgd: 3000}"
-    path.write_text(text.replace(block, f"{block}\n    grid: {{switch_to_sgd: {values}}}", 1))
-    return path
-
-
-def test_integers_stay_integers_in_a_grid(tmp_path):
-    runs = config.load(with_grid(tmp_path, "[2, 30]")).grid_runs(["swnts"], [0])
-    points = [run.settings["parameters"]["switch_to_sgd"] for run in runs]
-    assert points == [2, 30] and all(type(point) is int for point in points)
-
-
-@pytest.mark.parametrize("values, message", [
-    ("[2, 30.0]", "30.0 is not an integer"), ("[2, 2]", "2 stands twice"), ("[2, 0]", "0 is below 1"),
-    ("[]", "must have at least one value"), ("3", "3 is not a list")])
-def test_a_grid_of_wrong_integers_is_named(tmp_path, values, message):
-    with pytest.raises(config.UsageError, match=f"swnts: grid: switch_to_sgd: {message}"):
-        config.load(with_grid(tmp_path, values))
-
-
 def test_ids_of_runs_without_the_later_settings_stay():
     """Records are found by them."""
     ids = {run.method: run.id for run in load("mnist_logistic").runs(["sgd", "adam", "namsg"], [0])}
@@ -182,23 +159,21 @@ def test_settings_are_there_only_where_they_are_used():
     assert not any(set(run.settings) & later for run in load("mnist_cnn").runs(seeds=[0]))
 
 
-@pytest.mark.parametrize(("right", "wrong", "message"), [
-    ("name: random_crops", "name: rotations", "augmentation: name: 'rotations' is not one of random_crops"),
-    ("size: 28", "width: 28", "augmentation: unknown key 'width'; allowed: name, size"),
-    ("switch_to_sgd: 3000}\n    source: Section 5.2, supplement\n", "switch_to_sgd: 3000.5}\n    source: ours\n",
-     "swnts: parameters: switch_to_sgd: 3000.5 is not an integer"),
-    ("at: 12000", "at: 0", "learning_rate: at: 0 is below 1"),
-    ("factor: 0.1", "by: 0.1", "learning_rate: unknown key 'by'; allowed: schedule, initial, at, factor"),
-    ("{decay: 0.999, batch_norm_batches: 40}", "0.999", "averaging: must be a mapping of keys to values, not 0.999"),
-    ("decay: 0.999", "decay: most", "averaging: decay: 'most' is not a number"),
-    ("batch_norm_batches: 40", "batch_norm_batches: -1", "averaging: batch_norm_batches: -1 is below 0"),
-    ("train_loss_full_every: 75", "train_loss_full_every: 0", "train_loss_full_every: 0 is below 1"),
-])
-def test_what_is_wrong_is_named(tmp_path, right, wrong, message):
-    text = (CONFIGS / "cifar10_resnet20.yaml").read_text()
-    assert right in text
-    path = tmp_path / "wrong.yaml"
-    path.write_text(text.replace(right, wrong, 1))
-    with pytest.raises(config.UsageError) as error:
-        config.load(path)
-    assert message in str(error.value)
+def test_the_default_methods_of_logistic_regression_are_the_papers_five():
+    experiment = config.load(CONFIGS / "mnist_logistic.yaml")
+    assert [m.name for m in experiment.select()] == ["sgd", "adam", "nadam", "amsgrad", "namsg"]
+    assert len(experiment.runs()) == 50
+
+
+def test_the_demo_says_that_its_digits_are_not_mnist():
+    experiment = config.load(CONFIGS / "demo.yaml")
+    assert experiment.data["name"] == "rendered_digits"
+    assert "not MNIST" in experiment.title
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("[!.]*.yaml")), ids=lambda path: path.stem)
+def test_committed_configurations_give_runs_with_ids_of_their_own(path):
+    experiment = config.load(path)
+    runs = experiment.runs(list(experiment.methods))
+    assert len({run.folder for run in runs}) == len(runs)
+    assert all(method.source for method in experiment.methods.values())
