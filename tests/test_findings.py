@@ -263,16 +263,20 @@ def test_table_a2_is_told_beside_the_papers():
     assert (f"Of the {len(cells)} cells {(differences > 0).sum()} are higher, and all together "
             f"{differences.mean():.1%}".replace("%", " %")) in PAGES
     with_two_seeds = cells[cells["n"] > 1]
-    assert with_two_seeds.index.tolist() == ["adam", "amsgrad", "namsg"]
-    assert (with_two_seeds[["learning_rate", "beta2"]] == [0.001, 0.99]).all(axis=None)
+    assert with_two_seeds.index.tolist() == ["adam", "nadam", "amsgrad", "namsg"]
+    methods = load(CHECKOUT / "configs" / "cifar10_resnet20.yaml").methods
+    for method, cell in with_two_seeds.iterrows():
+        values = methods[method].parameters
+        assert (cell["learning_rate"], cell["beta2"]) == (values["learning_rate"]["initial"], values["beta2"])
 
 
 def test_the_second_seeds_of_table_a2_differ_by_so_much():
     of_all = curves("cifar10_resnet20")
-    namsg, adam, amsgrad = (by_seed(of_all[of_all["method"] == method], "train_loss", (30, 30))
-                            for method in ("namsg", "adam", "amsgrad"))
+    namsg, adam, amsgrad, nadam = (by_seed(of_all[of_all["method"] == method], "train_loss", (30, 30))
+                                   for method in ("namsg", "adam", "amsgrad", "nadam"))
     assert (f"NAMSG's is {1 - namsg[1] / namsg[0]:.1%} lower with that, ADAM's {adam[1] / adam[0] - 1:.1%} higher and "
-            f"AMSGRAD's {amsgrad[1] / amsgrad[0] - 1:.1%} higher").replace("%", " %") in PAGES
+            f"AMSGRAD's {amsgrad[1] / amsgrad[0] - 1:.1%} higher, NADAM's {1 - nadam[1] / nadam[0]:.1%} lower"
+            ).replace("%", " %") in PAGES
 
 
 def test_what_rounding_moves_is_that_of_its_table():
@@ -340,6 +344,7 @@ def test_the_hours_are_those_of_status():
     assert f"seed 1 of SGD, ADAM, AMSGRAD, NAMSG1, SWNTS and SWNTS1 ({', '.join(first)} and {last} hours)" in PAGES
     *first, last = of(["sgd", "adam", "amsgrad", "namsg"], 2)
     assert f"seed 2 of SGD, ADAM, AMSGRAD and NAMSG ({', '.join(first)} and {last} hours)" in PAGES
+    assert f"NADAM's seed 1 ({of(['nadam'], 1)[0]} hours) of another" in PAGES
 
 
 def test_which_runs_of_resnet_20_are_of_one_model_of_xeon():
