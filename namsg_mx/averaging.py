@@ -33,7 +33,7 @@ class ParameterAverage:
     average stops 6e-8 / (1 - decay) of their size short of them: 6e-5 with decay 0.999, 6e-4 with 0.9999.
 
     BatchNorm's running mean and variance are averaged like the parameters. The result is not the averaged network's own
-    statistics, and far from them if the weights move much in 1 / (1 - decay) updates: see `update_batch_norm`.
+    statistics, and far from them if the weights move much in 1 / (1 - decay) updates: see `namsg_mx.update_batch_norm`.
 
     Parameters
     ----------

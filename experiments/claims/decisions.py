@@ -1,4 +1,4 @@
-"""Verdicts: what a confidence interval says of a claim, and how several decisions make one.
+"""Verdicts: what an interval says of a claim, what lost runs change, and how several decisions make one.
 
 A claim is decided if the whole 95 % interval of the mean difference lies on one side of the claim's limit, so each
 comparison is decided wrongly once in forty times at most. Holm's p-values say which verdicts stand if all together may

@@ -238,7 +238,7 @@ def play_slopes(method: str, slopes: np.ndarray, alpha: float, every: int) -> np
     state = optimizer.create_state(0, weight)
     seen = []
     for t in range(len(slopes)):
-        # As MXNet's Adam needs it, which takes no schedule of the step size, and does not project.
+        # Step size and projection are set here, as MXNet's Adam takes no schedule and does not project.
         optimizer.set_learning_rate(step_size(t))
         all_slopes[t].copyto(grad)
         optimizer.update(0, weight, grad, state)

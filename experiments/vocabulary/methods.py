@@ -44,7 +44,7 @@ ON_ANY_GROUND = {**COLOURS, "sgd": "#808080", "sgd_mxnet": "#B8A038", "namsg1": 
 
 
 def dashes(betas: Iterable[float]) -> dict[float, str]:
-    """The dashes of each beta2, where a line stands for a method and a beta2. NaN, of a method without, has none."""
+    """The dashes of each beta2, where a line is of a method and a beta2; NaN, of a method without one, has none."""
     values = sorted({beta2 for beta2 in betas if beta2 == beta2})
     return dict(zip(values, cycle(("-", "--", ":", "-."))))
 
