@@ -5,7 +5,7 @@
 A step is forward, backward and update of one batch of 256 that is there already. Reported are medians over the rounds,
 of times and of ratios within a round, as in optimizer_step.py. With ``--data``, real CIFAR-10, also what a real epoch
 of ResNet-20 adds to its bare steps: augmentation, records and checkpoint; the test pass apart. Writes
-training_step.json and .md.
+training_step.json, after each network, and .md.
 """
 
 import argparse

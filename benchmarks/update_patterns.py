@@ -5,8 +5,8 @@
 The dense parameters are ResNet-20's; the embedding's weight is 20,000 x 64, and its gradient has 500 rows. Where m is
 denormal, the other rows have had no gradient for so long that m is below float32's normal numbers there, with which
 processors compute slowly. Each round times every contender once; reported are medians and quartiles over the rounds, of
-times and of ratios within a round. Writes update_patterns.json and .md into the results folder. On a machine that does
-anything else the numbers are noise.
+times and of ratios within a round. Writes update_patterns.json, after each measurement, and .md into the results
+folder. On a machine that does anything else the numbers are noise.
 """
 
 import argparse

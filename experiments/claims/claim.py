@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, Sequence
+from dataclasses import dataclass
+from typing import Callable, NamedTuple, Protocol, Sequence
 
 import pandas as pd
 
@@ -47,6 +48,16 @@ class Rule(Protocol):
     def commands(self) -> Sequence[str]: ...
 
     def judge(self, evidence: Evidence, /) -> Judgement: ...
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A rule on something computed rather than trained: its words, and the function that judges."""
+
+    quantity: str
+    holds_if: str
+    judge: Callable[[Evidence], Judgement]
+    commands: Sequence[str] = ()
 
 
 class Claim(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Sequence
 
 import pandas as pd
 
@@ -22,7 +22,6 @@ from experiments.claims.wording import (
     listed,
     moved,
     stretch,
-    train_commands,
     unless_diverged,
     what_rounding_moves,
 )
@@ -80,7 +79,7 @@ class Comparison:
 
     @property
     def commands(self) -> list[str]:
-        return train_commands(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
+        return _train_commands(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment, self.tuned)
@@ -173,7 +172,7 @@ class Level:
 
     @property
     def commands(self) -> list[str]:
-        return train_commands(self.experiment, [self.method])
+        return _train_commands(self.experiment, [self.method])
 
     def judge(self, evidence: Evidence) -> Judgement:
         values = by_seed(_of(evidence.curves(self.experiment), self.method), self.measure, self.epochs)
@@ -221,7 +220,7 @@ class EpochsToLoss:
 
     @property
     def commands(self) -> list[str]:
-        return train_commands(self.experiment, [self.method, *self.others])
+        return _train_commands(self.experiment, [self.method, *self.others])
 
     def judge(self, evidence: Evidence) -> Judgement:
         curves = evidence.curves(self.experiment)
@@ -251,19 +250,17 @@ class EpochsToLoss:
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
 
 
-@dataclass(frozen=True)
-class Computed:
-    """A rule on something computed rather than trained: its words, and the function that judges."""
-
-    quantity: str
-    holds_if: str
-    judge: Callable[[Evidence], Judgement]
-    commands: Sequence[str] = ()
-
-
 def _of(curves: pd.DataFrame, method: str) -> pd.DataFrame:
     return curves[curves["method"] == method]
 
 
 def _seeds(curves: pd.DataFrame, method: str) -> int:
     return _of(curves, method)["seed"].nunique()
+
+
+def _train_commands(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
+    """The commands that make the runs of these methods."""
+    train = f"python -m experiments run configs/{experiment}.yaml"
+    if tuned:
+        return [f"python -m experiments grid configs/{experiment}.yaml", f"{train} --tuned"]
+    return [f"{train} --method {' '.join(dict.fromkeys(methods))}"]

@@ -17,12 +17,12 @@ import pandas as pd
 
 from experiments.analysis.intervals import ConfidenceInterval
 from experiments.claims import theory
-from experiments.claims.claim import NOTHING, Claim, Judgement
+from experiments.claims.claim import NOTHING, Claim, Computed, Judgement
 from experiments.claims.decisions import TOO_FEW, Decision, verdict_of, within
 from experiments.claims.evidence import MXNET_ADAM, ORIGINAL_FORM, RESNET50, STEP_BENCHMARK, Evidence
 from experiments.claims.grid_rules import BestOfGrid, GridCells, PublishedCells
 from experiments.claims.parts import BESIDE, BOUNDED, COST, PUBLISHED, STRATEGIES
-from experiments.claims.rules import Comparison, Computed, EpochsToLoss, Level
+from experiments.claims.rules import Comparison, EpochsToLoss, Level
 from experiments.claims.wording import WHEN
 from experiments.vocabulary import paper
 from experiments.vocabulary.files import damaged

@@ -13,11 +13,10 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
-from experiments.claims.claim import NOTHING, Claim, Judgement
+from experiments.claims.claim import NOTHING, Claim, Computed, Judgement
 from experiments.claims.decisions import FAILS, HOLDS, PARTLY, TOO_FEW, verdict_of
 from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_GROWTH, THEORY_REGRET, Evidence
 from experiments.claims.parts import GAIN, REGRET
-from experiments.claims.rules import Computed
 from experiments.vocabulary.methods import LABELS, METHOD_OF
 from namsg_mx.theory.gain import convergence_region
 from namsg_mx.theory.regret import amsgrad_coefficients, namsg_coefficients

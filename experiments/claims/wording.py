@@ -27,14 +27,6 @@ def unless_diverged(decisive: Sequence[str], left_out: Sequence[str] = (), part:
     return f", and no run of {listed(decisive, 'or')} diverged{out}{part}; {WHEN}"
 
 
-def train_commands(experiment: str, methods: Sequence[str], tuned: bool = False) -> list[str]:
-    """The commands that make the runs of these methods."""
-    train = f"python -m experiments run configs/{experiment}.yaml"
-    if tuned:
-        return [f"python -m experiments grid configs/{experiment}.yaml", f"{train} --tuned"]
-    return [f"{train} --method {' '.join(dict.fromkeys(methods))}"]
-
-
 def finding_on_pair(row: Mapping[str, Any], diverged: Mapping[str, int], by_ratio: bool) -> str:
     """The finding on one pair of methods; '' if nothing of it is recorded."""
     if not row["n"]:

@@ -195,7 +195,7 @@ def _sensitivities(evidence: Evidence, surveys: Mapping[str, dict[str, Any]]) ->
 def _tables(evidence: Evidence) -> list[Block]:
     blocks = []
     complete = [grid for grid in map(evidence.grid, EXPERIMENTS)
-                if grid.experiment.search.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid_runs(FIVE))]
+                if grid.experiment.selects and len(grid.only(FIVE).runs) == len(grid.experiment.grid_runs(FIVE))]
     if complete:
         paths = " ".join(f"configs/{grid.experiment.name}.yaml" for grid in complete)
         blocks.append(_block(tables.table_a1([grid.only(FIVE) for grid in complete]),

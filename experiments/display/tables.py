@@ -210,7 +210,7 @@ def table_a1(grids: Sequence[Grid]) -> Table:
             every_point = len(configured.points())
             is_complete = len(grid.only([method]).runs) == every_point * len(grid.seeds)
             selected = NOTHING_SELECTED   # also where a run diverged at each point
-            if grid.experiment.search.selects and is_complete:
+            if grid.experiment.selects and is_complete:
                 selected = found.get(method, NOTHING_SELECTED)
             loss_at_papers, n_at_papers = _at_papers(grid, method, points)
             rows.append({

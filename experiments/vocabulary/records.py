@@ -199,8 +199,8 @@ class RunRecord:
         if recorded < epochs:
             raise DamagedError(f"{self.epochs.path}: has {recorded} epochs, but {where}")
         if digests:
-            for name, digest in self._digests(epochs).items():
-                if digests[name] != digest:
+            for name, found in self._digests(epochs).items():
+                if digests[name] != found:
                     raise damaged(self.folder / name)
 
     def _digests(self, epochs: int) -> dict[str, str]:

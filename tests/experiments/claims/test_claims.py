@@ -112,7 +112,7 @@ def test_a_rule_says_in_words_what_it_judges():
     level = Level(LOGISTIC, "namsg", "best_test_accuracy", (1, 3), "above", 0.9)
     assert level.quantity == "best test accuracy of NAMSG, epochs 1 to 3, less 0.9"
     assert level.holds_if == ("the 95 % t interval of the mean lies above 0, and no run of NAMSG diverged; "
-                          f"{all_run}")
+                              f"{all_run}")
     assert Level(LOGISTIC, "namsg", "test_loss", (1, 3), "above", 0.9).holds_if == (
         f"the 95 % t interval of the mean lies above 0; runs of NAMSG that diverged are left out; {all_run}")
     level = Level(LOGISTIC, "namsg", "test_accuracy", (1, 3), "within", 1, 0.003)
