@@ -45,7 +45,8 @@ def check_scheduler(value):
 
 
 def check_flag(name, value):
-    if not isinstance(value, (bool, np.bool_)):
+    """A bool, or 0 or 1 for it, as many programs pass to MXNet's Adam."""
+    if not (isinstance(value, (bool, np.bool_)) or isinstance(value, numbers.Integral) and value in (0, 1)):
         raise ValueError(f"{name}={value!r}: must be True or False")
     return bool(value)
 

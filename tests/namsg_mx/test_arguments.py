@@ -50,7 +50,8 @@ INVALID = [
     ({"kernel": mx.nd.ones(1)}, r"kernel=\n"),
     ({"nonfinite": "ignore"}, r"nonfinite='ignore': must be one of 'propagate', 'skip'"),
     ({"kernel": "fpga"}, r"kernel='fpga': must be one of"),
-    ({"lazy_update": 1}, r"lazy_update=1: must be True or False"),
+    ({"lazy_update": 2}, r"lazy_update=2: must be True or False"),
+    ({"multi_precision": 1.0}, r"multi_precision=1\.0: must be True or False"),
     ({"decoupled_wd": None}, r"decoupled_wd=None"),
     ({"switch_to_sgd": 0}, r"switch_to_sgd=0: must be an integer above 0"),
     ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
@@ -94,6 +95,13 @@ def test_a_count_may_be_a_float_without_a_fraction():
     """As epochs times examples by batch size."""
     number = namsg_mx.NAMSG(begin_num_update=10 * 320 / 32).num_update
     assert (number, type(number)) == (100, int)
+
+
+@pytest.mark.parametrize("flag", ["multi_precision", "decoupled_wd", "lazy_update"])
+@pytest.mark.parametrize("value", [0, 1, np.bool_(True), np.int64(0), False])
+def test_a_flag_may_be_an_integer(flag, value):
+    """As `argparse` reads one with ``type=int``."""
+    assert getattr(namsg_mx.NAMSG(**{flag: value}), flag) is bool(value)
 
 
 @pytest.mark.parametrize("method", ["AMSGrad", "AMSBound", "NAMSB"])
