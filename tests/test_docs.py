@@ -135,6 +135,12 @@ def test_each_item_of_a_numbered_list_begins_a_line():
     assert [found for text in texts for found in re.findall(r"[.:;)] (?:[2-9]|1\d)\.\s.*", text)] == []
 
 
+def test_lines_are_of_at_most_120_characters():
+    """But for tables and programs, whose lines cannot be broken anywhere."""
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "    "))] == []
+
+
 @pytest.fixture
 def commands(monkeypatch):
     """The options of each command in README and docs/, and in the command line's own help."""

@@ -116,7 +116,8 @@ class NAMSG(ElementwiseOptimizer):
         From then on updates do not divide by sqrt(v_hat). v and v_hat stay as they are; m and eta go on as before.
         SGD's step size comes from update ``at - 1``, over all the parameters together::
 
-            alpha_hat = ||u||**2 / <lr_mult * m_hat, u>,    u = alpha * lr_mult * m_hat / sqrt(v_hat)
+            m_hat = (1 - mu) * m + mu * g,    u = alpha * lr_mult * m_hat / sqrt(v_hat)
+            alpha_hat = ||u||**2 / <lr_mult * m_hat, u>
 
         A later decay of the learning rate decays SGD's step size, too. ``lr_mult`` still multiplies each parameter's
         step. Parameters that update ``at - 1`` skips do not contribute to alpha_hat. The ndarray kernel makes update
