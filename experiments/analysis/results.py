@@ -17,7 +17,8 @@ from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import RunRecord
 from experiments.vocabulary.seeds import seed_range
 
-COMMON = ("layers", "initial_weights", "pixels", "train_images", "test_images")   # choices that methods share, by seed
+COMMON = ("layers", "pixels", "train_images", "test_images")   # choices that all runs of an experiment share
+COMMON_BY_SEED = ("initial_weights",)   # those that its runs with one seed share
 
 
 def describe_n(n: int, seeds: int, diverged: int) -> str:
@@ -217,11 +218,11 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
     """RecordError if records are not of these runs, or not to be compared.
 
     They may not be made with different kvstores or numbers of workers, which change the algorithm (dist_async) or the
-    batches, while threads and devices only change roundings. Those of one seed must begin with the same network and
-    images; older records do not say which these were.
+    batches, while threads and devices only change roundings. They must have the same network and images, and begin with
+    the same weights if they have the same seed; older records do not say which these were.
     """
     folders: dict[str, Path] = {}   # by kvstore and workers, the first record made with them
-    by_seed: dict[int, tuple[Path, dict[str, Any]]] = {}
+    first: dict[tuple[str, int | None], tuple[Path, Any]] = {}   # by choice, and seed if it is of one
     for run in runs:
         record = RunRecord(results / run.folder)
         recorded = record.made_with(run.settings, run.seed)
@@ -232,12 +233,12 @@ def _check_alike(runs: Sequence[Run], results: Path) -> None:
         if len(folders) > 1:
             (one, folder), (two, another) = folders.items()
             raise RecordError(f"{folder} was made with {one}, {another} with {two}: keep them in different --results")
-        if choices:
-            other, others = by_seed.setdefault(run.seed, (record.folder, choices))
-            for key in COMMON:
-                if key in choices and key in others and choices[key] != others[key]:
-                    raise RecordError(f"{record.folder} was made with other {key} than {other} (config.json): keep "
-                                      "them in different --results")
+        for key in filter(choices.__contains__, (*COMMON, *COMMON_BY_SEED)):
+            place = key, run.seed if key in COMMON_BY_SEED else None
+            other, others = first.setdefault(place, (record.folder, choices[key]))
+            if choices[key] != others:
+                raise RecordError(f"{record.folder} was made with other {key} than {other} (config.json): keep them in "
+                                  "different --results")
 
 
 def _what_is_missing(experiment: Experiment, results: Path, short: Sequence[tuple[Run, int]], command: str,

@@ -108,7 +108,7 @@ class Training:
     def choices(self) -> dict[str, Any]:
         """What the code fixes besides the configuration; called before the first epoch.
 
-        Recorded, and not compared when a run goes on: `analysis.results` refuses runs of one seed that differ in it.
+        Recorded, and not compared when a run goes on. `analysis.results` refuses runs that differ in what all share.
 
         The network's layers, a digest of its initial weights, the optimizer's defaults, shapes and range of the images.
         """

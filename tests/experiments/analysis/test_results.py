@@ -112,6 +112,19 @@ def test_runs_with_one_seed_begin_with_the_same_network_and_images(experiment, t
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("named", ["layers", "pixels", "train_images", "test_images"])
+def test_runs_of_one_method_have_the_same_network_and_images_with_every_seed(experiment, tmp_path, monkeypatch, named):
+    def made_with(run, options):
+        return {**plain(run, options), "choices": {**CHOICES, **({named: [run.seed]} if run.seed else {})}}
+
+    plain = config.Run.config_json
+    monkeypatch.setattr(config.Run, "config_json", made_with)
+    for run in experiment.runs(["adam"]):
+        record(tmp_path, run, [0.5] * 3, 3)
+    with pytest.raises(RecordError, match=f"-seed1 was made with other {named} than .*-seed0 "):
+        results.read(experiment, tmp_path, ["adam"])
+
+
 def test_a_folder_with_another_runs_records_is_named(experiment, tmp_path):
     one, two = experiment.runs(["adam"])
     record(tmp_path, one, [0.5] * 3, 3)
