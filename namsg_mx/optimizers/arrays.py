@@ -159,10 +159,11 @@ def check_update(optimizer, weights, grads, states):
     """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
     for weight, grad, state in zip(weights, grads, states):
         check_arrays(optimizer, weight, grad, state)
-        adapt_precision(state, len(optimizer.STATE), weight)
     if len({weight.dtype for weight in weights}) > 1:
         raise TypeError(f"{type(optimizer).__name__}: the weights of one update must have one dtype; MXNet's Updater "
                         "makes one update for each")
+    for weight, state in zip(weights, states):   # once nothing is refused, as digits may be lost
+        adapt_precision(state, len(optimizer.STATE), weight)
 
 
 def check_arrays(optimizer, weight, grad, state):

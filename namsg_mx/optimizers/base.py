@@ -64,10 +64,10 @@ class Step(NamedTuple):
 class LastUpdate(NamedTuple):
     """What ran in the latest update; ``None`` if a method has no such thing.
 
-    ``kernel`` ran update ``k`` (the first is 0) with these `Settings`. If the weights have several dtypes, these are
-    the last one's. ``nonfinite`` counts, over all updates so far and in one replica of the parameters, the gradient
-    elements that are infinite or NaN after rescaling. Where the update divides by v or v_hat, those with an infinite
-    square count, too.
+    ``kernel`` ran update ``k`` with these `Settings`. The first k is ``begin_num_update``, usually 0. If the weights
+    have several dtypes, these are the last one's. ``nonfinite`` counts, over all updates so far and in one replica of
+    the parameters, the gradient elements that are infinite or NaN after rescaling. Where the update divides by v or
+    v_hat, those with an infinite square count, too.
     """
 
     kernel: str
@@ -239,8 +239,9 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     def update(self, index, weight, grad, state):
         """Make one update of one parameter, or of many: all four arguments are then lists of one length.
 
-        Weights and states change in place; gradients stay as they are. This returns before the step is
-        made; only row_sparse arrays are waited for. An update that raises an error does not count.
+        Weights and states change in place; gradients stay as they are. This returns before the step is made; only
+        row_sparse arrays are waited for, and the update that measures for `NAMSG.switch_to_sgd`. An update that raises
+        an error does not count.
 
         Parameters
         ----------

@@ -20,7 +20,8 @@ class AveragedSGD(ElementwiseOptimizer):
         m = beta1 * m + (1 - beta1) * g
         weight = project(weight - learning_rate * m, bounds)
 
-    With a constant step size this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and ``momentum=beta1``. A
+    With a constant step size and beta1 this is MXNet's ``sgd`` with ``learning_rate * (1 - beta1)`` and
+    ``momentum=beta1``, unless ``wd`` and ``clip_gradient`` are both given: MXNet's ``sgd`` clips before it decays. A
     drop of the step size acts at once; MXNet's velocity keeps the former one for about 1 / (1 - beta1) updates.
 
     The paper prints no update of its SGD, so no equation can be cited for the convention. m is that of (4), first row.

@@ -146,6 +146,17 @@ def test_weights_of_two_dtypes_in_one_update_are_refused():
         optimizer.update([0, 1], weights, [weight.copy() for weight in weights], states)
 
 
+@pytest.mark.parametrize("refused", ["two dtypes", "a later gradient"])
+def test_a_refused_update_leaves_the_precision_of_states(refused):
+    """The first state is a float64 one, as from a file, and would lose digits."""
+    weights = [array([1.0]), array([1.0]).astype(np.float64 if refused == "two dtypes" else np.float32)]
+    grads = [weights[0], weights[1] if refused == "two dtypes" else array([1.0, 2.0])]
+    states = [[array([0.1]).astype(np.float64) for _ in range(3)] for _ in weights]
+    with pytest.raises((TypeError, ValueError), match="must have one (dtype|shape)"):
+        namsg_mx.NAMSG().update([0, 1], weights, grads, states)
+    assert {each.dtype for state in states for each in state} == {np.float64}
+
+
 def test_a_state_of_two_dtypes_is_refused():
     weight = array([1.0])
     state = [array([0.0]), array([0.0]).astype(np.float64), array([0.0])]
