@@ -1,8 +1,7 @@
 """Verdicts: what an interval says of a claim, what lost runs change, and how several decisions make one.
 
 A claim is decided if the whole 95 % interval of the mean difference lies on one side of the claim's limit, so each
-comparison is decided wrongly once in forty times at most. Holm's p-values say which verdicts stand if all together may
-be wrong once in forty times.
+comparison is decided wrongly once in forty times at most.
 """
 
 from __future__ import annotations
@@ -103,19 +102,6 @@ def decide(found: Decision, *, pairs: int, runs: int, seeds: int, diverged: int,
 def verdict_of(holds: bool) -> str:
     """The verdict on what is computed or counted, so that no interval decides."""
     return HOLDS if holds else FAILS
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (Holm 1979), in the order given.
-
-    If all verdicts with an adjusted p-value of at most 0.025 are believed, any of them is wrong once in forty times. Of
-    m values, the smallest is multiplied by m, the next by m - 1, and so on; none gets less than the one before it.
-    """
-    adjusted, highest = [1.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
 
 
 def _any(decisions: Sequence[Decision], verdict: str) -> float | None:

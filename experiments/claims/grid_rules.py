@@ -152,8 +152,9 @@ class BestOfGrid:
     def holds_if(self) -> str:
         return (f"the 95 % t interval of the mean over the seeds {self.judges[0]} to {self.judges[1]}, which are not "
                 f"the search's, lies below {self.limit:+.0%}, for each method, and no run with the first values "
-                "diverged (with the others, those that did are left out); decided when all of these are run (by --at, "
-                "at these two points alone), or no run to come can change it")
+                "diverged (with the others, those that did are left out); decided when the search of each method is "
+                "complete, and all of these are run (by --at, at these two points alone), or no run to come can change "
+                "it")
 
     @property
     def commands(self) -> list[str]:

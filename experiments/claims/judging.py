@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Sequence
 
 from experiments.analysis.results import with_results
 from experiments.claims.claim import Claim, Judgement
-from experiments.claims.decisions import ERROR, NOT_RUN, TOO_FEW, holm
+from experiments.claims.decisions import ERROR, NOT_RUN, TOO_FEW
 from experiments.claims.evidence import Evidence
 from experiments.claims.parts import PARTS
 
@@ -46,16 +46,19 @@ def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
                          for name, value in row.items()} for row in judgement.numbers.to_dict("records")]}
 
 
-def by_holm(judgements: Sequence[Judgement]) -> list[str]:
-    """For each judgement, the verdict that stands if all verdicts by intervals together are wrong once in forty times.
+def by_bonferroni(judgements: Sequence[Judgement]) -> list[str]:
+    """For each judgement, the verdict that stands if any of those by intervals may be wrong once in forty times.
+
+    That of a p-value which the number of claims multiplies to at most 1/40, however the claims depend on each other.
+    Holm's procedure, which multiplies by less after the first, does not keep this rate: each claim may be decided
+    wrongly in one of two directions, so that with a right verdict there is no claim less to err in.
 
     Empty for claims that no interval decides. Claims that are not decided yet count, too: later runs may add verdicts,
     but not take one away.
     """
-    p_values = [judgement.p for judgement in judgements if judgement.p is not None]
-    adjusted = iter(holm(p_values))
-    return ["" if judgement.p is None else judgement.verdict if next(adjusted) <= ERROR or not is_decided(judgement)
-            else TOO_FEW for judgement in judgements]
+    claims = sum(judgement.p is not None for judgement in judgements)
+    return ["" if judgement.p is None else judgement.verdict if not is_decided(judgement)
+            or claims * judgement.p <= ERROR else TOO_FEW for judgement in judgements]
 
 
 def together(judgements: Sequence[Judgement]) -> str:

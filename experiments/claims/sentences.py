@@ -1,9 +1,9 @@
 """The paper's testable sentences, each with the rule that decides it.
 
 Each claim is decided by itself, usually by the 95 % interval of a mean difference over common seeds. The table of all
-claims also has Holm's verdicts, and how many wrong verdicts to expect (`experiments.claims.decisions`). 'Faster' means
-fewer epochs to a train loss (`experiments.analysis.epochs_to_loss`). `docs/validity.md` says which numbers were known
-when the rules were fixed.
+claims also has the verdicts by Bonferroni's correction, and how many wrong ones to expect
+(`experiments.claims.judging`). 'Faster' means fewer epochs to a train loss (`experiments.analysis.epochs_to_loss`).
+`docs/validity.md` says which numbers were known when the rules were fixed.
 """
 
 from __future__ import annotations

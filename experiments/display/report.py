@@ -75,13 +75,13 @@ class Part(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A claim as the page shows it: ``p`` and ``holm``, the verdict by Holm's, are '' where no interval decides."""
+    """A claim as the page shows it: ``p`` and ``bonferroni``, the verdict by it, are '' where no interval decides."""
 
     claim: Claim
     judgement: Judgement
     numbers: Cells
     p: str
-    holm: str
+    bonferroni: str
 
 
 class Cells(NamedTuple):
@@ -115,7 +115,7 @@ def write(folder: Path, configs: Path) -> Path:
     page = environment.get_template("page.html").render(
         papers=len(papers), papers_counts=answer.count(papers), total=len(verdicts), counts=answer.count(judgements),
         answers=answer.answers(verdicts),
-        together=judging.together(judgements), stand=sum(one.holm == one.judgement.verdict for one in told),
+        together=judging.together(judgements), stand=sum(one.bonferroni == one.judgement.verdict for one in told),
         parts=_parts(told, figures), figures=figures, tables=_tables(evidence), runs=_runs(surveys),
         others=_without_configuration(folder, surveys),
         benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
@@ -126,8 +126,8 @@ def write(folder: Path, configs: Path) -> Path:
 
 def _told(verdicts: Sequence[judging.Verdict]) -> list[Told]:
     told = []
-    for (claim, judgement), holm in zip(verdicts, judging.by_holm([judgement for _, judgement in verdicts])):
-        beside = (f"{judgement.p:.2g}", holm) if judging.is_decided(judgement) else ("", "")
+    for (claim, judgement), stands in zip(verdicts, judging.by_bonferroni([judgement for _, judgement in verdicts])):
+        beside = (f"{judgement.p:.2g}", stands) if judging.is_decided(judgement) else ("", "")
         told.append(Told(claim, judgement, _cells(judgement.numbers), *beside))
     return told
 

@@ -15,7 +15,7 @@ from experiments.analysis.measures import MEASURES, by_seed
 from experiments.analysis.results import Grid, Results, describe_n
 from experiments.analysis.rounding import MadeTwice
 from experiments.analysis.step_size import first_epoch_after_drop
-from experiments.claims.judging import Verdict, by_holm, is_decided, together
+from experiments.claims.judging import Verdict, by_bonferroni, is_decided, together
 from experiments.claims.parts import PARTS
 from experiments.vocabulary import files, paper
 from experiments.vocabulary.config import Experiment, initial
@@ -309,19 +309,19 @@ def table_a3(results: Results) -> Table:
 # Claims
 
 def claims(verdicts: Sequence[Verdict]) -> Table:
-    """The table of verdicts. Numbers: name, where, verdict, p, holm (the verdict by Holm), n and finding."""
+    """The table of verdicts. Numbers: name, where, verdict, p, bonferroni (the verdict by it), n and finding."""
     judgements = [judgement for _, judgement in verdicts]
-    beside = by_holm(judgements)
+    beside = by_bonferroni(judgements)
     p_values = ["" if judgement.p is None else f"{judgement.p:.2g}" for judgement in judgements]
     numbers = pd.DataFrame([{"name": claim.name, "where": claim.where, "verdict": judgement.verdict, "p": p,
-                             "holm": adjusted, "n": judgement.n, "finding": judgement.finding}
-                            for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
+                             "bonferroni": stands, "n": judgement.n, "finding": judgement.finding}
+                            for (claim, judgement), p, stands in zip(verdicts, p_values, beside)])
     cells = pd.DataFrame([{"part": PARTS[claim.part], "where": claim.where, "claim": claim.sentence,
-                           "verdict": judgement.verdict, "p": p if is_decided(judgement) else "", "by Holm": adjusted,
-                           "n": f"{judgement.n or ''}", "numbers": judgement.finding}
-                          for (claim, judgement), p, adjusted in zip(verdicts, p_values, beside)])
+                           "verdict": judgement.verdict, "p": p if is_decided(judgement) else "",
+                           "by Bonferroni": stands, "n": f"{judgement.n or ''}", "numbers": judgement.finding}
+                          for (claim, judgement), p, stands in zip(verdicts, p_values, beside)])
     return Table("Claims of the paper, and what the records say of them. "
-                 f"{together(judgements)} 'p' is one-sided. 'by Holm': the verdict at a family-wise error rate "
+                 f"{together(judgements)} 'p' is one-sided. 'by Bonferroni': the verdict at a family-wise error rate "
                  "of 2.5 % over all claims that intervals can decide", numbers, cells)
 
 

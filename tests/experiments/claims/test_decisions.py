@@ -16,7 +16,6 @@ from experiments.claims.decisions import (
     above,
     all_of,
     below,
-    holm,
     some_of,
     within,
 )
@@ -93,14 +92,3 @@ def test_a_claim_that_names_no_method_holds_in_part_where_some_do_and_others_do_
         (*together, 2 * len(decisions)))
 
 
-def test_holms_p_values_by_hand():
-    """0.01 counts four times, 0.02 three times, 0.03 twice, which is not below the one before it, 0.5 once."""
-    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
-    assert holm([0.9, 0.6]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-def test_all_that_holm_lets_stand_errs_as_seldom_as_one_interval():
-    random = np.random.default_rng(2)
-    wrong = [min(holm(random.uniform(size=20))) <= 0.025 for _ in range(4000)]
-    assert np.mean(wrong) == pytest.approx(0.025, abs=0.008)

@@ -84,7 +84,7 @@ def test_it_opens_with_plain_sentences_from_the_records(page):
     assert "CNN on MNIST: nothing recorded yet" in text
 
 
-def test_what_is_decided_stands_with_its_p_value_and_holms_verdict(tmp_path):
+def test_what_is_decided_stands_with_its_p_value_and_bonferronis_verdict(tmp_path):
     """Methods that the figure does not have are named so where they are complete; ADAM has no train loss to reach."""
     experiment = load(CHECKOUT / "configs" / "mnist_logistic.yaml")
     for run in experiment.runs(["sgd", "sgd_mxnet"], experiment.seeds):
@@ -97,8 +97,8 @@ def test_what_is_decided_stands_with_its_p_value_and_holms_verdict(tmp_path):
     assert "figure configs/mnist_logistic.yaml --method sgd sgd_mxnet adam --partial" in text
     assert "epochs to a train loss" not in text
     claim, = re.findall('<details class="claim" id="mnist_logistic-sgd-reading".*?</summary>', text, re.DOTALL)
-    assert re.search(r"p = \d\S*e-\d+, by Holm: holds", claim)
-    assert text.count("by Holm: ") == 1
+    assert re.search(r"p = \d\S*e-\d+, by Bonferroni: holds", claim)
+    assert text.count("by Bonferroni: ") == 1
     told, = re.findall(r"1 verdicts are by intervals\. (\d+) comparisons have all their runs", text)
     assert int(told) == 5   # SGD beside itself, too: test loss and accuracy, at first and in the end
 
