@@ -32,7 +32,8 @@ PermitRootLogin yes
 PasswordAuthentication no
 StrictModes no
 UsePAM no
-"""
+SetEnv HOME={folder}
+"""   # a home of its own, so that a login runs nobody's .bashrc, which may print anything
 SSH_CONFIG = """
 IdentityFile {folder}/user_key
 UserKnownHostsFile /dev/null
