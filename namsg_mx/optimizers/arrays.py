@@ -84,7 +84,7 @@ class Calls:
         key, options, num_update = (device_id, indices[0]), (kernel, optimizer.lazy_update), optimizer.num_update
         call = self.latest.pop(key, None)
         if call is None or call.options != options or not call.takes(indices, weights, grads, states):
-            check_update(optimizer, weights, grads, states)
+            check_update(optimizer, indices, weights, grads, states)
             bindings = self._bind(kernel, indices, weights, grads, states, optimizer.lazy_update)
             call = Call(indices, weights, grads, states, options, bindings)
             self._move_in(device_id, indices, states)
@@ -155,10 +155,10 @@ def as_lists(optimizer, index, weight, grad, state):
     return index, weight, grad, state
 
 
-def check_update(optimizer, weights, grads, states):
+def check_update(optimizer, indices, weights, grads, states):
     """TypeError or ValueError if the arrays of an update do not fit; states take the precision of their weights."""
-    for weight, grad, state in zip(weights, grads, states):
-        check_arrays(optimizer, weight, grad, state)
+    for arguments in zip(indices, weights, grads, states):
+        check_arrays(optimizer, *arguments)
     if len({weight.dtype for weight in weights}) > 1:
         raise TypeError(f"{type(optimizer).__name__}: the weights of one update must have one dtype; MXNet's Updater "
                         "makes one update for each")
@@ -166,9 +166,9 @@ def check_update(optimizer, weights, grads, states):
         adapt_precision(state, len(optimizer.STATE), weight)
 
 
-def check_arrays(optimizer, weight, grad, state):
-    """TypeError or ValueError if the arrays of one parameter do not fit the optimizer or each other."""
-    name = type(optimizer).__name__
+def check_arrays(optimizer, index, weight, grad, state):
+    """TypeError or ValueError, with the parameter's name, if its arrays do not fit the optimizer or each other."""
+    name = f"{type(optimizer).__name__}, parameter {_name_of(optimizer, index)}"
     for what, array in (("weight", weight), ("gradient", grad)):
         if not isinstance(array, NDArray):
             raise TypeError(f"{name}: the {what} must be an NDArray, not of type {type(array).__name__}")
@@ -195,6 +195,12 @@ def check_arrays(optimizer, weight, grad, state):
                         f"{', '.join(np.dtype(dtype).name for dtype in dtypes)}")
 
 
+def _name_of(optimizer, index):
+    """A parameter's name, as Gluon or a Module gave it to the optimizer; else its index."""
+    parameter = optimizer.param_dict.get(index)
+    return optimizer.idx2name.get(index, index) if parameter is None else parameter.name
+
+
 def is_list_of_arrays(state):
     return isinstance(state, list) and all(isinstance(each, NDArray) for each in state)
 
@@ -218,14 +224,14 @@ def adapt_precision(state, count, weight):
         state.pop()
 
 
-def split_state(optimizer, weight, grad, state):
+def split_state(optimizer, index, weight, grad, state):
     """The moments of a float16 weight, in the form that a subclass's ``create_state`` gave them, and the master copy.
     """
     if isinstance(state, tuple) and len(state) == 2:
         master, moments = state
         return moments, master
     if not is_list_of_arrays(state) or len(state) <= len(optimizer.STATE) + 1:
-        check_arrays(optimizer, weight, grad, state)
+        check_arrays(optimizer, index, weight, grad, state)
         adapt_precision(state, len(optimizer.STATE), weight)
     *moments, master = state   # a longer list is a subclass's own
     return moments, master

@@ -329,7 +329,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _update_half(self, index, weight, grad, state):
         """``update`` of a subclass on the master copy of a float16 weight."""
-        moments, master = split_state(self, weight, grad, state)
+        moments, master = split_state(self, index, weight, grad, state)
         bounds = self.bounds
         if bounds is not None:   # or the master's rounding might leave the box
             self.bounds = limits(check_bounds(bounds), np.float16)

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from comparison import KERNELS, METHODS, array, assert_equal_bits
+from mxnet import gluon
 
 import namsg_mx
 from namsg_mx import StepDecay
@@ -108,10 +109,37 @@ def test_what_is_no_array_of_mxnet_is_named(bad):
     weight = array([1.0])
     state = optimizer.create_state(0, weight)
     for _ in range(2):
-        with pytest.raises(TypeError, match="NAMSG: the gradient must be an NDArray, not of type"):
+        with pytest.raises(TypeError, match="NAMSG, parameter 0: the gradient must be an NDArray, not of type"):
             optimizer.update(0, weight, bad, state)
         optimizer.update(0, weight, array([1.0]), state)
     assert optimizer.last_update().k == 1
+
+
+def test_the_parameter_that_does_not_fit_has_its_name_in_gluon(tmp_path):
+    """As with the states of another network."""
+    def train(in_units, load):
+        layer = gluon.nn.Dense(2, in_units=in_units, prefix="last_")
+        layer.initialize()
+        trainer = gluon.Trainer(layer.collect_params(), "namsg")
+        if load:
+            trainer.load_states(str(tmp_path / "states"))
+        with mx.autograd.record():
+            loss = layer(mx.nd.ones((1, in_units))).sum()
+        loss.backward()
+        trainer.step(1)
+        trainer.save_states(str(tmp_path / "states"))
+
+    train(4, load=False)
+    with pytest.raises(ValueError, match=r"^NAMSG, parameter last_weight: .* must have one shape, not \(2, 3\), .*4\)"):
+        train(3, load=True)
+
+
+def test_the_parameter_that_does_not_fit_has_its_name_in_a_module():
+    optimizer = mx.optimizer.create("namsg", param_idx2name={0: "fc_weight", 1: "fc_bias"})
+    weights = [array([1.0]), array([1.0])]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+    with pytest.raises(ValueError, match="^NAMSG, parameter fc_bias: weight, gradient and state must have one shape"):
+        optimizer.update([0, 1], weights, [array([1.0]), array([1.0, 2.0])], states)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16"])
@@ -171,7 +199,7 @@ def test_a_subclass_with_its_own_update_refuses_the_same_states(state):
             super().update(index, weight, grad, state)
 
     weight = array([1.0]).astype(np.float16)
-    with pytest.raises(TypeError, match="Own: the state must be a list of m, v, v_hat"):
+    with pytest.raises(TypeError, match="Own, parameter 0: the state must be a list of m, v, v_hat"):
         Own(multi_precision=True).update_multi_precision(0, weight, weight, state)
 
 
