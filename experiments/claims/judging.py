@@ -49,9 +49,9 @@ def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
 def by_bonferroni(judgements: Sequence[Judgement]) -> list[str]:
     """For each judgement, the verdict that stands if any of those by intervals may be wrong once in forty times.
 
-    That of a p-value which the number of claims multiplies to at most 1/40, however the claims depend on each other.
-    Holm's procedure, which multiplies by less after the first, does not keep this rate: each claim may be decided
-    wrongly in one of two directions, so that with a right verdict there is no claim less to err in.
+    It stands if its p-value times the number of claims is at most 1/40 (Bonferroni), however the claims depend on each
+    other. Holm's procedure multiplies by less after the first verdict, and would err more often: any claim may be
+    decided wrongly, those that hold and those that do not, so the first verdict leaves no fewer to err in.
 
     Empty for claims that no interval decides. Claims that are not decided yet count, too: later runs may add verdicts,
     but not take one away.

@@ -239,9 +239,9 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     def update(self, index, weight, grad, state):
         """Make one update of one parameter, or of many: all four arguments are then lists of one length.
 
-        Weights and states change in place; gradients stay as they are. This returns before the step is made; only
-        row_sparse arrays are waited for, and the update that measures for `NAMSG.switch_to_sgd`. An update that raises
-        an error does not count.
+        Weights and states change in place; gradients stay as they are. This returns before the step is made, but waits
+        for row_sparse arrays, and once for the sums of `NAMSG.switch_to_sgd`. An update that raises an error does not
+        count.
 
         Parameters
         ----------
