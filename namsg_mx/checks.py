@@ -8,16 +8,21 @@ import numpy as np
 
 
 class Interval(NamedTuple):
-    """The numbers from ``low`` to ``high``, each included or not."""
+    """The numbers from ``low`` to ``high``, each included or not. Numbers at most ``slack`` below it are ``low``."""
 
     low: float
     high: float
     includes_low: bool = True
     includes_high: bool = False
+    slack: float = 0.0
 
     def __contains__(self, value):
         return ((self.low <= value if self.includes_low else self.low < value)
                 and (value <= self.high if self.includes_high else value < self.high))
+
+    def nearest(self, value):
+        """``low`` if the value is below it by at most ``slack``, else the value."""
+        return self.low if self.low - self.slack <= value < self.low else value
 
     def __str__(self):
         return f"{'[' if self.includes_low else '('}{self.low:g}, {self.high:g}{']' if self.includes_high else ')'}"
@@ -25,6 +30,7 @@ class Interval(NamedTuple):
 
 NONNEGATIVE = Interval(0, math.inf)
 POSITIVE = Interval(0, math.inf, includes_low=False)
+STEP_SIZE = Interval(0, math.inf, slack=1e-12)   # a program that subtracts may end at -2.8e-17 where it means 0
 FINITE = Interval(-math.inf, math.inf, includes_low=False)
 DECAY_RATE = Interval(0, 1)
 NORMAL = Interval(float(np.finfo(np.float32).tiny), math.inf)   # a smaller number may be 0 in float32
@@ -40,10 +46,10 @@ def check_number(name, value, interval):
     if type(value) is float and value in interval:   # as each update asks it, and the rest takes a microsecond
         return value
     value = item(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value not in interval:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or interval.nearest(value) not in interval:
         raise ValueError(f"{name}={value!r}: must be a number in {interval}")
     try:
-        return float(value)
+        return float(interval.nearest(value))
     except OverflowError as error:
         raise ValueError(f"{name}: has more than 300 digits") from error
 

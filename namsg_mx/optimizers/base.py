@@ -12,7 +12,7 @@ from mxnet.lr_scheduler import LRScheduler
 from mxnet.optimizer import Optimizer
 
 from namsg_mx import kernels
-from namsg_mx.checks import DECAY_RATE, FINITE, NONNEGATIVE, check_count, check_number
+from namsg_mx.checks import DECAY_RATE, FINITE, NONNEGATIVE, STEP_SIZE, check_count, check_number
 from namsg_mx.kernels.projection import limits
 from namsg_mx.kernels.sparse import dense_views
 from namsg_mx.optimizers.arguments import (
@@ -87,7 +87,7 @@ class ScheduledLearningRate(LRScheduler):
         self.schedule = schedule
 
     def __call__(self, num_update):
-        return value_at("learning_rate", self.schedule, max(num_update - 1, 0), NONNEGATIVE)
+        return value_at("learning_rate", self.schedule, max(num_update - 1, 0), STEP_SIZE)
 
 
 class ElementwiseOptimizer(CountingOptimizer, ABC):
@@ -102,7 +102,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
     learning_rate : float, schedule or None
         Step size alpha, in [0, inf). None: ``lr_scheduler``'s, else the method's default. A schedule is a picklable
         function of k (`namsg_mx.schedules`). k is the number of updates made before this one. If some steps skip
-        parameters, k + 1 is the count of the parameter updated most often.
+        parameters, k + 1 is the count of the parameter updated most often. A value from -1e-12 to 0 is 0: arithmetic
+        such as 0.3 - 3 * 0.1 ends there.
     beta1 : float or schedule
         Decay rate of the momentum, in [0, 1).
     bounds : (float, float) or None
@@ -152,7 +153,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     STATE: Tuple[str, ...] = ()
     DEFAULT_LEARNING_RATE = 0.001
-    LEARNING_RATES = NONNEGATIVE
+    LEARNING_RATES = STEP_SIZE
     # An lr_scheduler, and by num_update its latest rate and those beside it.
     _scheduled: Tuple[Optional[LRScheduler], Dict[int, float]] = (None, {})
 
@@ -373,7 +374,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _learning_rate_of(self, num_update):
         if self.lr_scheduler is None:
-            return check_number("learning_rate", self.lr, NONNEGATIVE)
+            return check_number("learning_rate", self.lr, STEP_SIZE)
         scheduler, rates = self._scheduled
         if scheduler is not self.lr_scheduler:
             check_scheduler(self.lr_scheduler)
@@ -381,7 +382,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         # MXNet's schedulers keep state and cannot go back. But num_update goes back by one, if replicas take turns.
         if num_update not in rates or num_update == max(rates):
             rate = check_number(f"learning_rate({num_update - 1})", _number(self.lr_scheduler(num_update)),
-                                NONNEGATIVE)
+                                STEP_SIZE)
             rates = {**{number: of for number, of in rates.items() if abs(number - num_update) <= 1}, num_update: rate}
             self._scheduled = self.lr_scheduler, rates
         return rates[num_update]

@@ -316,6 +316,29 @@ def test_a_scheduler_that_was_taken_away_is_not_saved():
     assert pickle.loads(pickle.dumps(optimizer)).num_update == 1
 
 
+def less_by_tenths(k):
+    return 0.3 - k * 0.1
+
+
+def test_a_step_size_that_arithmetic_left_just_below_0_is_0():
+    assert less_by_tenths(3) < 0
+    for options in ({"learning_rate": less_by_tenths}, {"lr_scheduler": Always(less_by_tenths(3))}, {}):
+        optimizer = namsg_mx.NAMSG(**options)
+        weight = array([1.0])
+        state = optimizer.create_state(0, weight)
+        for k in range(4):
+            before = weight.asscalar()
+            if not options:   # the program sets it
+                optimizer.set_learning_rate(less_by_tenths(k))
+            optimizer.update(0, weight, array([1.0]), state)
+        assert (optimizer.last_update().learning_rate, optimizer.learning_rate, weight.asscalar()) == (0, 0, before)
+    assert namsg_mx.NAMSG(learning_rate=-1e-12).learning_rate == 0
+    with pytest.raises(ValueError, match=r"learning_rate=-1\.1e-12: must be a number in \[0, inf\)"):
+        namsg_mx.NAMSG(learning_rate=-1.1e-12)
+    with pytest.raises(ValueError, match=r"wd=-1e-17: must be a number in \[0, inf\)"):
+        namsg_mx.NAMSG(wd=-1e-17)
+
+
 @pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, "0.1", None], ids=str)
 def test_the_rates_of_an_lr_scheduler_are_checked(rate):
     optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
