@@ -1,8 +1,6 @@
-"""Arguments: their ranges, also where a program sets them later; schedulers; what is told of them by an update."""
+"""Arguments: their ranges, also where a program sets them later; what is told of them by an update."""
 
 import math
-import pickle
-from decimal import Decimal
 
 import mxnet as mx
 import numpy as np
@@ -181,25 +179,6 @@ class HalvedLate:
         return halved_late(num_update)
 
 
-class Always:
-    """An lr_scheduler with one rate."""
-
-    base_lr = 0.5
-
-    def __init__(self, rate):
-        self.rate = rate
-
-    def __call__(self, num_update):
-        return self.rate
-
-
-class ByCount(mx.lr_scheduler.LRScheduler):
-    """base_lr / num_update."""
-
-    def __call__(self, num_update):
-        return self.base_lr / num_update
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_numbers_may_be_arrays_without_dimensions_as_in_mxnet(method):
     weights, gradients = shapes_and_gradients(3)
@@ -294,102 +273,6 @@ def assert_checked(optimizer, name, value, message):
     assert_equal_bits([each.asnumpy() for each in (weight, *state)], before)
 
 
-@pytest.mark.parametrize("rate", [np.array([0.5]), Decimal("0.5"), mx.np.array(0.5)])
-def test_an_lr_scheduler_may_return_what_mxnet_takes(rate):
-    optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
-    weight = array([1.0])
-    optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-    assert optimizer.last_update().learning_rate == 0.5
-
-
-def test_a_scheduler_that_was_taken_away_is_not_saved():
-    """It may not be picklable, which is why a program takes it away."""
-    class Local(ByCount):
-        pass
-
-    optimizer = namsg_mx.NAMSG(lr_scheduler=Local(base_lr=0.5))
-    weight = array([1.0])
-    optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        pickle.dumps(optimizer)
-    optimizer.lr_scheduler = None
-    assert pickle.loads(pickle.dumps(optimizer)).num_update == 1
-
-
-def less_by_tenths(k):
-    return 0.3 - k * 0.1
-
-
-def test_a_step_size_that_arithmetic_left_just_below_0_is_0():
-    assert less_by_tenths(3) < 0
-    for options in ({"learning_rate": less_by_tenths}, {"lr_scheduler": Always(less_by_tenths(3))}, {}):
-        optimizer = namsg_mx.NAMSG(**options)
-        weight = array([1.0])
-        state = optimizer.create_state(0, weight)
-        for k in range(4):
-            before = weight.asscalar()
-            if not options:   # the program sets it
-                optimizer.set_learning_rate(less_by_tenths(k))
-            optimizer.update(0, weight, array([1.0]), state)
-        assert (optimizer.last_update().learning_rate, optimizer.learning_rate, weight.asscalar()) == (0, 0, before)
-    assert namsg_mx.NAMSG(learning_rate=-1e-12).learning_rate == 0
-    with pytest.raises(ValueError, match=r"learning_rate=-1\.1e-12: must be a number in \[0, inf\)"):
-        namsg_mx.NAMSG(learning_rate=-1.1e-12)
-    with pytest.raises(ValueError, match=r"wd=-1e-17: must be a number in \[0, inf\)"):
-        namsg_mx.NAMSG(wd=-1e-17)
-
-
-@pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, "0.1", None], ids=str)
-def test_the_rates_of_an_lr_scheduler_are_checked(rate):
-    optimizer = namsg_mx.NAMSG(lr_scheduler=Always(rate))
-    weight = array([1.0])
-    with pytest.raises(ValueError, match=r"learning_rate\(0\)=.*: must be a number in"):
-        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-    assert (weight.asscalar(), optimizer.num_update) == (1, 0)
-
-
-@pytest.mark.parametrize("make", [
-    lambda: FactorScheduler(1, 0.9, base_lr=1e-3), lambda: mx.lr_scheduler.CosineScheduler(20, base_lr=1e-3)])
-def test_a_schedule_that_begins_anew_begins_anew(make):
-    """As programs restart one: they clear MXNet's counts, and give another scheduler."""
-    optimizer = namsg_mx.NAMSG(lr_scheduler=FactorScheduler(1, 0.9, base_lr=0.1))
-    weight = array([1.0])
-    state = optimizer.create_state(0, weight)
-
-    def rates(count):
-        made = []
-        for _ in range(count):
-            optimizer.update(0, weight, array([1.0]), state)
-            made.append(optimizer.last_update().learning_rate)
-        return made
-
-    rates(10)
-    optimizer._index_update_count.clear()
-    optimizer.num_update, optimizer.lr_scheduler = 0, make()
-    expected = make()
-    assert rates(12) == [expected(num_update) for num_update in range(1, 13)]
-    # Also with the same scheduler, if it can go back.
-    optimizer._index_update_count.clear()
-    optimizer.num_update, optimizer.lr_scheduler = 0, ByCount(base_lr=1.0)
-    assert rates(5) == [1.0, 0.5, 1 / 3, 0.25, 0.2]
-    for before in (2, 1):   # updates, after which it begins anew with another base_lr
-        for base_lr in (1.0, 8.0):
-            optimizer._index_update_count.clear()
-            optimizer.num_update, optimizer.lr_scheduler.base_lr = 0, base_lr
-            assert rates(before) == [base_lr / num_update for num_update in range(1, before + 1)]
-
-
-def test_rates_that_were_asked_for_ahead_are_not_taken_of_another_scheduler():
-    optimizer = namsg_mx.NAMSG(lr_scheduler=ByCount(base_lr=1.0))
-    assert [optimizer.settings(k).learning_rate for k in (5, 4)] == [1 / 6, 1 / 5]
-    optimizer.lr_scheduler = ByCount(base_lr=8.0)
-    weight = array([1.0])
-    state = optimizer.create_state(0, weight)
-    for k in range(8):
-        optimizer.update(0, weight, array([1.0]), state)
-        assert optimizer.last_update().learning_rate == 8 / (k + 1)
-
-
 def test_a_schedule_that_leaves_its_range_is_named_with_the_update():
     optimizer = namsg_mx.NAMSG(beta1=ObservationDistance(2, start=0.5, end=1.5))
     weight = array([1.0])
@@ -431,16 +314,6 @@ def test_the_settings_of_an_update_are_told_before_it_and_by_an_optimizer_that_m
     assert optimizer.last_update()[2:6] == told[:4]
 
 
-def test_before_the_first_update_the_learning_rate_is_its():
-    late = namsg_mx.NAMSG(learning_rate=namsg_mx.StepDecay(1.0, at=(100,)), begin_num_update=100)
-    warm_up = namsg_mx.NAMSG(lr_scheduler=mx.lr_scheduler.FactorScheduler(100, base_lr=0.1, warmup_steps=10))
-    for optimizer, rate in ((late, 0.1), (warm_up, 0.01), (namsg_mx.NAMSG(learning_rate=0.3), 0.3)):
-        assert optimizer.learning_rate == pytest.approx(rate)
-        weight = array([1.0])
-        optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
-        assert optimizer.last_update().learning_rate == optimizer.learning_rate == pytest.approx(rate)
-
-
 def test_bounds_may_be_in_arrays_of_one_element():
     for make in (np.float32, mx.np.array, lambda value: np.array([value])):
         assert namsg_mx.NAMSG(bounds=(make(-1.0), make(0.5))).bounds == (-1.0, 0.5)
@@ -451,3 +324,13 @@ def test_bounds_may_be_in_arrays_of_one_element():
 def test_integers_beyond_all_floats_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"^{name}: has more than 300 digits"):
         namsg_mx.NAMSG(**{name: value})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("beta1", [0, np.float32(0.5)])
+def test_a_momentum_that_a_program_sets_is_a_number_of_any_kind(beta1, dtype):
+    optimizer, weight = mx.optimizer.create("averagedsgd", learning_rate=0.5), mx.nd.ones(1, dtype=dtype)
+    state = optimizer.create_state(0, weight)
+    optimizer.beta1 = beta1
+    optimizer.update(0, weight, mx.nd.ones(1, dtype=dtype), state)
+    assert weight.asscalar() == 1 - 0.5 * (1 - beta1)

@@ -853,3 +853,26 @@ def test_numbers_below_the_normal_ones_count_as_0(settings, dtype):
         results.append([each.asnumpy() for each in [weight, *state]])
     assert np.isfinite(results[0][0]).all()
     assert_equal_bits(*results)
+
+
+@pytest.mark.parametrize("before", ["updater(0, gradient, weight)", "mx.nd.Convolution(image, filters, no_bias=True, "
+                                    "kernel=(3, 3), num_filter=8).wait_to_read()"], ids=["update", "convolution"])
+def test_a_forked_process_trains_with_the_naive_engine(before):
+    """It has none of its parent's OpenMP threads, whatever began them, and must not wait for them."""
+    program = f"""
+import os
+import namsg_mx
+import mxnet as mx
+weight, gradient = mx.nd.ones(200000), mx.nd.ones(200000)
+image, filters = mx.nd.ones((8, 3, 32, 32)), mx.nd.ones((8, 3, 3, 3))
+updater = mx.optimizer.get_updater(mx.optimizer.create("namsg"))
+{before}
+child = os.fork()
+updater(0, gradient, weight)
+total = weight.sum().asscalar()
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = {**os.environ, "MXNET_ENGINE_TYPE": "NaiveEngine", "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=600)

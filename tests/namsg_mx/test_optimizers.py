@@ -1,5 +1,7 @@
 """The optimizers' steps against the float64 reference, weights and states, and the identities of the methods."""
 
+import itertools
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -306,3 +308,49 @@ def test_the_limits_of_a_large_gamma_are_finite_at_all_step_sizes():
         optimizer, weight = namsg_mx.NAMSB(1.0, sgd_learning_rate=1e-9, gamma=gamma), array([0.0])
         optimizer.update(0, weight, array([1.0]), optimizer.create_state(0, weight))
         assert weight.asscalar() == pytest.approx(-1e-9 * (1 - 0.9 + 0.9 * 0.1), rel=1e-6)
+
+
+# MXNet 1.9.1's own comparison of optimizers: compare_optimizer of test_utils.py, over the grid of test_optimizer.py.
+
+GRID = [dict(zip(("beta1", "beta2", "clip_gradient", "rescale_grad", "wd"), values)) for values in itertools.product(
+    (0.5, 0.9), (0.8, 0.99), (None, 0.4), (1.0, 0.14), (0.0, 0.05))]
+
+
+STORAGES = [("default", "default"), ("default", "row_sparse"), ("row_sparse", "row_sparse")]
+
+
+@pytest.mark.parametrize("storages", STORAGES, ids=" and ".join)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_mxnets_grid_of_settings_dtypes_and_storage_types(dtype, storages):
+    """Two steps of each by MXNet's Updater, against the float64 reference; float16 by its master weights."""
+    random = np.random.RandomState(0)
+    start = random.standard_normal((3, 4, 5)).astype(dtype)
+    gradients = random.standard_normal((2, 3, 4, 5)).astype(dtype)
+    gradients[:, 1] *= storages[1] == "default"   # a row that a row_sparse gradient lacks
+    for settings in GRID:
+        optimizer = mx.optimizer.create("namsg", learning_rate=0.01, eta=1.5, multi_precision=True, **settings)
+        updater = mx.optimizer.get_updater(optimizer)
+        weight = mx.nd.array(start, dtype=dtype).tostype(storages[0])
+        x, moments = start.astype(np.float64), reference.Moments(0.0, 0.0, optimizer.epsilon)
+        for g in gradients:
+            updater(0, mx.nd.array(g, dtype=dtype).tostype(storages[1]), weight)
+            g = reference.gradient(g.astype(np.float64), x, *(settings[name] for name in (
+                "rescale_grad", "wd", "clip_gradient")))
+            x, moments = reference.namsg(x, g, moments, 0.01, settings["beta1"], settings["beta2"], eta=1.5)
+        m, v, v_hat, *master = updater.states[0]
+        target = master[0] if master else weight
+        assert len(master) == (dtype == np.float16)
+        for found, expected in zip((target, m, v, v_hat), (x, *moments)):
+            np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5, atol=1e-6, err_msg=str(settings))
+        if master:
+            assert_equal_bits([weight.asnumpy()], [target.asnumpy().astype(np.float16)])
+
+
+def test_parameters_that_have_names_for_indices():
+    """As in a kvstore with keys that are names."""
+    optimizer = mx.optimizer.create("namsg", wd=0.1, param_idx2name={"a": "a_weight", "b": "b_bias"})
+    updater = mx.optimizer.get_updater(optimizer)
+    weights = [mx.nd.ones(2), mx.nd.ones(2)]
+    updater(["a", "b"], [mx.nd.zeros(2), mx.nd.array([np.nan, 0])], weights)
+    assert optimizer.last_update().nonfinite == 1
+    assert (weights[0].asnumpy() < 1).all() and weights[1].asnumpy()[1] == 1   # as decay is for weights only

@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from comparison import KERNELS, METHODS, array, assert_equal_bits
-from mxnet import gluon
+from mxnet import autograd, gluon
 
 import namsg_mx
 from namsg_mx import StepDecay
@@ -264,3 +264,30 @@ def test_a_subclass_with_an_update_of_its_own_gets_no_array_too_few():
     with pytest.raises(ValueError, match="as many indices as weights, gradients and states, not 2, 2, 1 and 2"):
         optimizer.update_multi_precision([0, 1], weights, [array([1.0])], states)
     assert [weight.asscalar() for weight in weights] == [1, 1]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "ndarray"])
+def test_an_update_inside_of_record_is_refused_as_with_adam(kernel):
+    parameter = gluon.Parameter("w", shape=(1,))
+    parameter.initialize("one")
+    trainer = gluon.Trainer([parameter], "namsg", {"kernel": kernel})
+    with autograd.record():
+        first, second = parameter.data() ** 2, parameter.data() ** 2
+        first.backward()
+        with pytest.raises(mx.MXNetError, match="inside of autograd.record"):
+            trainer.step(1)
+        second.backward()
+    assert (parameter.data().asscalar(), parameter.grad().asscalar()) == (1, 2)
+    trainer.step(1)
+    assert parameter.data().asscalar() < 1
+
+
+def test_half_precision_without_a_master_copy_is_refused_before_a_server_could_fail():
+    parameter = gluon.Parameter("w", shape=(3,), dtype="float16")
+    frozen = gluon.Parameter("frozen", shape=(3,), dtype="float16", grad_req="null")
+    for each in (parameter, frozen):
+        each.initialize()
+    with pytest.raises(ValueError, match="multi_precision=False: must be True for float16 weights in NAMSG"):
+        gluon.Trainer([parameter], "namsg")
+    gluon.Trainer([frozen], "namsg")
+    gluon.Trainer([parameter], "namsg", {"multi_precision": True})

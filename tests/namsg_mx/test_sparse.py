@@ -351,3 +351,25 @@ def test_dense_arrays_beside_a_sparse_one_are_stepped_as_alone_and_bound_once(la
     together = trained(True)
     assert bound == [[(3, 2), (5,)], *[[(4, 2)]] * 3]
     assert_equal_bits(together, trained(False))
+
+
+@CPU_KERNEL
+@pytest.mark.parametrize("lazy_update", [False, True])
+def test_a_sparse_gradient_of_two_weights_and_beside_parts_of_a_buffer(lazy_update):
+    def trained(**options):
+        updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", lazy_update=lazy_update, **options))
+        gradient = mx.nd.sparse.row_sparse_array((np.ones((2, 2), "float32"), [0, 2]), shape=(4, 2))
+        weights, flat, gradients = [mx.nd.ones((4, 2)), mx.nd.ones((4, 2))], mx.nd.ones(8), mx.nd.ones(8)
+        for _ in range(2):
+            updater([0, 1, 2, 3], [gradient, gradient, gradients[:4], gradients[4:]], [*weights, flat[:4], flat[4:]])
+        assert updater.optimizer.last_update().kernel == options.get("kernel", "cpu")
+        return [array.asnumpy() for array in (*weights, flat)]
+
+    assert_equal_bits(trained(), trained(kernel="ndarray"))
+
+
+def test_a_sparse_gradient_of_a_weight_without_rows():
+    with mx.util.np_shape(True):
+        weight = mx.nd.zeros((0, 3))
+        mx.optimizer.get_updater(mx.optimizer.create("namsg"))(0, mx.nd.sparse.zeros("row_sparse", (0, 3)), weight)
+        assert weight.shape == (0, 3)

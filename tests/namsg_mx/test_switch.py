@@ -301,3 +301,17 @@ def test_copies_that_switch_measure_for_themselves():
     one = mx.optimizer.create("namsg", switch_to_sgd=2)
     in_turn = list(zip(updated(one, [1, 2], 4), updated(copy.copy(one), [1, 500], 4)))
     assert list(in_turn[-1]) == alone and alone[0] != alone[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", ["auto", "ndarray"])
+def test_mxnets_numpy_arrays_are_updated_before_and_after_the_switch(kernel, dtype):
+    results = []
+    for make in (mx.np.array, mx.nd.array):
+        optimizer = mx.optimizer.create("namsg", switch_to_sgd=3, kernel=kernel)
+        weight = make([1.0, 2.0, 3.0], dtype=dtype)
+        state = optimizer.create_state(0, weight)
+        for _ in range(5):
+            optimizer.update(0, weight, make([1.0, 0.0, 2.0], dtype=dtype), state)
+        results.append([weight.asnumpy(), *(each.asnumpy() for each in state)])
+    assert_equal_bits(*results)
