@@ -2,18 +2,23 @@
 
 import contextlib
 import json
+import math
 import os
 import struct
 import subprocess
 import sys
 import zipfile
 
+import pandas as pd
 import pytest
 
 from experiments.analysis import selection
+from experiments.analysis.results import Grid
+from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.files import write_json
+from experiments.vocabulary.methods import HYPERPARAMETERS
 from experiments.vocabulary.records import RunRecord
 
 REAL_DATA = pytest.mark.skipif("NAMSG_DATA" not in os.environ,
@@ -71,6 +76,18 @@ def record(results, run, losses, epochs, status="done", distributed=None, learni
             folder.add_epoch(row, {"epoch": epoch, "training": seconds / 2, "evaluation": seconds / 2}, {})
         if len(losses) == epochs or status == "diverged":
             folder.finish(len(losses), status)
+
+
+def step_size_grid(folder, losses):
+    """A grid of ADAM's step size alone, with two seeds; an infinite train loss is of a run that diverged.
+
+    ``losses`` has both seeds' by step size. The configuration's own step size is 0.005.
+    """
+    text = CONFIG.replace("[0.001, 0.005], beta1: [0.9], beta2: [0.99]", str(list(losses)))
+    runs = [{"method": "adam", "learning_rate": alpha, "beta1": math.nan, "beta2": math.nan, "seed": seed,
+             "status": "done" if math.isfinite(loss) else "diverged", "train_loss": loss}
+            for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
+    return Grid(config.load(write_config(folder, text)), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
 
 
 def write_selection(results, experiment, chosen):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_experiment import CONFIG, write_config
+from tiny_experiment import CONFIG, step_size_grid, write_config
 
 from experiments.analysis import selection
 from experiments.analysis.results import Grid
@@ -50,6 +50,12 @@ def test_each_method_has_the_lowest_of_its_own_points(tmp_path):
                     "n": 3, "points": 3, "diverged": 1, "edges": []}
     assert namsg == {"chosen": {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.99}, "train_loss": pytest.approx(0.1),
                      "n": 3, "points": 3, "diverged": 0, "edges": ["learning_rate"]}
+
+
+def test_what_the_grid_does_not_vary_is_not_chosen(tmp_path):
+    chosen = selection.select(step_size_grid(tmp_path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))
+    assert chosen["adam"] == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3,
+                              "diverged": 1, "edges": []}
 
 
 def test_a_chosen_value_is_the_grids_own(tmp_path):

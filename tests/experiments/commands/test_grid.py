@@ -1,7 +1,6 @@
 """Grid searches: every point with every tuning seed, the rule of selection, edges, and what the tables say of it."""
 
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -11,13 +10,12 @@ import pytest
 from tiny_experiment import CONFIG, experiments, write_config, write_selection
 
 from experiments.analysis import selection
-from experiments.analysis.results import Grid, read_grid
+from experiments.analysis.results import collect_grid, read_grid
 from experiments.commands import cli
 from experiments.display import sensitivity, tables
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError, UsageError
 from experiments.vocabulary.files import write_json
-from experiments.vocabulary.methods import HYPERPARAMETERS
 
 CHECKOUT = Path(__file__).parents[3]
 # ADAM's grid has three step sizes, NAMSG's one.
@@ -270,24 +268,6 @@ def test_a_point_of_a_scheduled_parameter_is_its_initial_value():
         {"learning_rate": {"schedule": "StepDecay", "initial": 0.01, "at": [100]}, "beta1": 0.9, "beta2": 0.99}
 
 
-def grid_of(path, losses):
-    """A grid of the method adam, of its step size and two seeds; an infinite loss is a run that diverged."""
-    runs = [{"method": "adam", "learning_rate": alpha, "beta1": float("nan"), "beta2": float("nan"), "seed": seed,
-             "status": "done" if math.isfinite(loss) else "diverged", "train_loss": loss}
-            for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
-    return Grid(config.load(path), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
-
-
-def test_a_point_where_a_run_diverged_is_not_chosen(searched):
-    text = GRID.replace(", beta1: [0.9], beta2: [0.99]", "")
-    path = write_config(searched[0].parent, text, "rule")
-    selected = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))["adam"]
-    assert selected == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3, "diverged": 1,
-                        "edges": []}
-    edge = selection.select(grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]
-    assert edge["edges"] == ["learning_rate"]
-
-
 def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
     """One seed of the best point, whose other seed is there."""
     experiment, results = config.load(searched[0]), shutil.copytree(searched[1], tmp_path / "results")
@@ -301,7 +281,6 @@ def test_a_recorded_run_that_diverged_takes_its_point_out(searched, tmp_path):
 def test_table_a1_says_what_the_papers_point_has(searched):
     path, results, _ = searched
     experiment = config.load(path)
-    from experiments.analysis.results import collect_grid
     grid = collect_grid(experiment, results, None, None, False)
     table = tables.table_a1([grid]).numbers.set_index("method")
     points = selection.averages(grid)
@@ -310,35 +289,6 @@ def test_table_a1_says_what_the_papers_point_has(searched):
     best = points[points["method"] == "adam"].sort_values("mean").iloc[0]
     assert table.loc["adam", "train_loss_ours"] == pytest.approx(best["mean"])
     assert table.loc["adam", "learning_rate_ours"] == best["learning_rate"]
-
-
-def test_table_a1_by_hand(tmp_path):
-    """The paper's point is the tiny configuration's, 0.005."""
-    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
-    table = tables.table_a1([grid_of(path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})])
-    row, = table.numbers.to_dict("records")
-    assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((0.35, 0.45))
-    assert table.cells.to_dict("records") == [{
-        "experiment": "tiny", "method": "ADAM", "paper (α, β1, β2)": "0.005, 0.9, 0.99", "ours (α, β1, β2)": "0.001",
-        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "3",
-        "on the grid's edge": "α"}]
-
-
-def test_sensitivity_draws_the_means_and_a_ring_around_the_lowest(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(sensitivity, "save", lambda figure, *_: drawn.append(figure) or [])
-    path = write_config(tmp_path, GRID.replace(", beta1: [0.9], beta2: [0.99]", ""))
-    grid = grid_of(path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})
-    sensitivity.draw([grid], tmp_path)
-    axes, = drawn[0].axes
-    line, ring = (line for line in axes.lines if len(line.get_xdata()) != 2)
-    assert list(line.get_xdata()) == [0.001, 0.005, 0.02]
-    assert list(line.get_ydata()) == pytest.approx([0.6, 0.45, 0.75])
-    bars = [bar[:, 1].tolist() for bar in axes.collections[0].get_segments()]
-    assert bars == [pytest.approx([mean - std, mean + std])
-                    for mean, std in ((0.6, 0.141421), (0.45, 0.070711), (0.75, 0.070711))]
-    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([0.005], pytest.approx([0.45]))
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
 def test_a_run_that_is_a_reported_one_too_is_recorded_as_such(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from tiny_experiment import CONFIG, small_disk, write_config
+from tiny_experiment import CONFIG, small_disk, step_size_grid, write_config
 
 from experiments.analysis.results import Grid, Results
 from experiments.display import tables
@@ -222,6 +222,17 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
     assert (adam["ours (α, β1, β2)"], adam["train loss at ours"], adam["at the paper's"], adam["n"]) == (
         "", "", "0.4500", "2")   # points with other seeds do not compare
     assert (namsg["ours (α, β1, β2)"], namsg["train loss at ours"], namsg["n"]) == ("0.005, 0.9, 0.99", "0.1500", "2")
+
+
+def test_table_a1_by_hand(tmp_path):
+    """The paper's point is the tiny configuration's, 0.005."""
+    table = tables.table_a1([step_size_grid(tmp_path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})])
+    row, = table.numbers.to_dict("records")
+    assert (row["train_loss_ours"], row["train_loss_at_papers"]) == pytest.approx((0.35, 0.45))
+    assert table.cells.to_dict("records") == [{
+        "experiment": "tiny", "method": "ADAM", "paper (α, β1, β2)": "0.005, 0.9, 0.99", "ours (α, β1, β2)": "0.001",
+        "train loss at ours": "0.3500", "at the paper's": "0.4500", "n": "2", "points": "3",
+        "on the grid's edge": "α"}]
 
 
 def test_table_a1_has_no_values_of_ours_where_the_grid_search_selects_none(tmp_path):
