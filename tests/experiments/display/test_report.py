@@ -23,6 +23,7 @@ from experiments.vocabulary.errors import RecordError
 CHECKOUT = Path(__file__).parents[3]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is found: install it, or name it in CHROMIUM")
+PATIENCE = 600_000   # ms; by Playwright's own, 30 s, a busy machine fails a test
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
 PICTURE = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 50"><rect width="90" height="50" fill="#fff"/>'
            '<text x="30" y="30">Ψ</text></svg>')
@@ -112,7 +113,8 @@ def test_numbers_that_there_are_not_are_empty_cells():
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"],
+                                             timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -125,6 +127,7 @@ def visit(browser, page):
 
     def visit(viewport=DESK, fragment="", **options):
         tab = browser.new_page(viewport=viewport, **options)
+        tab.set_default_timeout(PATIENCE)
         tab.requests, tab.errors = [], []
         tab.on("request", lambda request: tab.requests.append(request.url))
         tab.on("console", lambda message: message.type in ("error", "warning") and tab.errors.append(message.text))
