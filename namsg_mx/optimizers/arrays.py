@@ -111,7 +111,7 @@ class Calls:
     def left_device(self, device_id, indices, states):
         """The device on which one of these states was updated last, if that is another one: they have moved here."""
         for device, home in self._homes.items():
-            if device != device_id and any(map(is_, map(home.get, indices), states)):
+            if device != device_id and any(i in home and home[i] is state for i, state in zip(indices, states)):
                 return device
         return None
 

@@ -94,6 +94,19 @@ def test_a_replica_does_not_count_what_failed_on_another_device():
     assert_equal_bits(*([weight.asnumpy()] for weight in weights))
 
 
+def test_a_refused_update_without_a_state_takes_no_counts_of_another_device():
+    optimizer = namsg_mx.NAMSG()
+    updates = [mx.optimizer.get_updater(optimizer) for _ in range(2)]
+    weights = [mx.nd.ones(1, mx.cpu(device)) for device in range(2)]
+    for device, count in ((0, 5), (1, 1)):
+        for _ in range(count):
+            updates[device](0, weights[device].copy(), weights[device])
+    with pytest.raises(TypeError, match="the state must be a list"):
+        optimizer.update(7, weights[1], weights[1].copy(), None)
+    updates[1](0, weights[1].copy(), weights[1])
+    assert optimizer.last_update().k == 1
+
+
 def test_an_update_of_nothing_is_none():
     """MXNet's Updater takes empty lists, too."""
     optimizer = namsg_mx.NAMSG()
