@@ -14,8 +14,7 @@ import pytest
 
 from experiments.analysis import selection
 from experiments.analysis.results import Grid
-from experiments.vocabulary import config
-from experiments.vocabulary.config import RunOptions
+from experiments.vocabulary.config import RunOptions, load
 from experiments.vocabulary.epoch_table import EPOCH_COLUMNS
 from experiments.vocabulary.files import write_json
 from experiments.vocabulary.methods import HYPERPARAMETERS
@@ -87,7 +86,7 @@ def step_size_grid(folder, losses):
     runs = [{"method": "adam", "learning_rate": alpha, "beta1": math.nan, "beta2": math.nan, "seed": seed,
              "status": "done" if math.isfinite(loss) else "diverged", "train_loss": loss}
             for alpha, pair in losses.items() for seed, loss in zip((100, 101), pair)]
-    return Grid(config.load(write_config(folder, text)), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
+    return Grid(load(write_config(folder, text)), [100, 101], list(HYPERPARAMETERS), pd.DataFrame(runs))
 
 
 def write_selection(results, experiment, chosen):

@@ -56,6 +56,8 @@ def test_what_the_grid_does_not_vary_is_not_chosen(tmp_path):
     chosen = selection.select(step_size_grid(tmp_path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, math.inf)}))
     assert chosen["adam"] == {"chosen": {"learning_rate": 0.005}, "train_loss": 0.45, "n": 2, "points": 3,
                               "diverged": 1, "edges": []}
+    edge = selection.select(step_size_grid(tmp_path, {0.001: (0.5, 0.7), 0.005: (0.4, 0.5), 0.02: (0.1, 0.2)}))["adam"]
+    assert edge["edges"] == ["learning_rate"]
 
 
 def test_a_chosen_value_is_the_grids_own(tmp_path):
