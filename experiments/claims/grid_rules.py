@@ -39,8 +39,9 @@ class GridCells:
 
     @property
     def holds_if(self) -> str:
-        return (f"at least {self.at_least} of the {len(paper.TABLE_A2[self.method])} cells, whatever the cells still "
-                "to run bring; a cell counts when all its seeds are run")
+        cells = len(paper.TABLE_A2[paper.printed_name(self.method)])
+        return (f"at least {self.at_least} of the {cells} cells, whatever the cells still to run bring; a cell counts "
+                "when all its seeds are run")
 
     @property
     def commands(self) -> list[str]:

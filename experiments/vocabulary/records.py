@@ -92,7 +92,7 @@ class RunRecord:
     def read(self, epochs: int) -> tuple[str, list[dict[str, Any]]]:
         """The run's status up to this many epochs ('done', 'diverged' or 'short'), and its rows up to there.
 
-        A short run's rows end with its checkpoint, if it has one. RecordError as from `completion`.
+        The rows of a run under way end with its checkpoint, if it has one. RecordError as from `completion`.
         """
         done = self.completion()
         if done and done["epochs"] >= epochs:
@@ -104,7 +104,7 @@ class RunRecord:
             return "short", self.epochs.rows()[:epochs]   # all are checked: without done.json, nothing else has
         last, digests = position
         self._check_files(f"the checkpoint has {last}", last, digests)
-        return "short", self.epochs.rows(min(last, epochs))
+        return "done" if last >= epochs else "short", self.epochs.rows(min(last, epochs))
 
     def check_goes_on(self) -> None:
         """RecordError if `begin` would refuse the run for what this reads.
