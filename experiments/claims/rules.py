@@ -165,7 +165,9 @@ class Level:
 
     @property
     def holds_if(self) -> str:
-        where = f"between {-self.limit:g} and {self.limit:g}" if self.relation == "within" else f"{self.relation} {self.limit:g}"
+        where = f"{self.relation} {self.limit:g}"
+        if self.relation == "within":
+            where = f"between {-self.limit:g} and {self.limit:g}"
         methods = [self.method]
         conditions = unless_diverged([], methods) if self._is_worse else unless_diverged(methods)
         return f"the 95 % t interval of the mean lies {where}{conditions}"
