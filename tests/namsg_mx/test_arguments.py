@@ -5,7 +5,7 @@ import math
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import KERNELS, METHODS, array, assert_equal_bits, run, shapes_and_gradients
+from comparison import CPU_KERNEL, KERNELS, METHODS, array, assert_equal_bits, run, shapes_and_gradients
 from mxnet.lr_scheduler import FactorScheduler
 
 import namsg_mx
@@ -41,6 +41,7 @@ INVALID = [
     ({"beta1": ObservationDistance(5, start=1.0)}, r"beta1\(0\)=1\.0: must be a number in \[0, 1\)"),
     ({"bounds": (1, 1)}, r"bounds=\(1, 1\): .*low < high"),
     ({"bounds": 3}, r"bounds=3"),
+    ({"bounds": (0, 1, 2)}, r"bounds=\(0, 1, 2\): must be None or two numbers"),
     ({"bounds": "12"}, r"bounds='12'"),
     ({"bounds": np.array(1.0)}, r"bounds=array\(1\.\)"),
     ({"clip_gradient": np.array([1, 2])}, r"clip_gradient=array\(\[1, 2\]\)"),
@@ -53,6 +54,7 @@ INVALID = [
     ({"decoupled_wd": None}, r"decoupled_wd=None"),
     ({"switch_to_sgd": 0}, r"switch_to_sgd=0: must be an integer above 0"),
     ({"switch_to_sgd": 2.5}, r"switch_to_sgd=2\.5"),
+    ({"switch_to_sgd": True}, r"switch_to_sgd=True: must be an integer"),
     ({"eta": lambda k: 1.0}, r"eta=.*picklable"),
     ({"learning_rate": -0.1, "lr_scheduler": FactorScheduler(10)}, r"learning_rate=-0\.1: must be a number in"),
     ({"learning_rate": FactorScheduler(10)}, "learning_rate=.*: MXNet's schedulers are given as lr_scheduler"),
@@ -214,6 +216,24 @@ def test_bounds_that_change_between_two_updates_of_the_same_arrays_count_in_the_
         optimizer.update(0, weight, grad, state)
         made.append(weight.asscalar())
     assert made == [5, 3, 2, 3]
+
+
+@CPU_KERNEL
+@pytest.mark.parametrize(("name", "value"), [
+    ("decoupled_wd", True), ("wd", 0.2), ("lr", 0.3), ("rescale_grad", 0.5), ("clip_gradient", 0.5), ("beta1", 0.5),
+    ("beta2", 0.5), ("eta", 2.0), ("nonfinite", "skip"), ("bounds", (-1, 1))])
+def test_what_changes_between_two_updates_of_the_same_arrays_counts_in_the_next(name, value):
+    """The CPU kernel keeps the numbers of the update before, and the ndarray kernel none."""
+    made = []
+    for kernel in ("cpu", "ndarray"):
+        optimizer = namsg_mx.NAMSG(learning_rate=0.5, wd=0.1, kernel=kernel)
+        weight, grad = array([4.0, 4.0, 0.1]), array([-1.0, np.inf, 1.0])
+        state = optimizer.create_state(0, weight)
+        optimizer.update(0, weight, grad, state)
+        setattr(optimizer, name, value)
+        optimizer.update(0, weight, grad, state)
+        made.append([each.asnumpy() for each in (weight, *state)])
+    assert_equal_bits(*made)
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])

@@ -105,14 +105,17 @@ class Apart(nn.Block):
         return self.second(self.first(mx.nd.array(x)).as_in_context(mx.cpu(1)))
 
 
-def test_statistics_of_layers_on_several_devices_and_of_a_net_that_takes_numpy_arrays():
+@pytest.mark.parametrize("replicated", [False, True])
+def test_statistics_of_layers_on_several_devices_and_of_a_net_that_takes_numpy_arrays(replicated):
+    """On a device each, or both on both."""
     net = Apart()
-    net.initialize()
-    net.second.collect_params().reset_ctx(mx.cpu(1))
+    net.initialize(ctx=[mx.cpu(0), mx.cpu(1)] if replicated else mx.cpu(0))
+    if not replicated:
+        net.second.collect_params().reset_ctx(mx.cpu(1))
     for batch in (mx.nd.ones((4, 2)), np.ones((4, 2), np.float32), mx.nd.ones((4, 2), ctx=mx.Context("cpu_shared", 0))):
-        before = net.second.running_mean.data().asnumpy()
+        before = net.second.running_mean.list_data()[0].asnumpy()
         update_batch_norm(net, [batch])
-        assert (net.second.running_mean.data().asnumpy() != before).all()
+        assert all((mean.asnumpy() != before).all() for mean in net.second.running_mean.list_data())
 
 
 def test_statistics_that_are_nan_are_moved_as_others():

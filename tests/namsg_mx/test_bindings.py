@@ -54,6 +54,33 @@ def test_another_part_of_the_same_memory_is_another_array(kernel):
     assert (first != [1, 2]).all() and (second != [1, 2]).all()
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_same_arrays_as_another_parameter_are_that_one(kernel):
+    """With its learning rate."""
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    optimizer.set_lr_mult({2: 0.0})
+    weights, gradients = ([array([1.0]), array([1.0])] for _ in range(2))
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+    for indices, moves in (([0, 1], True), ([0, 2], False)):
+        before = weights[1].asscalar()
+        optimizer.update(indices, weights, gradients, states)
+        assert (weights[1].asscalar() != before) == moves
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_two_calls_for_each_step_are_both_bound_once(kernel):
+    """As MXNet's Updater makes for weights of two dtypes."""
+    optimizer = namsg_mx.NAMSG(kernel=kernel)
+    calls = [([i], [weight], [weight.copy()], [optimizer.create_state(i, weight)])
+             for i, weight in enumerate([array([1.0]), array([1.0, 2.0])])]
+    bound = []
+    for _ in range(3):
+        for call in calls:
+            optimizer.update(*call)
+        bound.append([call.bindings for call in optimizer._calls.latest.values()])
+    assert len(bound[0]) == 2 and all(now is then for later in bound[1:] for now, then in zip(later, bound[0]))
+
+
 def test_what_is_bound_does_not_grow_with_the_sets_of_parameters_that_are_updated():
     """As with layers that are skipped at random."""
     optimizer, random = namsg_mx.NAMSG(), np.random.RandomState(0)

@@ -36,6 +36,23 @@ def test_parameters_that_move_take_their_counts_along():
         assert_equal_bits(trained(moves), trained({}))
 
 
+def test_a_parameter_that_moves_takes_no_other_back_to_an_older_count():
+    """The other one was on that device, and has made more updates since it left."""
+    optimizer = namsg_mx.NAMSG()
+    weights = [mx.nd.ones(1), mx.nd.ones(1)]
+    states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+
+    def update(index, device):
+        optimizer._set_current_context(device)
+        optimizer.update(index, weights[index], mx.nd.ones(1), states[index])
+
+    for index, device in ((0, 1), (1, 1), (0, 1), (1, 1), (0, 0), (0, 0), (1, 1), (1, 0)):
+        update(index, device)
+    assert optimizer._index_update_count == {0: 4, 1: 4}
+    update(0, 0)
+    assert optimizer.last_update().k == 4
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_a_move_is_seen_by_a_parameter_that_updates_have_left_out(moves):
     """Its own update is the first one after the move."""

@@ -46,6 +46,16 @@ def test_steps_follow_the_reference(method, options, size):
     assert optimizer.last_update().nonfinite == 0
 
 
+@pytest.mark.parametrize("method", ["namsg", "amsgrad"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_smallest_epsilon_divides_the_step(method, kernel):
+    """Its root is 1.1e-19, and the squares of these gradients are far below it."""
+    optimizer = mx.optimizer.create(method, learning_rate=0.1, beta2=0.99, epsilon=1.2e-38, kernel=kernel)
+    weight = array([0.0, 1.0])
+    step_beside_reference(optimizer, method, weight, array([1e-21, -3e-21]), optimizer.create_state(0, weight), 1, 0.1,
+                          {"beta1": 0.9, "beta2": 0.99, "eta": 0.9})
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_whole_trajectory_in_float64(method):
     """Without rounding to float32 the optimizers are the reference, over many steps and not only from step to step."""

@@ -4,6 +4,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from comparison import METHODS, array, assert_equal_bits, signed_gradients
+from mxnet import gluon
+
+import namsg_mx
 
 
 def train(updater, weight, gradients):
@@ -37,6 +40,16 @@ def test_float16_without_multi_precision_is_refused():
     for create in (optimizer.create_state, optimizer.create_state_multi_precision):
         with pytest.raises(ValueError, match="multi_precision=False: must be True for float16 weights"):
             create(0, weight)
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.float16])
+def test_float16_parameters_of_gluon_are_refused_by_the_constructor(dtype):
+    """An error on a kvstore's servers would only be printed."""
+    parameter = gluon.Parameter("w", shape=(1,), dtype=dtype)
+    with pytest.raises(ValueError, match="multi_precision=False: must be True for float16 weights"):
+        namsg_mx.NAMSG(param_dict={0: parameter})
+    parameter.grad_req = "null"
+    namsg_mx.NAMSG(param_dict={0: parameter})
 
 
 @pytest.mark.parametrize(("saved", "loaded"), [("float32", "float16"), ("float16", "float32"), ("float32", "float64")])

@@ -52,6 +52,10 @@ def test_projection_clips_each_element_to_the_box():
     x, _ = reference.namsg(np.array([0.0, 0.0]), np.array([1.0, -1.0]), reference.initial_moments(np.zeros(2)),
                            10.0, BETA1, BETA2, ETA, bounds=(-0.25, 0.5))
     assert x.tolist() == [-0.25, 0.5]
+    x, x_hat, _ = reference.namsg_original(np.array([0.0, 0.0]), np.array([1.0, -1.0]),
+                                           reference.initial_moments(np.zeros(2)), 10.0, BETA1, BETA2, ETA,
+                                           bounds=(-0.25, 0.5))
+    assert x.tolist() == x_hat.tolist() == [-0.25, 0.5]
 
 
 def test_gradient_is_rescaled_then_decayed_then_clipped():

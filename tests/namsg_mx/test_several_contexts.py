@@ -7,7 +7,7 @@ import textwrap
 import mxnet as mx
 import numpy as np
 import pytest
-from comparison import CPU_KERNEL, assert_equal_bits
+from comparison import CPU_KERNEL, KERNELS, assert_equal_bits
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from small_networks import LOSS, batches, train
@@ -117,6 +117,20 @@ def test_layers_on_several_devices():
     found, contexts = trained(second=1)
     assert contexts == {mx.cpu(0), mx.cpu(1)}
     assert len(found) == 4 and all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gradients_that_are_new_arrays_in_each_update_of_several_devices(kernel):
+    def trained(devices):
+        optimizer = namsg_mx.NAMSG(kernel=kernel)
+        weights = [mx.nd.ones(2, mx.cpu(device)) for device in devices]
+        states = [optimizer.create_state(i, weight) for i, weight in enumerate(weights)]
+        for k in range(3):
+            gradients = [mx.nd.array([i + 1, -k], weight.context) for i, weight in enumerate(weights)]
+            optimizer.update([0, 1, 2], weights, gradients, states)
+        return [each.asnumpy() for each in (*weights, *(array for state in states for array in state))]
+
+    assert_equal_bits(trained([0, 0, 1]), trained([0, 0, 0]))
 
 
 def test_an_error_inside_an_update_on_several_contexts_is_printed_and_training_goes_on():

@@ -368,6 +368,22 @@ def test_a_sparse_gradient_of_two_weights_and_beside_parts_of_a_buffer(lazy_upda
     assert_equal_bits(trained(), trained(kernel="ndarray"))
 
 
+@CPU_KERNEL
+def test_sparse_gradients_of_weights_that_overlap():
+    """Under 'auto' the ndarray kernel steps them one after the other."""
+    def trained(kernel):
+        weights = [mx.nd.ones((4, 2))] * 2
+        gradients = [mx.nd.sparse.row_sparse_array((np.ones((1, 2), "float32"), [row]), (4, 2)) for row in (1, 2)]
+        updater = mx.optimizer.get_updater(namsg_mx.NAMSG(kernel=kernel))
+        updater([0, 1], gradients, weights)
+        assert updater.optimizer.last_update().kernel == "ndarray"
+        return [weights[0].asnumpy()]
+
+    assert_equal_bits(trained("auto"), trained("ndarray"))
+    with pytest.raises(mx.MXNetError, match="overlap; take kernel='ndarray'"):
+        trained("cpu")
+
+
 def test_a_sparse_gradient_of_a_weight_without_rows():
     with mx.util.np_shape(True):
         weight = mx.nd.zeros((0, 3))

@@ -63,6 +63,9 @@ def test_half_weights_of_a_subclass_stay_inside_the_box(is_subclass):
     weight = mx.nd.zeros((1, 2), dtype=np.float16)
     updater(0, mx.nd.array([[1, -1]], dtype=np.float16), weight)
     assert weight.asnumpy().tolist() == [[-0.2998046875, 0.2998046875]]
+    optimizer.beta1 = 2.0
+    with pytest.raises(ValueError, match="beta1=2.0: must be"):
+        updater(0, mx.nd.ones((1, 2), dtype=np.float16), weight)
     assert optimizer.bounds == (-0.3, 0.3)
 
 

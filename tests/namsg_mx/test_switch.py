@@ -187,8 +187,10 @@ def with_two_parameters(at):
     return optimizer, update
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_switch_that_is_put_off_takes_the_later_updates_step_size(asked):
+def test_a_switch_that_is_put_off_takes_the_later_updates_step_size(asked, together):
+    """Of the parameters of that update, which may be fewer than those before."""
     optimizer, update = with_two_parameters(2)
     for k in range(4):
         if k == 2:
@@ -196,11 +198,13 @@ def test_a_switch_that_is_put_off_takes_the_later_updates_step_size(asked):
                 optimizer.settings(2)
             optimizer.switch_to_sgd(4)
         update(0, k)
-        update(1, k)
+        if k < 3 or together:
+            update(1, k)
     expected, update = with_two_parameters(4)
     for k in range(4):
         update(0, k)
-        update(1, k)
+        if k < 3 or together:
+            update(1, k)
     assert optimizer.settings(4) == expected.settings(4)
 
 

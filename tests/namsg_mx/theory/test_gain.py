@@ -11,6 +11,7 @@ from scipy.integrate import quad
 
 from namsg_mx.schedules import ObservationDistance
 from namsg_mx.theory.gain import (
+    GrowthRate,
     convergence_region,
     eigenvalues,
     growth_rate,
@@ -118,6 +119,7 @@ def test_a_moderate_distance_converges_over_a_wider_range_than_none_and_a_large_
 def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     assert suggest_observation_distance(235) == ObservationDistance(235)
     assert suggest_observation_distance(235, start=0.93, end=2.5) == ObservationDistance(235, 0.93, 2.5)
+    assert suggest_observation_distance(235, tau=0.1, start=0.93) == ObservationDistance(235, 0.93)
     limited = suggest_observation_distance(235, tau=0.6)
     assert limited.start == 0.9
     assert 2.6 < limited.end <= (1 + 0.9) / 0.6 - 0.5 < 3   # of 2 (1 + beta) / (1 + 2 eta) = tau
@@ -165,6 +167,10 @@ def test_growth_is_that_of_a_product_of_the_matrices_11():
     growth = growth_rate(alpha * curvature, beta, eta, noise, updates=2000)
     assert total / 40000 == pytest.approx(growth.mean, abs=0.01)
     assert 0 < growth.standard_error < 0.003
+
+
+def test_the_standard_error_of_a_rate_is_that_of_a_sample_mean():
+    assert GrowthRate(np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])).standard_error == pytest.approx([3**-0.5, 0])
 
 
 def test_growth_without_noise_is_the_larger_modulus():
