@@ -5,8 +5,13 @@ import subprocess
 import sys
 import textwrap
 
+import mxnet as mx
 import pytest
+from comparison import assert_equal_bits
 from loopback import run_cluster
+from mxnet import autograd, gluon
+
+from namsg_mx.distributed import DistributedTrainer
 
 # Where servers and workers wait for each other, they do so without end. By a signal, so that the test kills them all.
 pytestmark = pytest.mark.timeout(1800, method="signal")
@@ -58,16 +63,31 @@ SCRIPT = textwrap.dedent("""
 
 
 def test_without_a_launcher_it_says_so_at_the_first_step(monkeypatch):
-    from mxnet import gluon
-
-    from namsg_mx.distributed import DistributedTrainer
-
     monkeypatch.delenv("DMLC_NUM_SERVER", raising=False)
     parameter = gluon.Parameter("w", shape=(1,))
     parameter.initialize()
     trainer = DistributedTrainer([parameter], "namsg", kvstore="dist_sync")
     with pytest.raises(RuntimeError, match="a distributed kvstore needs a launcher, .* DMLC_NUM_SERVER"):
         trainer.step(1)
+
+
+@pytest.mark.parametrize("kvstore", ["device", None])
+def test_on_one_machine_it_is_gluons_trainer(kvstore):
+    """Of several contexts; rates and multipliers may change at any time."""
+    def trained(trainer_class):
+        parameter = gluon.Parameter("w", shape=(2,))
+        parameter.initialize("one", ctx=[mx.cpu(0), mx.cpu(1)])
+        trainer = trainer_class([parameter], "namsg", kvstore=kvstore)
+        for learning_rate, lr_mult in ((0.1, 1.0), (0.2, 1.0), (0.2, 0.5)):
+            trainer.set_learning_rate(learning_rate)
+            parameter.lr_mult = lr_mult
+            with autograd.record():
+                losses = [(weight * mx.nd.array([1, -2], weight.context)).sum() for weight in parameter.list_data()]
+            autograd.backward(losses)
+            trainer.step(1)
+        return [weight.asnumpy() for weight in parameter.list_data()]
+
+    assert_equal_bits(trained(DistributedTrainer), trained(gluon.Trainer))
 
 
 @pytest.mark.slow
