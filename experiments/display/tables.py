@@ -309,12 +309,18 @@ def table_a3(results: Results) -> Table:
 # Claims
 
 def claims(verdicts: Sequence[Verdict]) -> Table:
-    """The table of verdicts. Numbers: name, where, verdict, p, bonferroni (the verdict by it), n and finding."""
+    """The table of verdicts.
+
+    Numbers: name, where, sentence, quantity, rule (when it holds), verdict, p, bonferroni (the verdict by it), n and
+    finding.
+    """
     judgements = [judgement for _, judgement in verdicts]
     beside = by_bonferroni(judgements)
     p_values = ["" if judgement.p is None else f"{judgement.p:.2g}" for judgement in judgements]
-    numbers = pd.DataFrame([{"name": claim.name, "where": claim.where, "verdict": judgement.verdict, "p": p,
-                             "bonferroni": stands, "n": judgement.n, "finding": judgement.finding}
+    numbers = pd.DataFrame([{"name": claim.name, "where": claim.where, "sentence": claim.sentence,
+                             "quantity": claim.rule.quantity, "rule": claim.rule.holds_if,
+                             "verdict": judgement.verdict, "p": p, "bonferroni": stands, "n": judgement.n,
+                             "finding": judgement.finding}
                             for (claim, judgement), p, stands in zip(verdicts, p_values, beside)])
     cells = pd.DataFrame([{"part": PARTS[claim.part], "where": claim.where, "claim": claim.sentence,
                            "verdict": judgement.verdict, "p": p if is_decided(judgement) else "",

@@ -1,5 +1,6 @@
 """What a grid search selects, by hand-worked losses."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from tiny_experiment import CONFIG, step_size_grid, write_config
 
 from experiments.analysis import selection
-from experiments.analysis.results import Grid
+from experiments.analysis.results import Grid, collect_grid
 from experiments.vocabulary import config
 from experiments.vocabulary.errors import RecordError
 
+CHECKOUT = Path(__file__).parents[3]
 THREE = CONFIG.replace("learning_rate: [0.001, 0.005]", "learning_rate: [0.001, 0.002, 0.005]")
 LOSSES = {   # by method and step size, each seed's; NaN: it diverged
     "adam": {0.001: (0.5, 0.6, 0.7), 0.002: (0.4, 0.4, 0.7), 0.005: (0.3, math.nan, 0.3)},
@@ -35,6 +37,14 @@ def test_means_and_deviations_of_each_point(tmp_path):
     assert points["diverged"].tolist() == [0, 0, 1, 0, 0, 0]
     assert points["mean"].tolist() == pytest.approx([0.6, 0.5, math.inf, 0.1, 0.2, 0.2])
     assert points["std"].tolist() == pytest.approx([0.1, math.sqrt(0.03), math.nan, 0, 0.1, 0], nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["mnist_logistic", "mnist_cnn"])
+def test_the_committed_selection_is_that_of_the_committed_runs(name):
+    experiment = config.load(CHECKOUT / "configs" / f"{name}.yaml")
+    searched = collect_grid(experiment, CHECKOUT / "results", None, None, partial=False)
+    recorded = json.loads((CHECKOUT / "results" / name / "selection.json").read_text())["methods"]
+    assert selection.select(searched) == recorded
 
 
 @pytest.mark.filterwarnings("error")

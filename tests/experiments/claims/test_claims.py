@@ -224,6 +224,14 @@ def test_no_other_rule_decides_before_all_the_seeds_are_run(rule):
     assert (few.verdict, few.made) == (TOO_FEW, 0)
 
 
+@pytest.mark.parametrize("rule", [compared(), EpochsToLoss(LOGISTIC, "namsg", ("adam",), 2)])
+def test_a_run_of_the_method_that_is_to_come_is_not_made_up_for_by_a_rivals_that_diverged(rule):
+    adam, namsg = runs("adam", [[1, 0.5]] * 9), runs("namsg", [[1, 0.1 + noise] for noise in NOISE])
+    assert rule.judge(MadeUp(adam + namsg, diverged=["adam"])).verdict == HOLDS
+    found = rule.judge(MadeUp(adam + namsg[:-2], diverged=["adam"]))
+    assert (found.verdict, found.made) == (TOO_FEW, 0)
+
+
 def test_the_values_of_our_search_are_judged_by_their_own_runs():
     adam, namsg = runs("adam", [[1, 0.5]] * 10), runs("namsg", [[1, 0.1 + noise] for noise in NOISE])
     rule = Comparison(LOGISTIC, ("namsg",), ("adam",), "train_loss", (2, 2), tuned=True)
@@ -395,6 +403,9 @@ def test_epochs_to_a_train_loss_of_both():
     swapped = EpochsToLoss(LOGISTIC, "adam", ("namsg",), 4).judge(
         MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg)))
     assert (swapped.verdict, swapped.numbers["share"].item()) == (FAILS, pytest.approx(1 / row["share"]))
+    for share, verdict in ((0.5, HOLDS), (0.46, TOO_FEW), (0.4, FAILS)):
+        asked = EpochsToLoss(LOGISTIC, "namsg", ("adam",), 4, share)
+        assert asked.judge(MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg))).verdict == verdict
     diverged = rule.judge(MadeUp(runs("adam", [adam] * 10) + runs("namsg", namsg[:9]), diverged=["namsg"]))
     assert (diverged.verdict, diverged.numbers["diverged"].item()) == (FAILS, 1)
 
@@ -456,6 +467,11 @@ def test_a_cell_counts_once_both_have_all_its_seeds():
     assert (found.verdict, found.n, set(found.numbers["n"])) == (TOO_FEW, 1, {1})
     assert found.finding.startswith("lower in 10 of the 10 cells run here, 0 of them with 2 seeds; ")
     assert GridCells("namsg", "adam", 6).judge(MadeUp(grid=both)).verdict == HOLDS
+
+
+def test_a_cell_where_both_have_one_loss_is_not_lower():
+    equal = [(*row[:6], 0.5) for row in grid_cells(10)]
+    assert GridCells("namsg", "adam", 6).judge(MadeUp(grid=equal)).verdict == FAILS
 
 
 def test_a_cell_where_a_run_diverged_is_not_lower():
@@ -542,6 +558,8 @@ def test_a_point_of_the_grid_that_diverges_is_not_the_best():
     assert rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [100]))).verdict == FAILS
     found = rule.judge(MadeUp(grid=diverges(grid, PAPERS_ADAM, [105])))
     assert (found.verdict, found.p) == (FAILS, None) and found.finding.endswith("n = 7, 1 diverged there")
+    found = rule.judge(MadeUp(grid=[row for row in diverges(grid, rival, [105]) if row[1:5] != (*PAPERS_ADAM, 105)]))
+    assert (found.verdict, found.made) == (TOO_FEW, 0)   # a run is to come at the point
     found = rule.judge(MadeUp(grid=diverges(grid, rival, [105])))
     assert found.verdict == HOLDS and found.finding.endswith("n = 7, 1 diverged at 0.001, 0.9, 0.99")
     found = rule.judge(MadeUp(grid=diverges(grid, rival, [100])))

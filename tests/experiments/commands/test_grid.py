@@ -240,10 +240,11 @@ def test_status_tells_why_a_run_of_the_grid_search_failed(searched, tmp_path):
     assert "done.json: damaged" in status
 
 
-def test_a_search_of_some_methods_says_that_it_writes_no_selection(searched, capsys):
+@pytest.mark.parametrize("options", [["--method", "adam"], ["--seeds", "100"]], ids=lambda options: options[0])
+def test_a_search_of_some_methods_or_seeds_says_that_it_writes_no_selection(searched, options, capsys):
     path, results, _ = searched
     before = (results / "tiny" / "selection.json").read_bytes()
-    assert cli.main(["grid", str(path), "--results", str(results), "--method", "adam"]) == 0
+    assert cli.main(["grid", str(path), "--results", str(results), *options]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         "not written: --tuned takes what is selected among all methods by the configuration's seeds")
     assert (results / "tiny" / "selection.json").read_bytes() == before

@@ -1,12 +1,16 @@
 """The figures of theory through the command line."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.commands.cli import main
 from experiments.theory import figures
+
+CHECKOUT = Path(__file__).parents[3]
 
 
 def test_figure_1_is_drawn_without_any_record(tmp_path, capsys):
@@ -35,3 +39,16 @@ def test_the_figure_of_theory_and_its_table(tmp_path, monkeypatch, capsys):
     assert point["difference"] == pytest.approx(point["growth"] - zero["growth"], rel=0.01)
     assert 0 < point["difference_error"] < point["standard_error"] / 10
     assert zero["difference"] == 0
+    regret = pd.read_csv(tmp_path / "figures" / "theory_regret.csv")
+    assert regret.groupby(["problem", "method"])["T"].agg(["min", "max"]).value_counts().to_dict() == {
+        (10, 100): 4, (1, 1): 2}
+    committed = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_regret.csv")
+    one_step = "one step from corner to corner"
+    pd.testing.assert_frame_equal(*(table[table["problem"] == one_step].reset_index(drop=True)
+                                    for table in (regret, committed)), rtol=1e-5)
+    examples = pd.read_csv(tmp_path / "figures" / "theory_counterexamples.csv")
+    assert examples.groupby("method")["t"].agg(list).map(tuple).unique().tolist() == [(50, 100, 150, 200, 250, 300)]
+    committed = pd.read_csv(CHECKOUT / "results" / "figures" / "theory_counterexamples.csv")
+    both = examples.merge(committed, on=["method", "t"], suffixes=("", "_committed"))
+    assert len(both) == len(examples)
+    np.testing.assert_allclose(both["deterministic"], both["deterministic_committed"], rtol=1e-5)
