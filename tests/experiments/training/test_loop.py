@@ -111,6 +111,27 @@ def test_more_epochs_go_on_from_the_checkpoint_to_the_bit(tmp_path, method):
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
+class OnServers(Workers):
+    """One worker, whose optimizer's states are in no checkpoint."""
+
+    updates_on_servers = True
+
+
+def test_an_interrupted_run_whose_servers_keep_its_states_begins_anew(tmp_path):
+    """Going on, it would have the weights of its checkpoint, and moments of 0."""
+    run, whole = tiny_run(tmp_path), make(tiny_run(tmp_path), tmp_path / "whole", 2)
+
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    made = []
+    with pytest.raises(KeyboardInterrupt):
+        train(run, options(tmp_path, 2), interrupt, OnServers())
+    train(run, options(tmp_path, 2), lambda row: made.append(row["epoch"]), OnServers())
+    assert made == [1, 2]
+    assert RunRecord(tmp_path / run.folder).epochs.path.read_bytes() == whole.epochs.path.read_bytes()
+
+
 def test_a_network_with_batchnorm_goes_on_to_the_bit_whatever_the_process_built_before(tmp_path):
     """A checkpoint has the states in the order of the parameters' names, which Gluon counts in each process."""
     run = tiny_run(tmp_path, text=CONFIG.replace("logistic_regression", "mnist_cnn"))
