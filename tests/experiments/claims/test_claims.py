@@ -16,7 +16,7 @@ from experiments.analysis.rounding import MadeTwice
 from experiments.claims import answer, judging, sentences
 from experiments.claims.claim import Judgement
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, PARTLY, TOO_FEW
-from experiments.claims.evidence import THEORY_REGRET, Evidence
+from experiments.claims.evidence import THEORY_COUNTEREXAMPLES, THEORY_REGRET, Evidence
 from experiments.claims.grid_rules import BestOfGrid, GridCells, PublishedCells
 from experiments.claims.parts import PARTS
 from experiments.claims.rules import Comparison, EpochsToLoss, Level
@@ -674,9 +674,17 @@ SADDLES, VALLEYS, LOW = (-0.0002, -0.0005), (0.0002, 0.0005), (0.01, 0.001, 0.00
 
 
 @pytest.mark.parametrize(("name", "taus", "etas", "growths", "verdict"), [
-    # 'b' is judged at r = 10, as all diverge at 100; the better of eta = 0.9 and 3 counts.
+    # The better of eta = 0.9 and 3 counts, wherever one of the three converges.
+    ("a-accelerates", [0.4], (0, 0.9, 3), {1: (-2, -1, -3), 10: (1, -1, 2), 100: (1, 2, 2)}, HOLDS),
+    ("a-accelerates", [0.4], (0, 0.9, 3), {1: (-2, -1, -1), 10: (-2, -3, -1), 100: (1, 2, 2)}, FAILS),
+    # 'b' is judged at r = 10, as all diverge at 100.
     ("b", [0.001], (0, 0.9, 3), {1: (-2, -1, -1), 10: (-2, -2, -3), 100: (1, 2, 3)}, HOLDS),
     ("b", [0.001], (0, 0.9, 3), {1: (-2, -3, -3), 10: (-2, -1, -1), 100: (1, 0.5, 0.5)}, FAILS),
+    ("b", [0.001], (0, 0.9, 3), {1: (-2, -3, -3), 10: (-2, -2.001, -1), 100: (1, 0.5, 0.5)}, TOO_FEW),
+    ("c-trapped", SADDLES, (0,), {1: (1,), 10: (-0.04,)}, HOLDS),
+    ("c-trapped", SADDLES, (0,), {1: (1,), 10: (-0.02,)}, FAILS),
+    ("bound-of-growth", LOW, (0,), {1: (-1,), 10: (0.02,)}, HOLDS),   # of Psi = 0
+    ("bound-of-growth", LOW, (0,), {1: (-1,), 10: (0.04,)}, FAILS),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -1.5)}, HOLDS),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 0.5), 10: (-2, -1), 30: (-2, -3)}, PARTLY),
     ("c-mitigates", SADDLES, (0, 3), {1: (1, 2), 10: (-2, -3), 30: (-2, -3)}, FAILS),
@@ -721,6 +729,18 @@ def test_a_term_of_the_bound_that_is_below_its_quantity_breaks_theorem_1():
         assert claim.rule.judge(evidence).verdict == FAILS
     evidence.table = lambda _: table.assign(regret=table["regret"] * 20)
     assert claim.rule.judge(evidence).verdict == FAILS
+
+
+@pytest.mark.parametrize("problem", ["deterministic", "stochastic"])
+@pytest.mark.parametrize("method", ["adam", "dozatnadam", "amsgrad", "namsg"])
+def test_in_a_counterexample_each_method_must_end_where_it_is_said_to(method, problem):
+    table = Evidence(CHECKOUT / "results", CHECKOUT / "configs").table(THEORY_COUNTEREXAMPLES)
+    claim, = named(["nonconvergence"])
+    for value, verdict in ((1.0, HOLDS), (-1.0, FAILS)):
+        evidence, turned = MadeUp(), table.copy()
+        turned.loc[(turned["method"] == method) & (turned["t"] == turned["t"].max()), problem] *= value
+        evidence.table = lambda _, turned=turned: turned
+        assert claim.rule.judge(evidence).verdict == verdict
 
 
 FILES = {"figures/theory_growth.csv": [c.name for c in sentences.CLAIMS if c.part == "gain"],
