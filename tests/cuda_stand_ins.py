@@ -137,12 +137,16 @@ class CpuStandIn(StandIn):
 
 @lru_cache(maxsize=None)
 def compile_for_cpu(source):
-    """The source as a library of the CPU, which rounds every operation by itself, as step.h asks for."""
+    """The source as a library of the CPU, which rounds every operation by itself, as step.h asks for.
+
+    It prints what is loaded or stored at an address that a GPU would refuse.
+    """
     with tempfile.TemporaryDirectory() as folder:
         code, library = Path(folder, "kernel.cc"), Path(folder, "kernel.so")
         code.write_text(CPP_PRELUDE + source + CPP_LAUNCH)
         subprocess.run(["g++", "-std=c++14", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Werror",
-                        "-Wno-unknown-pragmas", "-shared", "-fPIC", str(code), "-o", str(library)], check=True)
+                        "-Wno-unknown-pragmas", "-fsanitize=alignment", "-shared", "-fPIC", str(code), "-o",
+                        str(library)], check=True)
         return ctypes.CDLL(str(library))
 
 

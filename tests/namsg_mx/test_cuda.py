@@ -74,7 +74,7 @@ def test_the_ring_is_reached(name):
 
 
 @pytest.fixture(params=[name for name, reason in RINGS.items() if reason is None])
-def ring(request, monkeypatch):
+def ring(request, monkeypatch, capfd):
     if request.param == "c-mxnet":
         yield Ring(mx.gpu(0), None)
         return
@@ -86,6 +86,7 @@ def ring(request, monkeypatch):
     cuda._kernel.cache_clear()
     yield Ring(mx.cpu(1), stand_in)   # to MXNet another device than the CPU's other arrays are on
     cuda._kernel.cache_clear()
+    assert "misaligned address" not in capfd.readouterr().err
 
 
 @pytest.fixture
@@ -224,6 +225,24 @@ def test_views_are_updated_where_they_lie(ring):
         optimizer.update(index, weight, ring.array(np.ones(4997)), optimizer.create_state(index, weight))
     np.testing.assert_array_equal(base.asnumpy(), np.concatenate([values[:1], whole.asnumpy(), values[4998:]]))
     assert (whole.asnumpy() < values[1:4998]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_any_one_of_the_arrays_may_begin_where_four_elements_cannot_be_loaded_at_once(ring, dtype):
+    def trained(kernel, view):
+        optimizer = namsg_mx.NAMSG(kernel=kernel, multi_precision=True)
+        weight, grad = (mx.nd.array(values, ring.context, dtype) for values in ([1, -2, 3, 0.5, 4], [1, 2, -3, 1, 1]))
+        arrays = [weight, grad, *optimizer.create_state_multi_precision(0, weight)]
+        if view < len(arrays):
+            buffer = mx.nd.array([0, *arrays[view].asnumpy()], ring.context, arrays[view].dtype)
+            arrays[view] = buffer[1:]
+        for _ in range(2):
+            optimizer.update(0, *arrays[:2], arrays[2:])
+        return [each.asnumpy() for each in arrays]
+
+    expected = trained("ndarray", 6)
+    for view in range(6):
+        assert_equal_bits(trained("cuda", view), expected)
 
 
 def test_states_are_saved_and_go_on_to_the_bit(ring):
