@@ -83,8 +83,6 @@ def test_a_cell_where_a_run_diverged_is_not_lower():
 
 
 PAPERS_ADAM = (0.005, 0.9, 0.99)   # Table A1, logistic regression
-
-
 SEARCH, OTHERS = (100, 101), range(102, 110)
 
 
