@@ -118,7 +118,8 @@ def write(folder: Path, configs: Path) -> Path:
         together=judging.together(judgements), stand=sum(one.bonferroni == one.judgement.verdict for one in told),
         parts=_parts(told, figures), figures=figures, tables=_tables(evidence), runs=_runs(surveys),
         others=_without_configuration(folder, surveys),
-        benchmarks=_benchmarks(evidence), machines=_machines(folder), plotly=get_plotlyjs())
+        benchmarks=_benchmarks(evidence), machines=_machines(folder),
+        without_machine=_without_machine(folder), plotly=get_plotlyjs())
     path = folder / "report.html"
     write_atomically(path, page.encode(errors="backslashreplace"))   # a folder's name may be no UTF-8
     return path
@@ -277,6 +278,12 @@ def _machines(folder: Path) -> list[dict[str, Any]]:
                 raise damaged_environment(path)
             counts[json.dumps(made, sort_keys=True)] += 1
     return [{**json.loads(made), "runs": n} for made, n in counts.most_common()]
+
+
+def _without_machine(folder: Path) -> list[str]:
+    """The records that do not say what they were made with."""
+    return sorted(str(path.parent) for path in folder.glob("*/*/*/epochs.csv")
+                  if not read_environments(path.with_name("environment.json")))
 
 
 def _cells(numbers: pd.DataFrame) -> Cells:

@@ -334,6 +334,17 @@ def test_an_environment_without_what_the_page_tells_is_named(page, tmp_path, con
         report.write(results, CHECKOUT / "configs")
 
 
+def test_a_record_that_has_lost_its_environment_is_named(page, tmp_path):
+    assert "Nothing says what" not in page.read_text(encoding="utf-8")
+    results = shutil.copytree(page.parent, tmp_path / "results")
+    missing, empty = sorted(results.glob("mnist_logistic/namsg/*/environment.json"))[:2]
+    missing.unlink()
+    empty.write_text("[]")
+    text = html.unescape(report.write(results, CHECKOUT / "configs").read_text(encoding="utf-8"))
+    told, = re.findall(r"Nothing says what these were made with.*?</p>", text, re.DOTALL)
+    assert re.findall(r"\S+-seed\d", told) == [str(missing.parent), str(empty.parent)]
+
+
 def test_a_damaged_record_is_an_error_that_names_it(page, tmp_path):
     results = shutil.copytree(page.parent, tmp_path / "results")
     broken = next(results.glob("mnist_logistic/namsg/*seed0/epochs.csv"))
