@@ -36,7 +36,7 @@ NOTHING = Judgement(NOT_RUN, "", 0, pd.DataFrame())   # where no interval will d
 
 
 class Rule(Protocol):
-    """What is measured, when the claim holds, both in words, the commands that make what is judged, and the judge."""
+    """What is measured, when the claim holds, both in words; the commands that make what is judged, and the judge."""
 
     @property
     def quantity(self) -> str: ...
@@ -44,8 +44,7 @@ class Rule(Protocol):
     @property
     def holds_if(self) -> str: ...
 
-    @property
-    def commands(self) -> Sequence[str]: ...
+    def commands(self, evidence: Evidence, /) -> Sequence[str]: ...
 
     def judge(self, evidence: Evidence, /) -> Judgement: ...
 
@@ -57,7 +56,10 @@ class Computed:
     quantity: str
     holds_if: str
     judge: Callable[[Evidence], Judgement]
-    commands: Sequence[str] = ()
+    made_by: Sequence[str] = ()   # commands
+
+    def commands(self, _: Evidence) -> Sequence[str]:
+        return self.made_by
 
 
 class Claim(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,7 @@ class GridCells:
         return (f"at least {self.at_least} of the {cells} cells, whatever the cells still to run bring; a cell counts "
                 "when all its seeds are run")
 
-    @property
-    def commands(self) -> list[str]:
+    def commands(self, _: Evidence) -> list[str]:
         return [f"python -m experiments grid configs/{paper.CIFAR}.yaml --method {self.method} {self.other}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
@@ -98,8 +97,7 @@ class PublishedCells:
         return (f"the 95 % t interval of the mean over the cells lies between {low:+.1%} and {self.limit:+.1%}, and no "
                 "run diverged; decided when all cells have all their seeds, or a run diverged")
 
-    @property
-    def commands(self) -> list[str]:
+    def commands(self, _: Evidence) -> list[str]:
         return [f"python -m experiments grid configs/{paper.CIFAR}.yaml --method {self.method}"]
 
     def judge(self, evidence: Evidence) -> Judgement:
@@ -125,6 +123,14 @@ class PublishedCells:
         if verdict == TOO_FEW:
             finding += _what_rounding_moves_in_a_cell(evidence)
         return Judgement(verdict, finding, int(numbers["n"].min()) if rows else 0, numbers, p, made)
+
+
+class Search(NamedTuple):
+    """A method's mean losses by point of its grid, the point that is judged, and the lowest of the others."""
+
+    means: pd.Series
+    point: tuple[float, ...]
+    rival: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -157,26 +163,25 @@ class BestOfGrid:
                 "complete, and all of these are run (by --at, at these two points alone), or no run to come can change "
                 "it")
 
-    @property
-    def commands(self) -> list[str]:
-        first, last = self.judges
-        search = f"python -m experiments grid configs/{self.experiment}.yaml --method {' '.join(self.methods)}"
-        return [search, f"{search} --seeds {first}-{last}"]
+    def commands(self, evidence: Evidence) -> list[str]:
+        """The search's command; and of each method whose search is complete, those that judge its two points."""
+        grid, (first, last) = f"python -m experiments grid configs/{self.experiment}.yaml --method", self.judges
+        searches = {method: self._search(evidence, method) for method in self.methods}
+        return [f"{grid} {' '.join(self.methods)}",
+                *(f"{grid} {method} --seeds {first}-{last} --at {_coordinates(search.means.index.names, point)}"
+                  for method, search in searches.items() if search for point in (search.point, search.rival))]
 
     def judge(self, evidence: Evidence) -> Judgement:
         experiment = evidence.experiment(self.experiment)
         seeds, last = range(self.judges[0], self.judges[1] + 1), experiment.search.epochs
-        search, judges = evidence.grid(self.experiment), evidence.grid(self.experiment, seeds)
+        judges = evidence.grid(self.experiment, seeds)
         rows, decisions, findings = [], [], []
         for name in self.methods:
-            method, of_method = experiment.methods[name], search.only([name])
-            if len(of_method.runs) < len(method.points()) * len(experiment.search.seeds):
+            search = self._search(evidence, name)
+            if search is None:
                 return NOTHING._replace(p=1.0)
-            means = averages(of_method).set_index([*method.grid])["mean"]
-            point = dict(self.point or method.parameters)
-            here = tuple(initial(point[key]) for key in method.grid)
-            rival = means.drop(here).idxmin()
-            losses = judges.only([name]).runs.set_index([*method.grid, "seed"])["train_loss"]
+            means, here, rival = search
+            losses = judges.only([name]).runs.set_index([*means.index.names, "seed"])["train_loss"]
             there, beside = _at(losses, here), _at(losses, rival)
             found = interval(log_ratio(there[np.isfinite(there)], beside[np.isfinite(beside)]).dropna())
             diverged = [int(np.isinf(there).sum() + np.isinf(means[here])), int(np.isinf(beside).sum())]
@@ -184,7 +189,7 @@ class BestOfGrid:
                               seeds=len(seeds), diverged=diverged[0], left_out=diverged[1])
             decisions.append(decision._replace(verdict=TOO_FEW) if decision.verdict == NOT_RUN else decision)
             rows.append({"method": LABELS[name], "n": found.n or len(experiment.search.seeds), "there": means[here],
-                         "lowest": means.min(), **dict(zip(method.grid, means.idxmin())),
+                         "lowest": means.min(), **dict(zip(means.index.names, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
                          "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
                          "judges": found.n, **dict(zip(("difference", "low", "high"), map(relative, found[1:]))),
@@ -195,6 +200,17 @@ class BestOfGrid:
         if verdict == TOO_FEW:
             finding += what_rounding_moves(evidence.made_twice(self.experiment), "train_loss", (last, last))
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
+
+    def _search(self, evidence: Evidence, name: str) -> Search | None:
+        """What the search has found for a method; None before all points have all the search's seeds."""
+        experiment, found = evidence.experiment(self.experiment), evidence.grid(self.experiment).only([name])
+        method = experiment.methods[name]
+        if len(found.runs) < len(method.points()) * len(experiment.search.seeds):
+            return None
+        means = averages(found).set_index([*method.grid])["mean"]
+        values = dict(self.point or method.parameters)
+        point = tuple(initial(values[key]) for key in method.grid)
+        return Search(means, point, means.drop(point).idxmin())
 
     @staticmethod
     def _finding(row: Mapping[str, Any], diverged: Sequence[int]) -> str:
@@ -209,6 +225,11 @@ def _at(losses: pd.Series, point: tuple) -> pd.Series:
     """The losses at a point of the grid, by seed."""
     chosen = [losses.index.get_level_values(i) == value for i, value in enumerate(point)]
     return losses[np.logical_and.reduce(chosen)].droplevel(list(range(len(point)))).astype(float)
+
+
+def _coordinates(names: Sequence[str], point: Sequence[float]) -> str:
+    """A point as the option --at takes it."""
+    return " ".join(f"{name}={float(value)!r}" for name, value in zip(names, point))
 
 
 def _what_rounding_moves_in_a_cell(evidence: Evidence) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from experiments.analysis.results import with_results
@@ -34,13 +33,13 @@ def describe(verdict: Verdict) -> str:
             f"  found: {judgement.found}")
 
 
-def as_json(verdict: Verdict, folder: Path) -> dict[str, Any]:
-    """A verdict on the records of a results folder, as a dict for JSON; numbers that are not finite become None."""
+def as_json(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
+    """A verdict on this evidence, as a dict for JSON; numbers that are not finite become None."""
     claim, judgement = verdict
     return {"name": claim.name, "part": claim.part, "where": claim.where, "sentence": claim.sentence,
             "quantity": claim.rule.quantity, "rule": claim.rule.holds_if, "verdict": judgement.verdict,
             "p": judgement.p, "finding": judgement.finding, "n": judgement.n,
-            "commands": [with_results(command, folder) for command in claim.rule.commands],
+            "commands": [with_results(command, evidence.folder) for command in claim.rule.commands(evidence)],
             "made": judgement.made,
             "numbers": [{name: None if isinstance(value, float) and not math.isfinite(value) else value
                          for name, value in row.items()} for row in judgement.numbers.to_dict("records")]}

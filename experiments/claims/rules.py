@@ -77,8 +77,7 @@ class Comparison:
         out = [name for name in (*self.methods, *(self.others or ())) if name not in self._decisive]
         return f"each 95 % t interval of the mean lies {where}{unless_diverged(self._decisive, out, part)}"
 
-    @property
-    def commands(self) -> list[str]:
+    def commands(self, _: Evidence) -> list[str]:
         return _train_commands(self.experiment, [*self.methods, *(self.others or ())], self.tuned)
 
     def judge(self, evidence: Evidence) -> Judgement:
@@ -172,8 +171,7 @@ class Level:
         conditions = unless_diverged([], methods) if self._is_worse else unless_diverged(methods)
         return f"the 95 % t interval of the mean lies {where}{conditions}"
 
-    @property
-    def commands(self) -> list[str]:
+    def commands(self, _: Evidence) -> list[str]:
         return _train_commands(self.experiment, [self.method])
 
     def judge(self, evidence: Evidence) -> Judgement:
@@ -220,8 +218,7 @@ class EpochsToLoss:
         return (f"each 95 % t interval of the mean lies below {self.share:g}"
                 f"{unless_diverged([self.method], self.others)}")
 
-    @property
-    def commands(self) -> list[str]:
+    def commands(self, _: Evidence) -> list[str]:
         return _train_commands(self.experiment, [self.method, *self.others])
 
     def judge(self, evidence: Evidence) -> Judgement:

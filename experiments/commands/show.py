@@ -146,9 +146,10 @@ def show_claims(options: argparse.Namespace) -> int:
             raise UsageError(f"claim {name!r}: there are {', '.join(known)}")
     folder = Path(options.results)
     chosen = [claim for name, claim in known.items() if not options.claim or name in options.claim]
-    verdicts = judging.judge(Evidence(folder, CONFIGS), chosen)
+    evidence = Evidence(folder, CONFIGS)
+    verdicts = judging.judge(evidence, chosen)
     if options.json:
-        print(json.dumps([judging.as_json(verdict, folder) for verdict in verdicts], indent=2))
+        print(json.dumps([judging.as_json(verdict, evidence) for verdict in verdicts], indent=2))
         return 0
     print("\n".join(judging.describe(verdict) for verdict in verdicts))
     if not options.claim:

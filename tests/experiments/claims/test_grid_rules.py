@@ -9,6 +9,7 @@ from experiments.analysis.intervals import interval
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN, TOO_FEW
 from experiments.claims.evidence import Evidence
 from experiments.claims.grid_rules import BestOfGrid, GridCells, PublishedCells
+from experiments.commands import cli
 from experiments.vocabulary import config
 from experiments.vocabulary.paper import TABLE_A2
 
@@ -153,6 +154,22 @@ def test_a_point_of_the_grid_is_judged_by_what_is_recorded(tmp_path):
     found = rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
     assert (found.verdict, found.n, found.numbers["beside"].item()) == (HOLDS, 2, "0.001, 0.9, 0.99")
     assert found.numbers["difference"].item() == pytest.approx(-0.0909, abs=1e-3)
+
+
+def test_the_commands_of_a_grids_best_point_make_the_runs_that_judge_it_and_no_others():
+    """384 runs of ResNet-20 would be the whole grid's, where 80 judge."""
+    rule, rival = BestOfGrid(LOGISTIC, ("adam", "sgd"), 0.02), (0.001, 0.9, 0.99)
+    searched = adams_grid({PAPERS_ADAM: 0.52, rival: 0.5})
+    search, *judge = rule.commands(MadeUp(grid=searched))   # of SGD's search there is nothing
+    assert search == "python -m experiments grid configs/mnist_logistic.yaml --method adam sgd"
+    made = []
+    for command in judge:
+        options = cli._parser().parse_args(command.split()[3:])
+        made += [(tuple(run.point[name] for name in POINT), run.seed)
+                 for run in config.load(CHECKOUT / options.config).grid_runs(options.method, options.seeds)
+                 if all(run.point[name] == value for name, value in options.at)]
+    assert made == [(point, seed) for point in (PAPERS_ADAM, rival) for seed in OTHERS]
+    assert rule.commands(MadeUp(grid=searched[1:])) == [search]   # a run of ADAM's is missing
 
 
 def test_a_point_of_the_grid_that_diverges_is_not_the_best():

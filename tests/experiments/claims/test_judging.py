@@ -1,7 +1,6 @@
 """Verdicts together: what Bonferroni leaves of them, in short, as JSON, by the command."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ def test_what_a_run_that_diverged_decides_is_no_verdict_by_an_interval(rule):
     assert judging.together([by_divergence, by_interval]).startswith("1 verdicts are by intervals. 0 comparisons ")
     claim = sentences.CLAIMS[0]._replace(rule=rule)
     told = judging.Verdict(claim, by_divergence)
-    assert judging.as_json(told, Path("results"))["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
+    assert judging.as_json(told, MadeUp())["p"] is None and judging.describe(told).startswith("DOES NOT HOLD  ")
     assert tables.claims([told]).cells[["verdict", "p", "by Bonferroni"]].values.tolist() == [[FAILS, "", ""]]
 
 
@@ -91,8 +90,8 @@ def test_the_committed_verdicts_are_those_of_the_committed_records():
 def test_json_has_numbers_to_the_last_digit():
     numbers = pd.DataFrame({"p": [1.2e-12, 0.1 + 0.2, np.inf], "n": [1, 2, 3], "verdict": ["a", None, "b"]})
     told = judging.Verdict(sentences.CLAIMS[0], Judgement(HOLDS, "", 3, numbers))
-    read = json.loads(json.dumps(judging.as_json(told, Path("results"))))["numbers"]
-    assert judging.as_json(told._replace(judgement=told.judgement._replace(made=3)), Path("results"))["made"] == 3
+    read = json.loads(json.dumps(judging.as_json(told, MadeUp())))["numbers"]
+    assert judging.as_json(told._replace(judgement=told.judgement._replace(made=3)), MadeUp())["made"] == 3
     assert read == [{"p": 1.2e-12, "n": 1, "verdict": "a"}, {"p": 0.1 + 0.2, "n": 2, "verdict": None},
                     {"p": None, "n": 3, "verdict": "b"}]
 

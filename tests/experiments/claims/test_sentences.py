@@ -69,7 +69,7 @@ def test_claims_name_epochs_that_their_experiments_have():
 def test_its_commands_make_the_runs_that_it_is_judged_by(claim, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
     needed, made = methods_of(claim.rule), set()
-    for command in claim.rule.commands:
+    for command in claim.rule.commands(MadeUp()):
         words = command.split()
         if words[:3] == ["python", "-m", "experiments.theory.original_form"]:
             continue
