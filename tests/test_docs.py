@@ -74,6 +74,18 @@ def test_every_key_of_a_configuration_is_explained():
     assert [text for text in texts if not re.search(rf"`{text}\b", page)] == []
 
 
+def test_each_optimizers_arguments_are_named():
+    """'these four' are those of adam, and 'as `amsbound`' stands for that one's."""
+    page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    rows = page.partition("| optimizer | arguments |")[2].partition("\n\n")[0]
+    named = {}
+    for names, arguments in re.findall(r"^\| (`.*?) \| (.*) \|$", rows, re.MULTILINE):
+        words = {*re.findall("`(.*?)`", arguments), *(["adam"] if "these four" in arguments else [])}
+        words = words.difference(named).union(*(named[word] for word in words & named.keys()))
+        named.update(dict.fromkeys(re.findall("`(.*?)`", names), words))
+    assert named == {name: set(arguments) for name, arguments in config.OPTIMIZERS.items()}
+
+
 def test_what_a_run_costs_is_the_benchmarks():
     report = json.loads((CHECKOUT / "results" / "benchmarks" / "sweep.json").read_text())
     page = (DOCS / "scaling.md").read_text(encoding="utf-8")
