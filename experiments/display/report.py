@@ -75,13 +75,17 @@ class Part(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A claim as the page shows it: ``p`` and ``bonferroni``, the verdict by it, are '' where no interval decides."""
+    """A claim as the page shows it, with the commands that make its runs.
+
+    ``p`` and ``bonferroni``, the verdict by it, are '' where no interval decides.
+    """
 
     claim: Claim
     judgement: Judgement
     numbers: Cells
     p: str
     bonferroni: str
+    commands: Sequence[str]
 
 
 class Cells(NamedTuple):
@@ -105,7 +109,7 @@ def write(folder: Path, configs: Path) -> Path:
     """
     evidence = Evidence(folder, configs)
     verdicts = judging.judge(evidence, CLAIMS)
-    judgements, told = [judgement for _, judgement in verdicts], _told(verdicts)
+    judgements, told = [judgement for _, judgement in verdicts], _told(verdicts, evidence)
     papers = [judgement for claim, judgement in verdicts if claim.part != BESIDE]
     surveys = {path.stem: survey(config.load(path), folder) for path in config_files(configs)}
     figures = [*_pictures(folder), *_curves(evidence), *_sensitivities(evidence, surveys)]
@@ -125,11 +129,11 @@ def write(folder: Path, configs: Path) -> Path:
     return path
 
 
-def _told(verdicts: Sequence[judging.Verdict]) -> list[Told]:
+def _told(verdicts: Sequence[judging.Verdict], evidence: Evidence) -> list[Told]:
     told = []
     for (claim, judgement), stands in zip(verdicts, judging.by_bonferroni([judgement for _, judgement in verdicts])):
         beside = (f"{judgement.p:.2g}", stands) if judging.is_decided(judgement) else ("", "")
-        told.append(Told(claim, judgement, _cells(judgement.numbers), *beside))
+        told.append(Told(claim, judgement, _cells(judgement.numbers), *beside, claim.rule.commands(evidence)))
     return told
 
 
