@@ -181,6 +181,8 @@ class BestOfGrid:
             if search is None:
                 return NOTHING._replace(p=1.0)
             means, here, rival = search
+            with np.errstate(divide="ignore", invalid="ignore"):   # a loss may be 0
+                excess = means[here] / means.min() - 1
             losses = judges.only([name]).runs.set_index([*means.index.names, "seed"])["train_loss"]
             there, beside = _at(losses, here), _at(losses, rival)
             found = interval(log_ratio(there[np.isfinite(there)], beside[np.isfinite(beside)]).dropna())
@@ -191,7 +193,7 @@ class BestOfGrid:
             rows.append({"method": LABELS[name], "n": found.n or len(experiment.search.seeds), "there": means[here],
                          "lowest": means.min(), **dict(zip(means.index.names, means.idxmin())),
                          "rank": int((means < means[here]).sum()) + 1, "points": len(means),
-                         "excess": means[here] / means.min() - 1, "beside": ", ".join(f"{x:g}" for x in rival),
+                         "excess": excess, "beside": ", ".join(f"{x:g}" for x in rival),
                          "judges": found.n, **dict(zip(("difference", "low", "high"), map(relative, found[1:]))),
                          "diverged": sum(diverged), **decisions[-1]._asdict()})
             findings.append(self._finding(rows[-1], diverged))
@@ -202,14 +204,19 @@ class BestOfGrid:
         return Judgement(verdict, finding, int(numbers["n"].min()), numbers, p, made)
 
     def _search(self, evidence: Evidence, name: str) -> Search | None:
-        """What the search has found for a method; None before all points have all the search's seeds."""
+        """What the search has found for a method; None before all points have all the search's seeds.
+
+        Also None if the configuration's grid lacks this method, this point or any other one.
+        """
         experiment, found = evidence.experiment(self.experiment), evidence.grid(self.experiment).only([name])
-        method = experiment.methods[name]
-        if len(found.runs) < len(method.points()) * len(experiment.search.seeds):
+        method = experiment.methods.get(name)
+        if method is None or not method.grid or len(found.runs) < len(method.points()) * len(experiment.search.seeds):
             return None
-        means = averages(found).set_index([*method.grid])["mean"]
-        values = dict(self.point or method.parameters)
-        point = tuple(initial(values[key]) for key in method.grid)
+        points, values = averages(found), dict(self.point or method.parameters)
+        means = pd.Series(points["mean"].to_numpy(), pd.MultiIndex.from_frame(points[[*method.grid]]))
+        point = tuple(initial(values.get(key)) for key in method.grid)
+        if point not in means.index or len(means) < 2:
+            return None
         return Search(means, point, means.drop(point).idxmin())
 
     @staticmethod
@@ -218,7 +225,8 @@ class BestOfGrid:
                     f"{bracketed(row['low'], row['high'], '+.1%')}, n = {row['judges']}") if row["judges"] else ""
         lost = "".join(f", {count} diverged {where}" for count, where in
                        zip(diverged, ("there", f"at {row['beside']}")) if count)
-        return f"{row['method']} {row['excess']:+.1%} (rank {row['rank']} of {row['points']}){compared}{lost}"
+        excess = "no ratio" if math.isnan(row["excess"]) else f"{row['excess']:+.1%}"
+        return f"{row['method']} {excess} (rank {row['rank']} of {row['points']}){compared}{lost}"
 
 
 def _at(losses: pd.Series, point: tuple) -> pd.Series:

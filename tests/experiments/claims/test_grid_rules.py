@@ -1,5 +1,8 @@
 """The rules on grid searches, on made-up records whose verdicts are known."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 from made_up_evidence import CHECKOUT, LOGISTIC, POINT, MadeUp, runs
@@ -170,6 +173,40 @@ def test_the_commands_of_a_grids_best_point_make_the_runs_that_judge_it_and_no_o
                  if all(run.point[name] == value for name, value in options.at)]
     assert made == [(point, seed) for point in (PAPERS_ADAM, rival) for seed in OTHERS]
     assert rule.commands(MadeUp(grid=searched[1:])) == [search]   # a run of ADAM's is missing
+
+
+def with_adams(grid):
+    """Evidence of a configuration in which ADAM has this grid (None: no ADAM), and of a complete search of it."""
+    experiment = config.load(CHECKOUT / "configs" / "mnist_logistic.yaml")
+    methods = {name: method for name, method in experiment.methods.items() if name != "adam"}
+    if grid is not None:
+        methods["adam"] = dataclasses.replace(experiment.methods["adam"], grid=grid)
+    points = methods["adam"].points() if grid else []
+    evidence = MadeUp(grid=[("adam", *(point.get(name, math.nan) for name in POINT), seed, "done",
+                             0.5 + point["learning_rate"]) for point in points for seed in SEARCH])
+    evidence.experiment = lambda name: dataclasses.replace(experiment, methods=methods)
+    return evidence
+
+
+@pytest.mark.parametrize("grid", [None, {}, {"learning_rate": [0.7, 0.8]}, {"learning_rate": [0.005]}])
+def test_another_grid_than_the_papers_is_not_judged(grid):
+    evidence, rule = with_adams(grid), BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    assert (rule.judge(evidence).verdict, len(rule.commands(evidence))) == (NOT_RUN, 1)
+
+
+def test_a_grid_of_step_sizes_alone_is_judged():
+    evidence, rule = with_adams({"learning_rate": [0.001, 0.005]}), BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    found = rule.judge(evidence)
+    assert (found.verdict, found.finding) == (TOO_FEW, "ADAM +0.8% (rank 2 of 2)")
+    assert [command.partition(" --at ")[2] for command in rule.commands(evidence)] == [
+        "", "learning_rate=0.005", "learning_rate=0.001"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_lowest_loss_of_a_grid_may_be_0():
+    rule = BestOfGrid(LOGISTIC, ("adam",), 0.02)
+    found = rule.judge(MadeUp(grid=adams_grid({PAPERS_ADAM: 0.0})))
+    assert (found.verdict, found.finding) == (TOO_FEW, "ADAM no ratio (rank 1 of 10)")
 
 
 def test_a_point_of_the_grid_that_diverges_is_not_the_best():
