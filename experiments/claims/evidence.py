@@ -28,6 +28,7 @@ class CsvFile(NamedTuple):
 
     ``rows``: columns of which each combination of values stands in one row; with ``within``, inside each value of that
     column. ``values``: by column, values that must be there. ``above``: by column, a bound that all values exceed.
+    ``ends``: the ends of intervals over n runs, which there are none of where n = 1.
     """
 
     folder: str
@@ -38,6 +39,7 @@ class CsvFile(NamedTuple):
     within: str | None = None
     values: Mapping[str, Sequence[Any]] = {}
     above: Mapping[str, float] = {}
+    ends: Sequence[str] = ()
 
 
 THEORY_GROWTH = CsvFile(
@@ -59,7 +61,8 @@ ORIGINAL_FORM = CsvFile(
     TABLES, "original_form.csv", (),
     ("epoch", "n", "algorithm_train", "original_train", "train_difference", "train_low", "train_high",
      "test_difference"),
-    ("epoch",), above={"n": 0, **dict.fromkeys(["train_difference", "train_low", "train_high"], -1)})
+    ("epoch",), above={"n": 0, **dict.fromkeys(["train_difference", "train_low", "train_high"], -1)},
+    ends=("train_low", "train_high"))
 
 STEP_BENCHMARK = "optimizer_step"                  # in benchmarks/
 RESNET50, MXNET_ADAM = "ResNet-50", "MXNet adam"   # the shape and the contender in it that claims read
@@ -139,6 +142,8 @@ def _is_whole(rows: pd.DataFrame, file: CsvFile) -> bool:
     """Whether these are rows as `CsvFile` says, with finite numbers."""
     if not {*file.texts, *file.numbers} <= {*rows}:
         return False
+    for name in file.ends:
+        rows = rows.assign(**{name: rows[name].mask(rows["n"] == 1, 0)})
     numbers = rows[[*file.numbers]]
     if not all(map(is_numeric_dtype, numbers.dtypes)) or not np.isfinite(numbers).all(axis=None):
         return False

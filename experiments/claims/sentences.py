@@ -23,7 +23,7 @@ from experiments.claims.evidence import MXNET_ADAM, ORIGINAL_FORM, RESNET50, STE
 from experiments.claims.grid_rules import BestOfGrid, GridCells, PublishedCells
 from experiments.claims.parts import BESIDE, BOUNDED, COST, PUBLISHED, STRATEGIES
 from experiments.claims.rules import Comparison, EpochsToLoss, Level
-from experiments.claims.wording import WHEN
+from experiments.claims.wording import WHEN, bracketed
 from experiments.vocabulary import paper
 from experiments.vocabulary.files import damaged
 from experiments.vocabulary.methods import FIVE, LABELS
@@ -64,6 +64,8 @@ def _cost(evidence: Evidence) -> Judgement:
 def _memory(evidence: Evidence) -> Judgement:
     """Judge by the states that the optimizers create."""
     methods = evidence.experiment(LOGISTIC).methods
+    if not methods.keys() >= {*FIVE}:
+        return NOTHING
     arrays = {name: len(mx.optimizer.create(methods[name].optimizer).create_state(0, mx.nd.zeros(1))) for name in FIVE}
     numbers = pd.DataFrame([{"optimizer": LABELS[name], "arrays": count} for name, count in arrays.items()])
     finding = ", ".join(f"{LABELS[name]} {count}" for name, count in arrays.items())
@@ -78,15 +80,16 @@ def _original_form(evidence: Evidence) -> Judgement:
     if list(numbers["epoch"]) != list(range(1, experiment.epochs + 1)):
         raise damaged(evidence.folder / ORIGINAL_FORM.folder / ORIGINAL_FORM.name)
     last = numbers.iloc[-1]
-    ends = (math.log1p(last[f"train_{end}"]) for end in ("difference", "low", "high"))
-    found = ConfidenceInterval(int(last["n"]), *ends)
-    is_complete = found.n == len(experiment.seeds)
+    n, low, high = int(last["n"]), last["train_low"], last["train_high"]
+    ends = (math.log1p(low), math.log1p(high)) if n > 1 else (-math.inf, math.inf)
+    found = ConfidenceInterval(n, math.log1p(last["train_difference"]), *ends)
+    is_complete = n == len(experiment.seeds)
     verdict, p, made = within(found, math.log1p(LIKE)) if is_complete else Decision(TOO_FEW, 1.0)
     finding = (f"Algorithm 1 {last['algorithm_train']:.4g}, (6) {last['original_train']:.4g}: "
-               f"{last['train_difference']:+.3%} ({last['train_low']:+.3%} to {last['train_high']:+.3%}), "
-               f"n = {found.n}; at most {numbers['train_difference'].abs().max():.2%} in any epoch, and "
+               f"{last['train_difference']:+.3%}{bracketed(low, high, '+.3%')}, n = {n}; at most "
+               f"{numbers['train_difference'].abs().max():.2%} in any epoch, and "
                f"{numbers['test_difference'].abs().max():.2%} of test loss")
-    return Judgement(verdict, finding, found.n, numbers, p, made)
+    return Judgement(verdict, finding, n, numbers, p, made)
 
 
 def _on_mnist(name: str, where: str, sentence: str, rule) -> list[Claim]:

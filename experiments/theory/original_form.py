@@ -12,6 +12,7 @@ from __future__ import annotations
 import namsg_mx  # noqa: F401  # isort: skip  (makes MXNet importable on newer versions of NumPy)
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -22,6 +23,7 @@ import pandas as pd
 
 from experiments.analysis.intervals import interval
 from experiments.claims.evidence import ORIGINAL_FORM
+from experiments.claims.wording import bracketed
 from experiments.display import tables
 from experiments.theory.progress import follow
 from experiments.training import data, models
@@ -117,21 +119,22 @@ def table(played: pd.DataFrame, title: str) -> tables.Table:
     """A row per epoch: mean losses of both forms, and the relative difference of Algorithm 1's from (6)'s.
 
     Numbers: epoch, n, and for 'train' and 'test' both means, the difference (geometric mean of the ratios of losses
-    with one seed, less 1), and its 95 % t interval from low to high.
+    with one seed, less 1), and its 95 % t interval from low to high, which are NaN for one seed.
     """
     rows = []
     for epoch, of_epoch in played.groupby("epoch"):
         row = {"epoch": epoch, "n": len(of_epoch)}
         for kind in ("train", "test"):
             ours, theirs = (of_epoch[f"{form}_{kind}"] for form in FORMS)
-            ends = dict(zip(("difference", "low", "high"), np.expm1(interval(np.log(ours / theirs))[1:])))
+            n, difference, *ends = interval(np.log(ours / theirs))
+            low, high = np.expm1(ends) if n > 1 else (math.nan, math.nan)
             row.update({f"algorithm_{kind}": ours.mean(), f"original_{kind}": theirs.mean(),
-                        **{f"{kind}_{name}": value for name, value in ends.items()}})
+                        f"{kind}_difference": np.expm1(difference), f"{kind}_low": low, f"{kind}_high": high})
         rows.append(row)
     numbers = pd.DataFrame(rows)
     cells = [{"epoch": f"{row['epoch']:g}", "n": f"{row['n']:g}",
               **{f"{kind} loss, {name}": f"{row[f'{form}_{kind}']:.6f}" if form else
-                 "{:+.3%} ({:+.3%} to {:+.3%})".format(*(row[f"{kind}_{end}"] for end in ("difference", "low", "high")))
+                 f"{row[f'{kind}_difference']:+.3%}{bracketed(row[f'{kind}_low'], row[f'{kind}_high'], '+.3%')}"
                  for kind in ("train", "test")
                  for name, form in (("Algorithm 1", "algorithm"), ("(6)", "original"), ("difference", ""))}}
              for _, row in numbers.iterrows()]

@@ -1,5 +1,7 @@
 """The list of claims: what each says, needs and names."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_up_evidence import CHECKOUT, MadeUp
@@ -102,3 +104,13 @@ def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_kee
     assert judged == ["a-diverges", "e-domain", "e-shrinks", "coefficients", "memory"]
     memory, = (v.judgement for v in verdicts if v.claim.name == "memory")
     assert (memory.verdict, memory.finding) == (FAILS, "SGD 1, ADAM 2, NADAM 2, AMSGRAD 3, NAMSG 3")
+
+
+def test_memory_is_not_judged_by_a_configuration_that_lacks_one_of_the_methods():
+    evidence = MadeUp()
+    methods = dict(evidence.experiment("mnist_logistic").methods)
+    del methods["sgd"]
+    evidence.experiment = lambda name: dataclasses.replace(config.load(CHECKOUT / "configs" / f"{name}.yaml"),
+                                                           methods=methods)
+    claim, = (claim for claim in sentences.CLAIMS if claim.name == "memory")
+    assert claim.rule.judge(evidence).verdict == NOT_RUN

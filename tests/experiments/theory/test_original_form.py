@@ -3,14 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_evidence import CHECKOUT
 from scipy.optimize import check_grad
 from tiny_experiment import write_config
 
+from experiments.claims.decisions import TOO_FEW
+from experiments.claims.evidence import Evidence
+from experiments.claims.sentences import CLAIMS
+from experiments.display import tables
 from experiments.theory import original_form
 from experiments.training import data
 from experiments.training.loop import train
 from experiments.vocabulary import config
 from experiments.vocabulary.config import RunOptions
+from experiments.vocabulary.errors import RecordError
 from experiments.vocabulary.records import RunRecord
 
 
@@ -54,6 +60,24 @@ def test_the_table_by_hand():
         tuple(np.expm1([1.5 * step, step * (1.5 - 12.7062 / 2), step * (1.5 + 12.7062 / 2)])), rel=1e-4)
     assert (row["test_difference"], row["test_low"], row["test_high"]) == (0, 0, 0)
     assert made.cells["train loss, difference"].item().startswith("+15.369% (-")
+
+
+def test_one_seed_has_no_interval_and_decides_nothing(tmp_path, monkeypatch):
+    epochs = range(1, 21)   # as many as the claim asks for
+    played = pd.DataFrame({"seed": 0, "epoch": epochs, "algorithm_train": 1.1, "original_train": 1.0,
+                           "algorithm_test": 1.0, "original_test": 1.0})
+    made = original_form.table(played, "A title")
+    assert made.cells["train loss, difference"].tolist() == ["+10.000%"] * 20
+    tables.write(made, "original_form", tmp_path / "tables")
+    claim = next(claim for claim in CLAIMS if claim.name == "algorithm")
+    found = claim.rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+    assert (found.verdict, found.n) == (TOO_FEW, 1)
+    assert ": +10.000%, n = 1; at most 10.00% in any epoch" in found.finding
+    # Of several seeds, a table without the ends is not what was written.
+    two = pd.read_csv(tmp_path / "tables" / "original_form.csv").assign(n=2)
+    two.to_csv(tmp_path / "tables" / "original_form.csv", index=False)
+    with pytest.raises(RecordError, match="original_form.csv: damaged"):
+        claim.rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
 
 
 @pytest.mark.parametrize("arguments, message", [
