@@ -125,6 +125,6 @@ def describe(grid: Grid) -> str:
         selected = selection[method]
         point = ", ".join(f"{name} {value}" for name, value in selected["chosen"].items())
         edge = f"; on the edge of the grid in {', '.join(selected['edges'])}" if selected["edges"] else ""
-        lines.append(f"  {method:24}{point}: {selected['train_loss']:.4f} (n = {selected['n']}, best of "
+        lines.append(f"  {method:24}{point}: {selected['train_loss']:#.4g} (n = {selected['n']}, best of "
                      f"{selected['points']} points{edge})")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from experiments.analysis import selection
 from experiments.analysis.results import Grid
 from experiments.display.drawing import STYLE, save
 from experiments.display.sensitivity import title_of_grid
-from experiments.vocabulary.errors import RecordError
+from experiments.vocabulary.errors import RecordError, UsageError
 
 RANGE = (0.001, 0.1)   # of the colours: losses within 0.1 % of the lowest share one, those above 10 % another
 
@@ -23,9 +23,13 @@ def draw(grid: Grid, folder: Path) -> list[Path]:
     """Draw mean train loss at the last epoch of a grid search over alpha and eta, and write it as `drawing.save` does.
 
     A cell has the mean over seeds. Its colour says how far it lies above the lowest cell, which is bold. Cells
-    where a run diverged say so. RecordError if a run diverged in every cell.
+    where a run diverged say so. RecordError if a run diverged in every cell; UsageError if the grid has several
+    methods, or varies anything else.
     """
     points = selection.averages(grid)
+    if points.duplicated(["learning_rate", "eta"]).any():
+        raise UsageError(f"{grid.experiment.name}: a heat map has the learning_rate and eta of one method, and this "
+                         f"grid has {', '.join(grid.coordinates)} of {', '.join(points['method'].unique())}")
     mean = points.pivot(index="eta", columns="learning_rate", values="mean").sort_index(ascending=False)
     if not np.isfinite(mean.to_numpy()).any():
         raise RecordError(f"{grid.experiment.name}: a run diverged at each point of the grid: nothing can be drawn")

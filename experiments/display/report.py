@@ -215,7 +215,7 @@ def _tables(evidence: Evidence) -> list[Block]:
     if not found.epochs.empty:
         blocks.append(_block(tables.table_a3(found), f"python -m experiments table A3 --method "
                                                      f"{' '.join(found.methods)} --partial"))
-    if not grid.runs.empty:
+    if not grid.runs.empty and not tables.in_table_a2(grid).empty:
         blocks.append(_block(tables.table_a2(grid), f"python -m experiments table A2 --method "
                                                     f"{' '.join(grid.runs['method'].unique())} --partial"))
     twice = [(evidence.experiment(name), evidence.made_twice(name)) for name in EXPERIMENTS]

@@ -225,9 +225,9 @@ def table_a1(grids: Sequence[Grid]) -> Table:
     cells = [{
         "experiment": row["experiment"], "method": LABELS[row["method"]],
         "paper (α, β1, β2)": _point(row, "paper", names), "ours (α, β1, β2)": _point(row, "ours", names),
-        "train loss at ours": _number(row["train_loss_ours"], ".4f"),
-        "at the paper's": "diverged" if row["train_loss_at_papers"] == math.inf else _number(
-            row["train_loss_at_papers"], ".4f"),
+        "train loss at ours": _mean_and_deviation(row["train_loss_ours"], math.nan),
+        "at the paper's": "diverged" if row["train_loss_at_papers"] == math.inf else _mean_and_deviation(
+            row["train_loss_at_papers"], math.nan),
         "n": ", ".join(f"{n}" for n in dict.fromkeys((row["n"], row["n_at_papers"])) if n) or "0",
         "points": describe_n(row["points"], row["points_of_grid"], 0),
         "on the grid's edge": ", ".join(HYPERPARAMETERS.get(name, name) for name in row["edges"].split()),
@@ -254,14 +254,9 @@ def table_a2(grid: Grid) -> Table:
 
     UsageError if the paper's table has none of the methods.
     """
-    points = selection.averages(grid)
-    printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
-    points["paper"] = [column.get(point) for column, point in
-                       zip(printed, zip(points["learning_rate"], points["beta2"]))]
-    methods = ", ".join(LABELS[method] for method in points["method"].unique())
-    points = points[points["paper"].notna()]
+    points = in_table_a2(grid)
     if points.empty:
-        raise UsageError(f"Table A2 has no {methods}")
+        raise UsageError(f"Table A2 has no {', '.join(LABELS[method] for method in grid.runs['method'].unique())}")
     cells = []
     for (alpha, beta2), group in points.sort_values(["beta2", "learning_rate"]).groupby(
             ["learning_rate", "beta2"], sort=False):
@@ -277,6 +272,15 @@ def table_a2(grid: Grid) -> Table:
     return Table(f"Table A2: {loss} at epoch {grid.experiment.search.epochs}, {grid.experiment.title}",
                  points[["method", "learning_rate", "beta2", "paper", "n", "mean", "std"]],
                  pd.DataFrame(cells, columns=columns).fillna(""))
+
+
+def in_table_a2(grid: Grid) -> pd.DataFrame:
+    """The rows of `selection.averages` that the paper's table has, with the loss that it has: ``paper``."""
+    points = selection.averages(grid)
+    printed = [paper.TABLE_A2.get(paper.printed_name(method), {}) for method in points["method"]]
+    points["paper"] = [column.get(point) for column, point in
+                       zip(printed, zip(points["learning_rate"], points["beta2"]))]
+    return points[points["paper"].notna()]
 
 
 def table_a3(results: Results) -> Table:

@@ -117,8 +117,8 @@ def _onednn() -> str | None:
     return f"{version[1]}, {instructions[1]}" if version and instructions else None
 
 
-def _gpu(index: int) -> str | None:
-    return _output("nvidia-smi", f"--id={index}", "--query-gpu=name", "--format=csv,noheader")
+def _gpu(index: int) -> str:
+    return _output("nvidia-smi", f"--id={index}", "--query-gpu=name", "--format=csv,noheader") or "unknown GPU"
 
 
 def _output(*command: str, environment: Mapping[str, str] | None = None) -> str | None:

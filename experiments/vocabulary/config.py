@@ -354,7 +354,8 @@ def _method(name: str, block: ConfigBlock) -> Method:
             raise UsageError(f"{parameters.where}: {key}: {values[key]['schedule']} has no initial value; "
                              "schedules of learning_rate and of parameters in the grid must have one")
     points = {key: grid.integers(key, at_least=1) if key in INTEGERS else
-              grid.numbers(key, range_of(optimizer, key)) for key in grid.content}
+              grid.numbers(key, NORMAL if key == "learning_rate" else range_of(optimizer, key))   # figures show its log
+              for key in grid.content}
     if {"eta", "mu"} <= {*values, *points}:
         raise UsageError(f"{block.where}: eta and mu: must not both be given, as one fixes the other")
     for key, initials in points.items():

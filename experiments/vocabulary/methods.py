@@ -14,10 +14,13 @@ HYPERPARAMETERS = {"learning_rate": "α", "beta1": "β1", "beta2": "β2"}
 
 
 class _Labels(dict):
-    """Any other method is labelled by its own name, in quotes if a method here has that label."""
+    """Any other method is labelled by its own name, in quotes if a method here has that label.
+
+    Also if it begins with an underscore, as older versions of matplotlib leave such labels out of legends.
+    """
 
     def __missing__(self, method: str) -> str:
-        return f"'{method}'" if method in self.values() else method
+        return f"'{method}'" if method in self.values() or method.startswith("_") else method
 
 
 LABELS = _Labels({

@@ -96,6 +96,11 @@ def test_a_method_that_diverged_everywhere_leaves_the_others_theirs(tmp_path, me
                                      "the edge of the grid in learning_rate)"}[other]}
 
 
+def test_a_small_loss_is_told(tmp_path):
+    losses = {"adam": {0.001: (2e-5,) * 3, 0.002: (1.25e-5,) * 3, 0.005: (3e-5,) * 3}}
+    assert "0.99: 1.250e-05 (n = 3" in selection.describe(grid(tmp_path, losses))
+
+
 def test_a_selection_of_another_grid_search_says_how_to_select_anew(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("configs", "results/tiny"):

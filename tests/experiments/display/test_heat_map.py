@@ -1,14 +1,17 @@
 """The heat map of a grid search over step size and observation distance, from made-up records."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_experiment import record
 
+from experiments.analysis.results import collect_grid
 from experiments.commands import cli
 from experiments.display import heat_map
 from experiments.vocabulary import config
+from experiments.vocabulary.errors import UsageError
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -67,6 +70,18 @@ def test_where_a_run_diverged_at_each_point_nothing_is_drawn(tmp_path, monkeypat
     error = capsys.readouterr().err
     assert "mnist_logistic_distance: a run diverged at each point of the grid" in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("distance.*"))
+
+
+@pytest.mark.parametrize("more", [{"beta2": [0.99, 0.999]}, None])
+def test_a_grid_that_varies_more_is_an_error_that_names_it(tmp_path, monkeypatch, experiment, more):
+    namsg, = (method for method in experiment.methods.values() if method.grid)
+    other = replace(namsg, grid={**namsg.grid, **more}) if more else replace(namsg, name="other")
+    wider = replace(experiment, methods={**experiment.methods, other.name: other})
+    for run in wider.grid_runs(seeds=[0]):
+        record(tmp_path, run, [0.3] * 20, 20)
+    grid = collect_grid(wider, tmp_path, None, None, partial=True)
+    with pytest.raises(UsageError, match="mnist_logistic_distance: .* one method, and this grid has learning_rate, "):
+        heat_map.draw(grid, tmp_path)
 
 
 def test_a_cell_that_is_not_run_is_empty(tmp_path, monkeypatch, experiment):

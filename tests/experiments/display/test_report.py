@@ -104,6 +104,14 @@ def test_what_is_decided_stands_with_its_p_value_and_bonferronis_verdict(tmp_pat
     assert int(told) == 5   # SGD beside itself, too: test loss and accuracy, at first and in the end
 
 
+def test_a_grid_without_a_cell_of_table_a2_has_none(tmp_path):
+    experiment = load(CHECKOUT / "configs" / "cifar10_resnet20.yaml")
+    for run in experiment.grid_runs(["sgd"])[:4]:
+        record(tmp_path, run, [1.0] * 30, 30)
+    text = report.write(tmp_path, CHECKOUT / "configs").read_text(encoding="utf-8").partition("<script>")[0]
+    assert "Sensitivity to α" in text and "<h3>Table A2" not in text
+
+
 def test_numbers_that_there_are_not_are_empty_cells():
     numbers = pd.DataFrame({"p": [None, None], "low": [-math.inf, math.nan], "n": [9, 10]})
     assert report._cells(numbers).rows == [["", "", "9"], ["", "", "10"]]

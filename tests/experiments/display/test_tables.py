@@ -224,6 +224,11 @@ def test_table_a1_has_the_losses_at_the_papers_values_and_at_ours(tmp_path):
     assert (namsg["ours (α, β1, β2)"], namsg["train loss at ours"], namsg["n"]) == ("0.005, 0.9, 0.99", "0.1500", "2")
 
 
+def test_table_a1_shows_small_losses(tmp_path):
+    cells = tables.table_a1([step_size_grid(tmp_path, {0.001: (1e-5, 1e-5), 0.005: (2e-5, 2e-5)})]).cells
+    assert (cells["train loss at ours"].item(), cells["at the paper's"].item()) == ("1e-05", "2e-05")
+
+
 def test_table_a1_by_hand(tmp_path):
     """The paper's point is the tiny configuration's, 0.005."""
     table = tables.table_a1([step_size_grid(tmp_path, {0.001: (0.3, 0.4), 0.005: (0.4, 0.5), 0.02: (0.7, 0.8)})])

@@ -77,6 +77,12 @@ def test_the_processor_is_told_apart_from_others_of_its_name():
     assert "sse2" in cpu["vectors"].split() or platform.machine() != "x86_64"
 
 
+def test_a_gpu_that_nothing_names_is_unknown(tmp_path, monkeypatch):
+    """A benchmark's report with no processor would be damaged."""
+    monkeypatch.setenv("PATH", str(tmp_path))   # no nvidia-smi
+    assert environment.describe("gpu:0")["processor"] == "unknown GPU"
+
+
 def test_a_cache_without_a_known_size_is_left_out(tmp_path, monkeypatch):
     """Linux has no file for the size then, as on many ARM processors."""
     for index, (kind, size) in enumerate([("Data", "48K"), ("Instruction", None)]):

@@ -65,6 +65,7 @@ WRONG = [
     ("name: logistic_regression", "name: [mnist_cnn]", "model: name: ['mnist_cnn'] is not one of"),
     ("beta1: 0.9", "beta1: 1.0", "methods: adam: parameters: beta1: 1.0 is not in [0, 1)"),
     ("beta1: [0.9]", "beta1: [0.9, -0.1]", "methods: adam: grid: beta1: -0.1 is not in [0, 1)"),
+    ("[0.001, 0.005]", "[0.0, 0.005]", "methods: adam: grid: learning_rate: 0.0 is not in [1.17549"),
     ("beta2: 0.99", "beta2: {schedule: HarmonicDecay, initial: 0.9}", "beta2: must be a number, as adam takes"),
     ("start: 0.9", "start: -0.9", "methods: namsg: parameters: eta: start: -0.9 is not in [0, inf)"),
     ("end: 3.0, epochs: 1", "end: 3.0, epochs: 0", "eta: epochs: 0 is not in [1e-06, 1e+06)"),
