@@ -73,7 +73,7 @@ def test_where_a_run_diverged_at_each_point_nothing_is_drawn(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("more", [{"beta2": [0.99, 0.999]}, None])
-def test_a_grid_that_varies_more_is_an_error_that_names_it(tmp_path, monkeypatch, experiment, more):
+def test_a_grid_that_varies_more_is_an_error_that_names_it(tmp_path, experiment, more):
     namsg, = (method for method in experiment.methods.values() if method.grid)
     other = replace(namsg, grid={**namsg.grid, **more}) if more else replace(namsg, name="other")
     wider = replace(experiment, methods={**experiment.methods, other.name: other})

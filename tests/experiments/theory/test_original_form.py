@@ -62,7 +62,7 @@ def test_the_table_by_hand():
     assert made.cells["train loss, difference"].item().startswith("+15.369% (-")
 
 
-def test_one_seed_has_no_interval_and_decides_nothing(tmp_path, monkeypatch):
+def test_one_seed_has_no_interval_and_decides_nothing(tmp_path):
     epochs = range(1, 21)   # as many as the claim asks for
     played = pd.DataFrame({"seed": 0, "epoch": epochs, "algorithm_train": 1.1, "original_train": 1.0,
                            "algorithm_test": 1.0, "original_test": 1.0})
