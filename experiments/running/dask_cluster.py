@@ -34,15 +34,28 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
     Workers must see the results and data folders under the same paths, and import the same experiments. UsageError if
     no scheduler answers, or a worker that is there cannot import them. UsageError from one run, or KeyboardInterrupt,
     cancels all runs that no worker has begun; workers complete the others. ConnectionError if the scheduler is lost.
+    Without a worker it waits for one, and says so.
     """
     options = options._replace(results=options.results.absolute(), data=options.data and os.path.abspath(options.data),
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
     _check_scheduler(address)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # a lost scheduler is reported below
     outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
+    workers: set[str] = set()   # their addresses
+
+    def follow_workers(event):
+        if event[1]["action"] == "add-worker":
+            workers.add(event[1]["worker"])
+        elif event[1]["action"] == "remove-worker":
+            workers.discard(event[1]["worker"])
+            if not workers and len(outcomes) < len(runs):
+                progress.line("no worker is left, and its own output says why; the runs go on when one joins")
+
     with Client(address, timeout=ANSWER_SECONDS) as client:
         _check_workers(client, address)
-        if runs and not client.scheduler_info()["workers"]:
+        client.subscribe_topic("all", follow_workers)   # the scheduler's own topic
+        workers.update(client.scheduler_info()["workers"])
+        if runs and not workers:
             progress.line("no worker yet; the runs begin when one joins")
         by_folder = {str(run.folder): run for run in runs}
         client.subscribe_topic(topic, lambda event: progress.epoch(by_folder[event[1]["run"]], event[1]["epoch"]))

@@ -117,6 +117,29 @@ def test_a_worker_that_cannot_import_the_experiments_is_one_line(tmp_path, sched
 
 
 @pytest.mark.slow
+def test_the_command_says_that_no_worker_is_left_and_goes_on_with_the_next(tmp_path, scheduler):
+    """The first joins late, so that nothing has asked whether it can import the experiments."""
+    (tmp_path / "experiments.py").write_text("")
+    path, results = write_config(tmp_path), tmp_path / "results"
+    workers = []
+    try:
+        with subprocess.Popen(**command("run", path, "--results", results, "--scheduler",
+                                        scheduler.scheduler.address)) as sweep:
+            lines = iter(sweep.stdout.readline, "")
+            next(line for line in lines if "no worker yet; the runs begin when one joins" in line)
+            workers.append(start_worker(scheduler, "elsewhere", str(tmp_path)))
+            next(line for line in lines if "no worker is left, and its own output says why; the runs go on" in line)
+            workers.append(start_worker(scheduler, "here"))
+            output, error = sweep.communicate()
+        assert sweep.returncode == 0, error
+        assert output.count(": done") == 4
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+@pytest.mark.slow
 def test_a_workers_address_is_no_schedulers(tmp_path, scheduler):
     worker = start_worker(scheduler, "one")
     try:
