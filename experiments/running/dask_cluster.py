@@ -40,7 +40,8 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
                                tensorboard=options.tensorboard and os.path.abspath(options.tensorboard))
     _check_scheduler(address)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)   # a lost scheduler is reported below
-    outcomes, topic = [], f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
+    outcomes: list[Outcome] = []
+    topic = f"namsg-epochs-{uuid.uuid4()}"   # unique, as others may use the cluster, too
     workers: set[str] = set()   # their addresses
 
     def follow_workers(event):
