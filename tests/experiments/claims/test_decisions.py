@@ -16,6 +16,7 @@ from experiments.claims.decisions import (
     above,
     all_of,
     below,
+    decide,
     some_of,
     within,
 )
@@ -82,6 +83,17 @@ def test_a_claim_of_several_holds_where_all_hold(decisions, together):
         (*together, 2 * len(decisions)))
 
 
+def test_what_a_divergence_decides_has_no_p_value():
+    """Nor has a claim that fails by one, whatever intervals say of its other parts."""
+    failed, held = Decision(FAILS, 0.01, made=1), Decision(HOLDS, 0.02, made=1)
+    diverged = decide(held, pairs=4, runs=5, seeds=5, diverged=1)
+    assert diverged == (FAILS, None, 0)
+    assert all_of([diverged, failed, held]) == (FAILS, None, 2)
+    assert some_of([diverged, diverged]) == (FAILS, None, 0)
+    assert some_of([diverged, failed]) == (FAILS, 0.01, 1)        # both must fail: the interval's may be wrong
+    assert some_of([diverged, held]) == (PARTLY, 0.04, 1)
+
+
 @pytest.mark.parametrize(("decisions", "together"), [
     ([(HOLDS, 0.01), (HOLDS, 0.02)], (HOLDS, 0.02)), ([(FAILS, 0.01), (FAILS, 0.02)], (FAILS, 0.02)),
     ([(HOLDS, 0.001), (HOLDS, 0.02), (FAILS, 0.01)], (PARTLY, 0.03)),
@@ -90,5 +102,3 @@ def test_a_claim_of_several_holds_where_all_hold(decisions, together):
 def test_a_claim_that_names_no_method_holds_in_part_where_some_do_and_others_do_not(decisions, together):
     assert some_of(Decision(*decision, made=2) for decision in decisions) == pytest.approx(
         (*together, 2 * len(decisions)))
-
-

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_up_evidence import CHECKOUT, MadeUp
+from made_up_evidence import CHECKOUT, MadeUp, named
 
 from experiments.claims import judging, sentences
 from experiments.claims.decisions import FAILS, HOLDS, NOT_RUN
@@ -104,6 +104,23 @@ def test_without_records_nothing_is_judged_but_equations_and_what_optimizers_kee
     assert judged == ["a-diverges", "e-domain", "e-shrinks", "coefficients", "memory"]
     memory, = (v.judgement for v in verdicts if v.claim.name == "memory")
     assert (memory.verdict, memory.finding) == (FAILS, "SGD 1, ADAM 2, NADAM 2, AMSGRAD 3, NAMSG 3")
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, HOLDS), (1.01, FAILS)])
+def test_the_cost_is_judged_by_resnet_50_with_the_most_threads(share, verdict):
+    """By the median of the rounds: the quartiles do not decide."""
+    def measured(shapes, threads, its_share):
+        return {"shapes": shapes, "threads": threads, "contenders": {"MXNet adam": {
+            "seconds": [0.9, 1.0, 1.1], "share": [its_share / 2, its_share, 2 * its_share]}}}
+
+    evidence, other = MadeUp(), 1.5 if verdict == HOLDS else 0.5
+    evidence.benchmark = {"optimizer_step": {"rounds": 7, "measurements": [
+        measured("ResNet-50", 1, other), measured("ResNet-50", 4, share), measured("ResNet-50", 2, other),
+        measured("one array", 8, other)]}}.get
+    claim, = named(["cost"])
+    found = claim.rule.judge(evidence)
+    assert (found.verdict, found.n) == (verdict, 7)
+    assert found.finding.startswith(f"{share:.2f} of the time of MXNet's adam (quartiles {share / 2:.2f} to")
 
 
 def test_memory_is_not_judged_by_a_configuration_that_lacks_one_of_the_methods():

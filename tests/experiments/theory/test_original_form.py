@@ -7,7 +7,7 @@ from made_up_evidence import CHECKOUT
 from scipy.optimize import check_grad
 from tiny_experiment import write_config
 
-from experiments.claims.decisions import TOO_FEW
+from experiments.claims.decisions import HOLDS, TOO_FEW
 from experiments.claims.evidence import Evidence
 from experiments.claims.sentences import CLAIMS
 from experiments.display import tables
@@ -78,6 +78,18 @@ def test_one_seed_has_no_interval_and_decides_nothing(tmp_path):
     two.to_csv(tmp_path / "tables" / "original_form.csv", index=False)
     with pytest.raises(RecordError, match="original_form.csv: damaged"):
         claim.rule.judge(Evidence(tmp_path, CHECKOUT / "configs"))
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(9, TOO_FEW), (10, HOLDS)])   # mnist_logistic.yaml's seeds: 10
+def test_the_claim_is_decided_once_all_seeds_are_there(tmp_path, n, verdict):
+    losses = pd.DataFrame([(seed, epoch, 1.0 + 1e-4 * seed) for seed in range(n) for epoch in range(1, 21)],
+                          columns=["seed", "epoch", "algorithm_train"])
+    played = losses.assign(original_train=1.0, algorithm_test=1.0, original_test=1.0)
+    tables.write(original_form.table(played, "A title"), "original_form", tmp_path / "tables")
+    found = next(claim for claim in CLAIMS if claim.name == "algorithm").rule.judge(
+        Evidence(tmp_path, CHECKOUT / "configs"))
+    assert (found.verdict, found.n) == (verdict, n)
+    assert (found.p == 1) == (verdict == TOO_FEW)
 
 
 @pytest.mark.parametrize("arguments, message", [
