@@ -174,8 +174,11 @@ def test_a_truncated_checkpoint_is_named_and_left_as_it_is(tmp_path, keep):
     assert len(record.epochs.rows()) == 2
 
 
-def test_a_missing_checkpoint_is_named(tmp_path):
-    record = record_of(tmp_path, 2)
+@pytest.mark.parametrize(("epochs", "is_done"), [(2, False), (1, True)])
+def test_a_missing_checkpoint_is_named(tmp_path, epochs, is_done):
+    record = record_of(tmp_path, epochs)
+    if is_done:   # one epoch that was asked for is none that a kill left
+        record.finish(epochs, "done")
     (record.folder / "checkpoint.zip").unlink()
     with pytest.raises(RecordError, match="checkpoint.zip: missing"):
         record.begin(CONFIG)
@@ -537,6 +540,14 @@ def test_older_records_without_digests_keep_working(tmp_path, done):
     assert record.is_complete(4)
 
 
+def test_a_damaged_row_of_older_records_is_named(tmp_path):
+    record = record_of(tmp_path, 3)
+    make_older(record.folder)
+    record.epochs.path.write_bytes(record.epochs.path.read_bytes().replace(b"\n2,", b"\n7,"))
+    for read in (lambda: record.begin(CONFIG), lambda: record.read(3)):
+        assert "epochs.csv: damaged: line 3 is not the row of epoch 2" in outcome(read)
+
+
 def test_a_run_under_way_has_the_epochs_up_to_its_checkpoint(tmp_path):
     """As a grid search asks for, which shares runs with longer curves."""
     record = record_of(tmp_path, 3)
@@ -563,6 +574,14 @@ def test_what_changes_while_a_run_is_made_ends_it(tmp_path, name):
                   lambda: record.add_epoch(row(3), {"epoch": 3, "training": 1.0, "evaluation": 0.5}, {})):
         assert f"{path}: damaged" in outcome(write)
     assert not (record.folder / "done.json").exists()
+
+
+def test_rows_of_another_process_end_a_run_that_has_none(tmp_path):
+    record = record_of(tmp_path, 0)
+    RunRecord(record.folder).epochs.append(row(1))
+    with pytest.raises(RecordError, match="epochs.csv: another process has written to it; give the command again"):
+        record.add_epoch(row(1), {}, {})
+    assert record.begin(CONFIG) == (0, {})
 
 
 @pytest.mark.parametrize("epoch", [3, 4])
