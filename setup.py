@@ -1,6 +1,7 @@
 """Metadata of the distribution `namsg-mx`, and its CPU kernel, which is built where a C++ compiler is found."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,8 +17,12 @@ TENSORBOARD = ["tensorboardX>=2.5"]
 
 # optional: without a compiler the installation goes on, and `python -m namsg_mx` says what is missing.
 # Without contraction every operation is rounded by itself, so that all processors agree to the bit (step.h).
+# The digest of its sources tells kernels/cpu.py that a library is of these, and not left over from others.
+SOURCES = ["namsg_mx/kernels/cpu.cc", "namsg_mx/kernels/step.h"]
+DIGEST = sha256(b"".join((HERE / source).read_bytes() for source in SOURCES)).hexdigest()
 CPU_KERNEL = Extension(
-    "namsg_mx.kernels._cpu", ["namsg_mx/kernels/cpu.cc"], depends=["namsg_mx/kernels/step.h"], language="c++",
+    "namsg_mx.kernels._cpu", SOURCES[:1], depends=[*SOURCES[1:], "setup.py"], language="c++",
+    define_macros=[("NAMSG_SOURCES", f'"{DIGEST}"')],
     extra_compile_args=["-std=c++14", "-O3", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
     extra_link_args=["-fopenmp"], optional=True)
 

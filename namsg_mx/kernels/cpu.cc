@@ -325,7 +325,10 @@ bool alike(void *one, void *other) {
 
 extern "C" {
 
-/* Give this library MXNet's functions, and say whether the process is another's fork. To be called first. */
+/* The digest of the sources that this library is built of (setup.py). */
+const char *namsg_sources() { return NAMSG_SOURCES; }
+
+/* Give this library MXNet's functions, and say whether the process is another's fork. To be called before the rest. */
 void namsg_load(const namsg_mxnet *functions, int in_a_fork) {
   mxnet = *functions;
   is_forked = in_a_fork;

@@ -4,6 +4,7 @@ import ctypes
 import os
 import weakref
 from functools import lru_cache
+from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES
 from numbers import Real
 from pathlib import Path
@@ -16,6 +17,7 @@ from namsg_mx.kernels.fused import DIVISIONS, MEMBERS, StepScalars, name_arrays,
 from namsg_mx.kernels.memory import check_overlap, unknown_mxnet
 from namsg_mx.kernels.sparse import with_distinct_rows
 
+SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cc", "step.h")]   # in setup.py's order
 _PROCESS = os.getpid()   # a fork has another one, and none of its parent's threads
 # MXNet's functions that cpu.cc calls, by its names for them.
 FUNCTIONS = {
@@ -53,6 +55,8 @@ def _load():
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return None, str(error)
+    if _sources_of(library) != sha256(b"".join(map(Path.read_bytes, SOURCES))).hexdigest():
+        return None, f"{path} was built of other sources than these: install namsg_mx again"
     functions = Functions(*(ctypes.cast(getattr(_LIB, name, None), ctypes.c_void_p) for name in FUNCTIONS.values()))
     if functions.reorder is None and Features().is_enabled("MKLDNN"):
         return None, "this MXNet has oneDNN, and hides the function that undoes oneDNN's layouts of arrays"
@@ -63,6 +67,14 @@ def _load():
     library.namsg_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(StepScalars),
                                    ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     return library, None
+
+
+def _sources_of(library):
+    """The digest of the sources that a library was built of; None of one that is too old to say it."""
+    if not hasattr(library, "namsg_sources"):
+        return None
+    library.namsg_sources.restype = ctypes.c_char_p
+    return library.namsg_sources().decode()
 
 
 def unsupported(context, dtype):

@@ -1,5 +1,6 @@
 """The CPU kernel's library: loaded in processes, threads and forks, or refused with the reason."""
 
+import ctypes
 import os
 import shutil
 import struct
@@ -39,6 +40,26 @@ def test_without_its_library_the_package_works_and_says_why(tmp_path):
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
                             env=dict(os.environ, PYTHONPATH=str(tmp_path)))
     assert "has no library: the installation found no C++ compiler" in result.stdout
+
+
+@pytest.mark.parametrize("changed", ["step.h", "cpu.cc"])
+def test_a_library_that_an_earlier_version_left_is_refused(tmp_path, changed):
+    """As after ``git pull`` in an editable installation: the step, or what the library takes, may be another one."""
+    shutil.copytree(PACKAGE, tmp_path / "namsg_mx")
+    with open(tmp_path / "namsg_mx" / "kernels" / changed, "a") as file:
+        file.write("/* of the next version */\n")
+    result = subprocess.run([sys.executable, "-m", "namsg_mx"], cwd=tmp_path, check=True, text=True,
+                            stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(tmp_path)))
+    line, = (line for line in result.stdout.splitlines() if line.startswith("kernel 'cpu'"))
+    assert line.startswith(f"kernel 'cpu': did not load: {tmp_path}")
+    assert line.endswith(" was built of other sources than these: install namsg_mx again")
+
+
+def test_a_library_that_does_not_name_its_sources_is_refused(monkeypatch, another_mxnet):
+    """Those before it could. Any other library without the function stands for one."""
+    load = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: load(None))
+    assert "was built of other sources than these" in kernels.cpu.unsupported(mx.cpu(), np.float32)
 
 
 @pytest.mark.slow
