@@ -22,14 +22,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from experiments.vocabulary.counts import count
 
 GRACE_SECONDS = 3    # after one process has failed, for the others to say why they end
 KILL_SECONDS = 10    # until a process that was asked to end is killed
 PASSED_ON = ("DMLC_", "MXNET_", "NAMSG_", "OMP_", "PS_", "LD_LIBRARY_PATH", "PYTHONPATH")   # variables sent by ssh
-HOST = re.compile(r"[^\s:]+(:[0-9]+)?", re.ASCII)
+HOST = re.compile(r"(?P<login>(?:[^\s:@]+@)?(?P<name>[^\s:@]+))(?::(?P<port>[0-9]+))?", re.ASCII)
 NO_FOLDER = 72       # exit status of a host without this folder; EX_OSFILE in sysexits.h
 # Runs the command on another machine until standard input ends, as it does with the launcher or the connection.
 REMOTE = """cd {folder} 2>/dev/null || exit {no_folder}
@@ -42,6 +42,17 @@ status=$?
 kill $! 2>/dev/null
 exit $status
 """
+
+
+class Host(NamedTuple):
+    """A machine that ssh reaches as ``login``, with or without a user, and the others as ``name``.
+
+    ``port`` is sshd's; None: ssh chooses, as its configuration says.
+    """
+
+    login: str
+    name: str
+    port: str | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +86,7 @@ def _raise(number: int, _) -> None:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    address = "127.0.0.1" if options.launcher == "local" else _own_address([host for host, _ in options.hosts])
+    address = "127.0.0.1" if options.launcher == "local" else _own_address([host.name for host in options.hosts])
     shared = {"DMLC_PS_ROOT_URI": address, "DMLC_PS_ROOT_PORT": str(_free_port(address)),
               "DMLC_NUM_WORKER": str(options.num_workers), "DMLC_NUM_SERVER": str(options.num_servers)}
     with _processes() as processes:
@@ -92,8 +103,8 @@ def _launch(options: argparse.Namespace) -> int:
         others += [("worker", i) for i in range(options.num_workers)]
         for i, (role, number) in enumerate(others):
             host = options.hosts[i % len(options.hosts)] if options.hosts else None
-            variables = {**shared, "DMLC_ROLE": role, "DMLC_NODE_HOST": host[0] if host else address}
-            name = f"{role} {number}" + (f" on {host[0]}" if host else "")
+            variables = {**shared, "DMLC_ROLE": role, "DMLC_NODE_HOST": host.name if host else address}
+            name = f"{role} {number}" + (f" on {host.name}" if host else "")
             processes[name] = (_start_on(host, options.command, variables) if host else
                                _start(options.command, variables))
         return _wait(processes)
@@ -162,13 +173,13 @@ def _start(command: Sequence[str], variables: Mapping[str, str], **options) -> s
                             preexec_fn=_end_with_launcher, **options)
 
 
-def _start_on(host: tuple[str, str], command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
-    """Start a process on another machine by ssh; ``host`` is its name and ssh's port."""
-    name, port = host
+def _start_on(host: Host, command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
+    """Start a process on another machine by ssh."""
     passed = {key: value for key, value in {**os.environ, **variables}.items() if key.startswith(PASSED_ON)}
     remote = REMOTE.format(folder=shlex.quote(os.getcwd()), no_folder=NO_FOLDER, command=shlex.join(command),
                            variables=" ".join(shlex.quote(f"{key}={value}") for key, value in passed.items()))
-    return _start(["ssh", "-o", "BatchMode=yes", "-p", port, "--", name, f"exec sh -c {shlex.quote(remote)}"], {},
+    port = ["-p", host.port] if host.port else []
+    return _start(["ssh", "-o", "BatchMode=yes", *port, "--", host.login, f"exec sh -c {shlex.quote(remote)}"], {},
                   stdin=subprocess.PIPE)
 
 
@@ -220,7 +231,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--launcher", choices=("local", "ssh"), default="local",
                         help="where servers and workers run (default: local)")
     parser.add_argument("-H", "--hostfile", type=_hosts, dest="hosts", metavar="FILE",
-                        help="with ssh: the other machines, one a line: HOST or HOST:PORT (ssh's port), # a comment")
+                        help="with ssh: the other machines, one a line: [USER@]HOST[:PORT] (sshd's port), # a comment")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what each process runs")
     options = parser.parse_args(arguments)
     options.command = options.command[options.command[:1] == ["--"]:]
@@ -232,17 +243,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _hosts(path: str) -> list[tuple[str, str]]:
-    """The hosts of a host file, with ssh's ports. Empty lines and comments ('# ...') are left out."""
+def _hosts(path: str) -> list[Host]:
+    """The hosts of a host file. Empty lines and comments ('# ...') are left out."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"{path}: {getattr(error, 'strerror', 'is not a text')}") from error
-    lines = [stripped for line in lines if (stripped := line.partition("#")[0].strip())]
-    for line in lines:
-        if not HOST.fullmatch(line):
-            raise argparse.ArgumentTypeError(f"{path}: {line!r} is neither HOST nor HOST:PORT")
-    hosts = [(name, port or "22") for name, _, port in (line.partition(":") for line in lines)]
+    hosts = []
+    for line in (stripped for line in lines if (stripped := line.partition("#")[0].strip())):
+        host = HOST.fullmatch(line)
+        if not host:
+            raise argparse.ArgumentTypeError(f"{path}: {line!r} is not [USER@]HOST[:PORT]")
+        hosts.append(Host(**host.groupdict()))
     if not hosts:
         raise argparse.ArgumentTypeError(f"{path}: names no host")
     return hosts

@@ -177,7 +177,8 @@ LAUNCH_BY_SSH = (sys.executable, "-m", "experiments.launch", "-n", "1", "--launc
 
 
 @pytest.mark.parametrize("content, message", [
-    ("node1 slots=2\n", "'node1 slots=2' is neither HOST nor HOST:PORT"), ("one:two\n", "'one:two' is neither HOST"),
+    ("node1 slots=2\n", "'node1 slots=2' is not [USER@]HOST[:PORT]"), ("one:two\n", "'one:two' is not [USER@]HOST"),
+    ("me@\n", "'me@' is not [USER@]HOST"), ("me@you@node1\n", "'me@you@node1' is not [USER@]HOST"),
     ("# none\n\n", "names no host"), (b"\xff", "is not a text")])
 def test_a_host_file_with_other_lines_is_refused(tmp_path, content, message):
     path = tmp_path / "hosts"

@@ -1,5 +1,6 @@
 """The launcher by a real sshd: two addresses of the loopback device as two hosts, each with a checkout of its own."""
 
+import getpass
 import os
 import re
 import shutil
@@ -70,7 +71,11 @@ class Hosts:
             self._servers.append(subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", f'{empty_folder} && {view} && exec {SSHD} -D -e -f "$3"', "sh",
                  self._homes[1], self._homes[0], config], stderr=subprocess.DEVNULL))
-        (self.folder / "hosts").write_text("".join(f"{host}:{port}\n" for host, port in ports.items()))
+        # The port of the first in the host file, with a user, and of the second in ssh's configuration.
+        first, second = ports
+        (self.folder / "hosts").write_text(f"{getpass.getuser()}@{first}:{ports[first]}\n{second}\n")
+        with open(self.folder / "ssh_config", "a") as file:
+            file.write(f"Host {second}\nPort {ports[second]}\n")
         for address in ports.items():
             while True:
                 with socket.socket() as caller:
