@@ -11,10 +11,11 @@
 #                                   their own (about 3 GB), or with the Python in GPU_PYTHON, which has them
 #   make lint                       ruff and mypy, on Python 3.10 or newer
 #   make sanitize                   the plug-in's tests with the CPU kernel under AddressSanitizer and UBSan
-#   make benchmark                  the optimizer's step beside MXNet's and PyTorch's, into results/benchmarks/
+#   make benchmark                  the optimizer's step beside MXNet's and PyTorch's: BENCHMARKS=build/benchmarks
 #   make test-pythons               the plug-in's tests on other Pythons: PYTHONS="python3.8 python3.12"
 
 PYTHONS ?= python3.8 python3.12
+BENCHMARKS ?= build/benchmarks
 # $(call first_python,LIST,N,M): the first of LIST, then python3, from 3.M (without M, 3.8) to below 3.N.
 first_python = $(shell for p in $(1) python3; do \
 	$$p -c 'import sys; sys.exit(not (3, $(or $(3),8)) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $$p && break; done)
@@ -95,8 +96,9 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omi
 sanitize: $(INSTALLED)
 	rm -rf build/sanitize
 	CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" .venv/bin/python setup.py --quiet build --build-base build/sanitize/temp --build-lib build/sanitize/lib
+	ls build/sanitize/lib/namsg_mx/kernels/_cpu*   # setup.py goes on without it
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-		PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 .venv/bin/pytest tests/namsg_mx --ignore tests/namsg_mx/test_cuda.py
+		PYTHONPATH=$(CURDIR)/build/sanitize/lib PYTHONSAFEPATH=1 .venv/bin/pytest tests/namsg_mx --ignore tests/namsg_mx/test_cuda.py
 
 # PyTorch has an environment of its own, as gluoncv does not load beside PyTorch 2.
 .venv-torch/installed: benchmarks/requirements-torch.txt | $(filter $(UV_PYTHON),$(TORCH_BASE))
@@ -105,8 +107,8 @@ sanitize: $(INSTALLED)
 	touch $@
 
 benchmark: $(INSTALLED) .venv-torch/installed
-	.venv/bin/python -m benchmarks.optimizer_step --torch .venv-torch/bin/python
-	.venv/bin/python -m benchmarks.update_patterns --rounds 45
+	.venv/bin/python -m benchmarks.optimizer_step --torch .venv-torch/bin/python --results $(BENCHMARKS)
+	.venv/bin/python -m benchmarks.update_patterns --rounds 45 --results $(BENCHMARKS)
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce

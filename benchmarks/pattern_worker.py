@@ -31,19 +31,17 @@ def new_gradients(shapes, optimizer, options):
 
 def two_contexts(shapes, optimizer, options, on_kvstore):
     """A ``Trainer`` step of two replicas, on cpu(0) and cpu(1)."""
-    contexts, parameters = [mx.cpu(0), mx.cpu(1)], []
-    for i, values in enumerate(normal_arrays(shapes)):
-        parameter = gluon.Parameter(f"p{i}", shape=values.shape)
+    contexts, gradients = [mx.cpu(0), mx.cpu(1)], normal_arrays(shapes)
+    parameters = [gluon.Parameter(f"p{i}", shape=shape) for i, shape in enumerate(shapes)]
+    for parameter in parameters:
         parameter.initialize(mx.init.Normal(), ctx=contexts)
-        for gradient in parameter.list_grad():
-            values.copyto(gradient)
-        parameters.append(parameter)
     trainer = gluon.Trainer(parameters, optimizer, dict(options, learning_rate=0.001), kvstore="local",
                             update_on_kvstore=on_kvstore)
 
-    def prepare():
-        for parameter in parameters:   # what a backward pass does: else the Trainer refuses to step
-            for weight in parameter.list_data():
+    def prepare():   # what a backward pass does: a step on workers leaves the sum in each gradient
+        for parameter, values in zip(parameters, gradients):
+            for weight, gradient in zip(parameter.list_data(), parameter.list_grad()):
+                values.copyto(gradient)
                 weight._fresh_grad = True
 
     def step(_):

@@ -3,9 +3,10 @@
     python -m benchmarks.sweep [--runs 300] [--records 10000]
 
 A run is three epochs of logistic regression on 300 rendered digits. Dask's workers are SLURM's jobs, on a cluster that
-this starts on this machine: as root, with Debian's slurmctld, slurmd and munge, and `pip install dask-jobqueue`. More
-workers than cores share these. All engines must make the same records. 10,000 records, of 100 methods with 100 seeds,
-are written without training. Writes sweep.json and .md into the results folder.
+this starts on this machine: as root, with Debian's slurmctld, slurmd and munge, and `pip install dask-jobqueue`. It
+takes what tests/ has for them, and so needs `pip install --editable '.[test]'`. More workers than cores share these.
+All engines must make the same records. 10,000 records, of 100 methods with 100 seeds, are written without training.
+Writes sweep.json and .md into the results folder.
 """
 
 import argparse

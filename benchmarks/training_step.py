@@ -61,12 +61,17 @@ def markdown(report):
             share = "{1:.2f} ({0:.2f} to {2:.2f})".format(*contender["share"])
             lines.append(f"| {measured['network']} | {name} | {median:.1f} ({low:.1f} to {high:.1f}) | {share} |\n")
     if "epochs" in report:
-        added = statistics.median(e["training_step"] / e["bare_step"] - 1 for e in report["epochs"])
-        tested = statistics.median(e["test_pass"] / e["bare_step"] for e in report["epochs"])
-        lines.append(f"\nAugmentation, records and checkpoint add {100 * added:.1f} % to the bare steps of an epoch of "
-                     f"ResNet-20 on real CIFAR-10, and the test pass {100 * tested:.1f} % "
-                     f"(medians of {len(report['epochs'])} epochs).\n")
+        added, tested = (_percent(e[what] / e["bare_step"] - less for e in report["epochs"])
+                         for what, less in (("training_step", 1), ("test_pass", 0)))
+        lines.append(f"\nAugmentation, records and checkpoint add {added} to the bare steps of an epoch of ResNet-20 "
+                     f"on real CIFAR-10, and the test pass {tested}: medians of {len(report['epochs'])} epochs (least "
+                     "to most).\n")
     return "".join(lines)
+
+
+def _percent(shares):
+    shares = [100 * share for share in shares]
+    return f"{statistics.median(shares):.1f} % ({min(shares):.1f} to {max(shares):.1f})"
 
 
 def main():
