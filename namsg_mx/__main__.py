@@ -25,7 +25,8 @@ def main():
 
 
 def _threads():
-    chosen, processors = os.environ.get("OMP_NUM_THREADS"), len(os.sched_getaffinity(0))   # on Linux, as MXNet is
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()   # macOS
     if chosen is not None:
         return f"{chosen} (OMP_NUM_THREADS), on {processors} processors"
     return f"MXNet takes half of the {processors} processors, as OMP_NUM_THREADS is not set"

@@ -60,20 +60,28 @@ def cluster(folder, nodes=2, cpus=4):
                  f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge.pid", f"--log-file={folder}/munge.log",
                  f"--seed-file={folder}/munge.seed"],
                 ["slurmctld", "-D"], *(["slurmd", "-D", "-N", name] for name in names)]
+    daemons = []
+
+    def wait(seconds):
+        time.sleep(seconds)
+        for daemon in daemons:
+            if daemon.poll() is not None:
+                raise RuntimeError(f"{daemon.args} has ended: {(folder / 'slurm.log').read_text()}")
+
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(open(folder / "slurm.log", "w"))
         for command in commands:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            stack.callback(_end, process)
+            daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            stack.callback(_end, daemons[-1])
             if command[0] == "munged":
                 while not (folder / "munge.socket").exists():
-                    time.sleep(0.05)
+                    wait(0.05)
         while True:
             shown = subprocess.run(["sinfo", "--noheader", "--format=%t %D"], env=environment, text=True, check=False,
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
             if shown.split() == ["idle", str(nodes)]:
                 break
-            time.sleep(0.2)
+            wait(0.2)
         try:
             yield environment
         finally:   # jobs outlive the daemons
