@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import slurm
+from mxnet import gluon
 
+from benchmarks.pattern_worker import PATTERNS
 from experiments.claims import judging
 from experiments.claims.decisions import FAILS, HOLDS
 from experiments.claims.evidence import Evidence
@@ -75,6 +78,21 @@ def test_the_committed_text_of_a_benchmark_is_of_its_numbers(name):
     committed = CHECKOUT / "results" / "benchmarks" / f"{name}.json"
     text = importlib.import_module(f"benchmarks.{committed.stem}").markdown(json.loads(committed.read_text()))
     assert committed.with_suffix(".md").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("pattern", ["two contexts", "two contexts, update on the kvstore"])
+def test_each_step_on_two_contexts_has_the_same_gradients(monkeypatch, pattern):
+    """A step leaves the contexts' sum in them: without new ones they would double each time, until all are infinite."""
+    trainers = []
+    monkeypatch.setattr(gluon, "Trainer", lambda *arguments, new=gluon.Trainer, **options:
+                        trainers.append(new(*arguments, **options)) or trainers[-1])
+    prepare, step = PATTERNS[pattern]([(5,)], "namsg", {})
+    gradients = []
+    for _ in range(3):
+        prepare()
+        gradients.append([gradient.asnumpy() for gradient in trainers[0]._params[0].list_grad()])
+        step(None)
+    assert np.ptp(gradients, axis=(0, 1)).max() == 0
 
 
 def test_the_gpu_benchmark_says_what_it_needs():
