@@ -108,7 +108,7 @@ sanitize: $(INSTALLED)
 
 benchmark: $(INSTALLED) .venv-torch/installed
 	.venv/bin/python -m benchmarks.optimizer_step --torch .venv-torch/bin/python --results $(BENCHMARKS)
-	.venv/bin/python -m benchmarks.update_patterns --rounds 45 --results $(BENCHMARKS)
+	.venv/bin/python -m benchmarks.update_patterns --rounds 30 --results $(BENCHMARKS)
 
 reproduce-mnist-logistic: $(INSTALLED)
 	$(RUN) run configs/mnist_logistic.yaml --results build/reproduce
