@@ -41,7 +41,7 @@ def check_scheduler(value):
     """ValueError unless this is a scheduler of MXNet's kind, which counts updates from 1."""
     if not is_mxnet_scheduler(value):
         raise ValueError(f"lr_scheduler={value!r}: must be an mxnet.lr_scheduler.LRScheduler, or a callable with a "
-                         "base_lr; other schedules are given as learning_rate")
+                         "base_lr; other schedules are given as learning_rate, or later by set_learning_rate")
 
 
 def check_flag(name, value):

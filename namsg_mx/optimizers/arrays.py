@@ -168,12 +168,11 @@ def check_update(optimizer, indices, weights, grads, states):
 
 def check_arrays(optimizer, index, weight, grad, state):
     """TypeError or ValueError, with the parameter's name, if its arrays do not fit the optimizer or each other."""
-    name = f"{type(optimizer).__name__}, parameter {_name_of(optimizer, index)}"
+    name = _name_of(optimizer, index)
     for what, array in (("weight", weight), ("gradient", grad)):
         if not isinstance(array, NDArray):
             raise TypeError(f"{name}: the {what} must be an NDArray, not of type {type(array).__name__}")
-    if weight.dtype not in (np.float16, np.float32, np.float64):
-        raise TypeError(f"{name}: weights must have dtype float16, float32 or float64, not {np.dtype(weight.dtype)}")
+    check_dtype(optimizer, index, weight)
     if weight.stype != "default":
         raise TypeError(f"{name}: weights of storage type {weight.stype!r} are not supported")
     if not is_list_of_arrays(state) or len(state) - len(optimizer.STATE) not in (0, 1):
@@ -195,10 +194,18 @@ def check_arrays(optimizer, index, weight, grad, state):
                         f"{', '.join(np.dtype(dtype).name for dtype in dtypes)}")
 
 
+def check_dtype(optimizer, index, weight):
+    """TypeError, with the parameter's name, if no update takes weights of this dtype."""
+    if weight.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"{_name_of(optimizer, index)}: weights must have dtype float16, float32 or float64, not "
+                        f"{np.dtype(weight.dtype)}")
+
+
 def _name_of(optimizer, index):
-    """A parameter's name, as Gluon or a Module gave it to the optimizer; else its index."""
+    """The optimizer's and a parameter's name, as Gluon or a Module gave it to the optimizer; else its index."""
     parameter = optimizer.param_dict.get(index)
-    return optimizer.idx2name.get(index, index) if parameter is None else parameter.name
+    name = optimizer.idx2name.get(index, index) if parameter is None else parameter.name
+    return f"{type(optimizer).__name__}, parameter {name}"
 
 
 def is_list_of_arrays(state):

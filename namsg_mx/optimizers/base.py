@@ -26,7 +26,15 @@ from namsg_mx.optimizers.arguments import (
     check_setting,
     value_at,
 )
-from namsg_mx.optimizers.arrays import Calls, as_lists, filled, in_precision, is_list_of_arrays, split_state
+from namsg_mx.optimizers.arrays import (
+    Calls,
+    as_lists,
+    check_dtype,
+    filled,
+    in_precision,
+    is_list_of_arrays,
+    split_state,
+)
 from namsg_mx.optimizers.counting import CountingOptimizer
 
 ALL_AT_ONCE = 2**31 - 1   # aggregate_num: the Updater hands over all the arrays of one dtype in one call
@@ -108,7 +116,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         Decay rate of the momentum, in [0, 1).
     bounds : (float, float) or None
         Box F = [low, high] onto which each step projects every weight (Pi_F in Algorithm 1); None: no projection. The
-        limits are rounded inward to the precision of the weights. An update raises ValueError if no number is between
+        limits are rounded inward to the precision of the weights. ValueError for weights of which no number is between
         them.
     decoupled_wd : bool
         False: ``wd * weight`` is added to the gradient. True: ``alpha * wd * weight`` is added to the step instead;
@@ -197,9 +205,16 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         self._calls = Calls()
         self._nonfinite_before_loading = 0
 
-    def set_learning_rate(self, lr: float) -> None:
-        """Set the step size, in the range of ``learning_rate``. UserWarning if it has a schedule or lr_scheduler."""
-        super().set_learning_rate(check_number("learning_rate", lr, self.LEARNING_RATES))
+    def set_learning_rate(self, lr: ScalarOrSchedule) -> None:
+        """Set the step size: a number, as ``learning_rate``, or a schedule, in the place of any before.
+
+        UserWarning for a number if there is a schedule or lr_scheduler.
+        """
+        lr = check_setting("learning_rate", lr, self.LEARNING_RATES)
+        if callable(lr):
+            self.lr_scheduler = ScheduledLearningRate(lr)
+        else:
+            super().set_learning_rate(lr)
 
     def last_update(self) -> Optional[LastUpdate]:
         """`LastUpdate` of the latest update. None before the first, and on workers whose servers update.
@@ -228,7 +243,16 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
             raise ValueError(f"multi_precision=False: must be True for float16 weights in {type(self).__name__}")
 
     def create_state_multi_precision(self, index, weight):
-        """`create_state`; for a float16 weight in float32, with a float32 master copy of the weight as last array."""
+        """`create_state`; for a float16 weight in float32, with a float32 master copy of the weight as last array.
+
+        Raises for a weight that no update can take: MXNet's Updater makes all states before the first of its updates,
+        one for each dtype.
+        """
+        check_dtype(self, index, weight)
+        if self.kernel != "auto":
+            kernels.choose(check_choice("kernel", self.kernel, CHOICES), weight.context, weight.dtype)
+        if self.bounds is not None:
+            limits(check_bounds(self.bounds), weight.dtype)
         if weight.dtype != np.float16 or not self.multi_precision:
             return self.create_state(index, weight)
         # `tostype` only where it is needed: a dense weight it copies by an operator, which newer GPUs do not run.
@@ -369,7 +393,7 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     @property
     def learning_rate(self) -> float:
-        """Step size of the latest update, before ``lr_mult``; until there is one, of the first."""
+        """Step size as it is set now, before ``lr_mult``; of a schedule, at the latest update, or else at the first."""
         return self._learning_rate_of(max(self.num_update, self.begin_num_update + 1))
 
     def _learning_rate_of(self, num_update):
@@ -392,10 +416,11 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
         return [rate * self._lr_mult_of(index) for index in indices]
 
     def _rates(self, indices):
-        """Each array's step size and weight decay. A subclass may define MXNet's hooks for one array or for all."""
-        given = type(self)
-        lrs = self._get_lrs(indices) if given._get_lr is Optimizer._get_lr else [self._get_lr(i) for i in indices]
-        wds = self._get_wds(indices) if given._get_wd is Optimizer._get_wd else [self._get_wd(i) for i in indices]
+        """Each array's step size and weight decay. A program may define MXNet's hooks for one array or for all."""
+        has_lr, has_wd = (getattr(hook, "__func__", None) is not mxnets for hook, mxnets in (
+            (self._get_lr, Optimizer._get_lr), (self._get_wd, Optimizer._get_wd)))
+        lrs = [self._get_lr(i) for i in indices] if has_lr else self._get_lrs(indices)
+        wds = [self._get_wd(i) for i in indices] if has_wd else self._get_wds(indices)
         check_number("wd", self.wd, NONNEGATIVE)
         # Copied: a subclass may return the same list each time.
         return [float(lr) for lr in lrs], [float(wd) for wd in wds]

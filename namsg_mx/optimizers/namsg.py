@@ -220,7 +220,7 @@ class NAMSG(ElementwiseOptimizer):
         if not (0 < squared_norm < math.inf and 0 < inner_product < math.inf):
             raise RuntimeError(f"switch_to_sgd={self._switch}: SGD's step size comes from update {self._switch - 1}, "
                                "which this optimizer did not make, or which changed no weight, or made one infinite "
-                               "or NaN")
+                               "or NaN; switch_to_sgd(later) puts the switch off")
         return squared_norm / inner_product
 
 

@@ -172,11 +172,12 @@ def suggest_observation_distance(updates: int, tau: float = 0.0, beta: float = 0
 
     Along steep directions eta = 0 does not tolerate noise, and a large eta does not tolerate the curvature; a moderate
     eta converges over a wide range with little noise and with more (`convergence_region`). Along moderately flat
-    directions (at beta = 0.9 and little noise, from tau = 0.003 on) a large eta has the lower Psi. Along flatter ones
-    it has a slightly higher one. The paper adds that it escapes saddle points faster; simulations find that small, and
-    not at every noise (docs/theory.md). Hence: start moderately, while curvatures are unknown or large, increase
-    linearly, then stay constant. The default is the paper's example, 0.9 to 2.0 or 3.0 in some epochs. If the largest
-    curvature is known, ``tau`` limits both ends to distances in whose `convergence_region` it is.
+    directions (at beta = 0.9 and little noise, from tau = 0.0035 on) a large eta has the lower Psi. Along flatter ones
+    its Psi is up to a third nearer to 0, below tau = 0.001 slightly. The paper adds that it escapes saddle points
+    faster; simulations find that small, and not at every noise (docs/theory.md). Hence: start moderately, while
+    curvatures are unknown or large, increase linearly, then stay constant. The default is the paper's example, 0.9 to
+    2.0 or 3.0 in some epochs. If the largest curvature is known, ``tau`` limits both ends to distances in whose
+    `convergence_region` it is.
 
     Parameters
     ----------

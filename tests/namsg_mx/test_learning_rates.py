@@ -32,6 +32,22 @@ def test_set_learning_rate():
         scheduled.set_learning_rate(0.1)
 
 
+@pytest.mark.parametrize("before", [0.5, StepDecay(0.5, at=(1,))])
+def test_a_schedule_takes_the_place_of_what_there_was(before):
+    """Its k goes on: it is the number of updates made so far, before it was set, too."""
+    net = dense_net()
+    trainer, rates = gluon.Trainer(net.collect_params(), "namsg", {"learning_rate": before}), []
+    for k in range(4):
+        if k == 2:
+            trainer.set_learning_rate(StepDecay(0.2, at=(1, 3)))
+        train(net, trainer, batches(1))
+        rates.append(trainer.optimizer.last_update().learning_rate)
+    assert rates[0] == 0.5 and rates[2:] == [pytest.approx(0.02), pytest.approx(0.002)]
+    with pytest.raises(ValueError, match="a schedule must be picklable"):
+        trainer.set_learning_rate(lambda k: 0.1)
+    assert trainer.learning_rate == rates[-1]
+
+
 def rates_of(method, steps, options):
     """The step size of each update of a parameter."""
     optimizer, rates = mx.optimizer.create(method, **options), []

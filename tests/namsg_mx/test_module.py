@@ -1,5 +1,7 @@
 """NAMSG as a user of ``mxnet.mod.Module``, the symbolic API, meets it."""
 
+import pickle
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -59,6 +61,30 @@ def test_module_resumes_to_the_bit_with_its_count_of_updates(tmp_path, monkeypat
     assert_equal_bits(fit(resumed, 2, 4, begin_num_update=2 * 4), expected)
     forgetful = mx.mod.Module.load(prefix, 2, load_optimizer_states=True, context=devices)
     assert not np.array_equal(fit(forgetful, 2, 4)[1], expected[1])
+
+
+@pytest.mark.parametrize("at", [5, 8, 12])
+def test_module_goes_on_with_a_switch_to_sgd_by_its_pickled_optimizer(tmp_path, at):
+    """As the guide has it, before and after the switch. MXNet's file of states does not hold SGD's step size."""
+    random = np.random.RandomState(0)
+    x, y = random.standard_normal((64, 10)).astype(np.float32), random.randint(0, 2, 64).astype(np.float32)
+    net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2), name="softmax")
+    prefix = str(tmp_path / "module")
+
+    def fit(module, begin, end, optimizer, **parameters):
+        module.fit(mx.io.NDArrayIter(x, y, batch_size=16), begin_epoch=begin, num_epoch=end, optimizer=optimizer,
+                   optimizer_params=parameters)
+        return [values.asnumpy() for _, values in sorted(module.get_params()[0].items())]
+
+    mx.random.seed(0)
+    module = mx.mod.Module(net)
+    fit(module, 0, 2, "namsg", switch_to_sgd=at)
+    module.save_checkpoint(prefix, 2, save_optimizer_states=True)
+    pickled = pickle.dumps(module._optimizer)
+    expected = fit(module, 2, 4, None)
+    resumed = mx.mod.Module.load(prefix, 2, load_optimizer_states=True)
+    assert_equal_bits(fit(resumed, 2, 4, pickle.loads(pickled)), expected)
+    assert resumed._optimizer.last_update().sgd_learning_rate > 0
 
 
 @pytest.mark.parametrize("update_on_kvstore", ["0", "1"])

@@ -47,11 +47,14 @@ def test_weights_stay_inside_the_box(kernel, dtype, bounds, box):
 def test_a_box_without_a_number_is_refused(kernel):
     for dtype, bounds in ((np.float16, (0.30001, 0.30002)), (np.float32, (1 + 1e-9, 1 + 2e-9)),
                           (np.float16, (1e5, INFINITE)), (np.float32, (-INFINITE, -1e39))):
-        optimizer = namsg_mx.NAMSG(bounds=bounds, kernel=kernel, multi_precision=True)
+        optimizer = namsg_mx.NAMSG(kernel=kernel, multi_precision=True)
         weight = array([1.0], dtype)
         state = optimizer.create_state_multi_precision(0, weight)
-        with pytest.raises(ValueError, match=f"^bounds=.*: there is no {dtype.__name__} number between them"):
-            optimizer.update(0, weight, weight.copy(), state)
+        optimizer.bounds = bounds
+        for refuse, *arrays in ((optimizer.update, weight, weight.copy(), state),
+                                (optimizer.create_state_multi_precision, weight)):
+            with pytest.raises(ValueError, match=f"^bounds=.*: there is no {dtype.__name__} number between them"):
+                refuse(0, *arrays)
         assert (weight.asscalar(), optimizer.num_update) == (1, 0)
 
 

@@ -48,6 +48,19 @@ def test_an_update_that_raises_does_not_count(kernel, spoil):
     assert_equal_bits(*results)
 
 
+@pytest.mark.parametrize("options, dtype, error", [
+    ({}, "int32", TypeError), ({"kernel": "cpu"}, "float64", RuntimeError),
+    ({"bounds": (1.0001, 1.0002), "multi_precision": True}, "float16", ValueError)])
+def test_a_step_of_two_dtypes_is_refused_before_a_weight_moves(options, dtype, error):
+    """MXNet's Updater makes one update for each: the first has been made when the second is refused."""
+    updater = mx.optimizer.get_updater(mx.optimizer.create("namsg", **options))
+    weights, grads = ([mx.nd.ones(2), mx.nd.ones(2, dtype=dtype)] for _ in range(2))
+    for _ in range(2):
+        with pytest.raises(error):
+            updater([0, 1], grads, weights)
+    assert (weights[0] == 1).asnumpy().all() and updater.optimizer.num_update == 0
+
+
 @pytest.mark.parametrize("setting", ["learning_rate", "beta1", "eta"])
 def test_an_update_whose_schedule_raises_does_not_count(setting):
     optimizer = namsg_mx.NAMSG(**{setting: Stumbling(0.5)})

@@ -1,5 +1,7 @@
 """Subclasses of the optimizers, as programs write them: updates, rates and states of their own."""
 
+from functools import partial
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -106,9 +108,12 @@ def test_the_rates_that_a_subclass_gives_each_array(method, dtype):
     expected.set_wd_mult({i: i for i in range(3)})
     expected = trained(expected)
     for methods in hooks.values():
-        optimizer = mx.optimizer.create(method, **options)
+        optimizer, other = (mx.optimizer.create(method, **options) for _ in range(2))
         optimizer.__class__ = type("Layerwise", (type(optimizer),), methods)
+        for name, hook in methods.items():   # of an object, as MXNet asks it, too
+            setattr(other, name, partial(hook, other))
         assert_equal_bits(trained(optimizer), expected)
+        assert_equal_bits(trained(other), expected)
 
 
 @pytest.mark.parametrize("as_array", [False, True])
