@@ -50,7 +50,7 @@ def train_on_dask(runs: Sequence[Run], options: RunOptions, address: str, progre
         elif event[1]["action"] == "remove-worker":
             workers.discard(event[1]["worker"])
             if not workers and len(outcomes) < len(runs):
-                progress.line("no worker is left, and its own output says why; the runs go on when one joins")
+                progress.line("no worker is left (the last one's output says why); the runs go on when one joins")
 
     with Client(address, timeout=ANSWER_SECONDS) as client:
         _check_workers(client, address)

@@ -128,7 +128,7 @@ def test_the_command_says_that_no_worker_is_left_and_goes_on_with_the_next(tmp_p
             lines = iter(sweep.stdout.readline, "")
             next(line for line in lines if "no worker yet; the runs begin when one joins" in line)
             workers.append(start_worker(scheduler, "elsewhere", str(tmp_path)))
-            next(line for line in lines if "no worker is left, and its own output says why; the runs go on" in line)
+            next(line for line in lines if "no worker is left (the last one's output says why); the runs go on" in line)
             workers.append(start_worker(scheduler, "here"))
             output, error = sweep.communicate()
         assert sweep.returncode == 0, error
