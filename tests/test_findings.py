@@ -218,6 +218,8 @@ def test_the_guide_says_how_much_slower_denormal_numbers_are():
 
     assert ("a step takes {:.0f} times as long, and one of MXNet's adam {:.0f} times (one thread of an Intel Xeon,"
             .format(*slower("embedding/update_patterns")) in GUIDE)
+    assert [benchmark(name)["machine"]["processor"] for name in ("embedding/update_patterns", "update_patterns")] == [
+        "Intel(R) Xeon(R) Processor", "AMD EPYC"]
     assert "; on an AMD EPYC {:.1f} and {:.1f} times".format(*slower("update_patterns")) in GUIDE
     m, normal = np.float32(1e-3), 0   # after a gradient of 0.01, as in the benchmark
     for _ in range(5000):

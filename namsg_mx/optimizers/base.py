@@ -417,8 +417,8 @@ class ElementwiseOptimizer(CountingOptimizer, ABC):
 
     def _rates(self, indices):
         """Each array's step size and weight decay. A program may define MXNet's hooks for one array or for all."""
-        has_lr, has_wd = (getattr(hook, "__func__", None) is not mxnets for hook, mxnets in (
-            (self._get_lr, Optimizer._get_lr), (self._get_wd, Optimizer._get_wd)))
+        has_lr = getattr(self._get_lr, "__func__", None) is not Optimizer._get_lr
+        has_wd = getattr(self._get_wd, "__func__", None) is not Optimizer._get_wd
         lrs = [self._get_lr(i) for i in indices] if has_lr else self._get_lrs(indices)
         wds = [self._get_wd(i) for i in indices] if has_wd else self._get_wds(indices)
         check_number("wd", self.wd, NONNEGATIVE)

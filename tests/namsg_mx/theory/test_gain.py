@@ -116,6 +116,16 @@ def test_a_moderate_distance_converges_over_a_wider_range_than_none_and_a_large_
     assert (np.diff(convergence_region(0.9, np.array([0, 0.9, 3]))) < 0).all()
 
 
+@pytest.mark.parametrize("noise", [0, 0.05, 0.1])
+def test_where_a_large_distance_has_the_lower_psi(noise):
+    """As `suggest_observation_distance` says it of beta = 0.9 and little noise."""
+    tau = np.geomspace(1e-4, 0.1, 300)
+    share = max_gain_expectation(tau, 0.9, 3.0, noise) / max_gain_expectation(tau, 0.9, 0.9, noise)   # both are below 0
+    assert (share[tau >= 0.0035] > 1).all()
+    assert share[tau < 0.003].min() > 2 / 3 and share[tau < 0.003].max() < 1
+    assert share[tau < 0.001].min() > 0.97
+
+
 def test_the_suggestion_is_the_guideline_unless_the_curvature_forbids_it():
     assert suggest_observation_distance(235) == ObservationDistance(235)
     assert suggest_observation_distance(235, start=0.93, end=2.5) == ObservationDistance(235, 0.93, 2.5)
